@@ -1,0 +1,303 @@
+//! What differs between two programs, each item with a class and a reason, and the verdict that follows.
+
+use serde::Serialize;
+
+use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::compare::{Comparison, Outcome};
+use crate::layouts;
+use crate::pairing::indexed;
+use crate::program::Program;
+use crate::rva::Rva;
+
+/// All differences of two programs.
+#[derive(Debug)]
+pub struct ChangeSet {
+    /// Functions that are not simply unchanged, by name.
+    pub functions: Vec<FunctionChange>,
+    /// Data that is not simply unchanged, by name.
+    pub data: Vec<DataChange>,
+    /// Functions that mean the same in both programs.
+    pub unchanged: usize,
+    /// Why the changes cannot go into a running process; none when nothing stands against it so far.
+    pub reasons: Vec<Reason>,
+}
+
+/// One function of the change set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionChange {
+    /// Linkage name, or the procedure's name.
+    pub name: String,
+    /// Name in the source's terms.
+    pub display: String,
+    /// Where it was compiled.
+    pub module: Option<String>,
+    /// Class of the change.
+    pub status: FunctionStatus,
+    /// The function in the old program.
+    pub old: Option<AtomIndex>,
+    /// The function in the new program.
+    pub new: Option<AtomIndex>,
+    /// The first difference, in words.
+    pub why: String,
+}
+
+/// Class of a function's change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FunctionStatus {
+    /// In both programs, with another meaning.
+    Changed,
+    /// Only in the new program.
+    Added,
+    /// Only in the old program.
+    Removed,
+    /// Something in it was not understood.
+    Unresolved,
+}
+
+/// One data object of the change set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataChange {
+    /// Linkage name, or the variable's name.
+    pub name: String,
+    /// Class of the change.
+    pub status: DataStatus,
+    /// What differs, in words.
+    pub why: String,
+}
+
+/// Class of a data object's change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataStatus {
+    /// A variable whose initial value changed: the running process has its own.
+    InitialiserChanged,
+    /// A constant that changed; its users change with it.
+    ConstantChanged,
+    /// Only in the new program.
+    Added,
+    /// Only in the old program.
+    Removed,
+    /// A pointer in it has more than one reading.
+    Unresolved,
+}
+
+/// Why something cannot be patched in memory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Reason {
+    /// Stable identifier of the kind of reason.
+    pub code: &'static str,
+    /// The symbol or type concerned.
+    pub symbol: String,
+    /// What is the matter and what to do, in words.
+    pub message: String,
+}
+
+/// The answer to "can this go into a running process?"
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nothing changed in meaning.
+    Unchanged,
+    /// Yes.
+    Hotpatchable,
+    /// No, for the reasons given.
+    RestartRequired,
+}
+
+impl ChangeSet {
+    /// Collects the differences that a comparison found.
+    pub fn of(old: &Program, new: &Program, comparison: &Comparison) -> ChangeSet {
+        let mut collector =
+            Collector { old, new, comparison, functions: Vec::new(), data: Vec::new(), reasons: Vec::new(), unchanged: 0 };
+        collector.paired();
+        collector.unpaired();
+        collector.diverging_folds();
+        // A layout that changed where nothing else did has no users in this image.
+        if !collector.functions.is_empty() || !collector.data.is_empty() {
+            collector.layouts();
+        }
+        let Collector { mut functions, mut data, unchanged, mut reasons, .. } = collector;
+        functions.sort_by(|a, b| (a.status, &a.name, a.old, a.new).cmp(&(b.status, &b.name, b.old, b.new)));
+        data.sort_by(|a, b| (a.status, &a.name).cmp(&(b.status, &b.name)));
+        reasons.sort();
+        reasons.dedup();
+        ChangeSet { functions, data, unchanged, reasons }
+    }
+
+    /// The verdict, given reasons that later stages found besides.
+    pub fn verdict(&self, further: &[Reason]) -> Verdict {
+        if !self.reasons.is_empty() || !further.is_empty() {
+            return Verdict::RestartRequired;
+        }
+        let changes = self.functions.iter().any(|f| f.status == FunctionStatus::Changed);
+        if changes { Verdict::Hotpatchable } else { Verdict::Unchanged }
+    }
+}
+
+struct Collector<'a> {
+    old: &'a Program,
+    new: &'a Program,
+    comparison: &'a Comparison,
+    functions: Vec<FunctionChange>,
+    data: Vec<DataChange>,
+    reasons: Vec<Reason>,
+    unchanged: usize,
+}
+
+impl Collector<'_> {
+    fn paired(&mut self) {
+        for (old, new, outcome) in self.comparison.outcomes() {
+            if !self.comparison.pairing.is_pair(old, new) {
+                continue;
+            }
+            let (Some(a), Some(b)) = (self.old.atom(old), self.new.atom(new)) else { continue };
+            match a.kind {
+                AtomKind::Function(_) => self.function(old, new, outcome),
+                AtomKind::Writable | AtomKind::ReadOnly => self.data(a, b, outcome),
+                AtomKind::ImportSlot => {}
+            }
+        }
+    }
+
+    fn function(&mut self, old: AtomIndex, new: AtomIndex, outcome: &Outcome) {
+        let unresolved = [(self.old, old, "old"), (self.new, new, "new")].into_iter().find_map(|(program, index, which)| {
+            let first = program.function(index)?.code.unresolved.first()?;
+            let start = program.atom(index)?.rva;
+            Some(format!("{which} {}+{:#x}: {}", start, first.offset, first.reason))
+        });
+        let (status, why) = match (outcome, unresolved) {
+            (Outcome::Same, None) => {
+                self.unchanged += 1;
+                return;
+            }
+            (Outcome::Same, Some(why)) => (FunctionStatus::Unresolved, why),
+            (Outcome::Different(difference), None) => (FunctionStatus::Changed, difference.what.clone()),
+            (Outcome::Different(difference), Some(why)) => {
+                (FunctionStatus::Unresolved, format!("{why}; and {}", difference.what))
+            }
+            (Outcome::Unresolved(difference), _) => (FunctionStatus::Unresolved, difference.what.clone()),
+        };
+        let change = self.describe(status, Some(old), Some(new), why);
+        if status == FunctionStatus::Unresolved && *outcome != Outcome::Same {
+            self.reasons.push(Reason {
+                code: "unresolved-reference",
+                symbol: change.name.clone(),
+                message: format!("changed, and a reference in it is not understood: {}", change.why),
+            });
+        }
+        self.functions.push(change);
+    }
+
+    fn describe(
+        &self,
+        status: FunctionStatus,
+        old: Option<AtomIndex>,
+        new: Option<AtomIndex>,
+        why: impl Into<String>,
+    ) -> FunctionChange {
+        let of = |program: &Program, index: AtomIndex| {
+            program.atom(index).map(|atom| {
+                (program.linkage_name(atom), program.display(atom), program.module_name(atom).map(str::to_owned))
+            })
+        };
+        let (name, display, module) = new
+            .and_then(|index| of(self.new, index))
+            .or_else(|| old.and_then(|index| of(self.old, index)))
+            .unwrap_or_default();
+        FunctionChange { name, display, module, status, old, new, why: why.into() }
+    }
+
+    fn data(&mut self, a: &Atom, b: &Atom, outcome: &Outcome) {
+        let name = self.new.linkage_name(b);
+        let writable = a.kind == AtomKind::Writable;
+        let (status, why) = match outcome {
+            Outcome::Same => return,
+            Outcome::Different(d) if writable => (DataStatus::InitialiserChanged, d.what.clone()),
+            Outcome::Different(d) => (DataStatus::ConstantChanged, d.what.clone()),
+            Outcome::Unresolved(d) => (DataStatus::Unresolved, d.what.clone()),
+        };
+        if writable {
+            let message = if a.size == b.size {
+                format!(
+                    "the initial value of this variable changed ({why}); the running process keeps its own value, which the new code may not expect"
+                )
+            } else {
+                format!("this variable lives in the running process, and {why}")
+            };
+            let code = if a.size == b.size { "data-initialiser" } else { "data-resized" };
+            self.reasons.push(Reason { code, symbol: name.clone(), message });
+        }
+        self.data.push(DataChange { name, status, why });
+    }
+
+    fn unpaired(&mut self) {
+        let pairing = &self.comparison.pairing;
+        let is_object = |atom: &Atom| matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable) && !atom.names.is_empty();
+        for (index, atom) in indexed(self.new).filter(|(index, _)| pairing.old_of(*index).is_empty()) {
+            if atom.is_function() {
+                let why = if pairing.is_ambiguous(index) {
+                    "one of several functions of this name, which cannot be told apart"
+                } else {
+                    "only in the new build"
+                };
+                self.functions.push(self.describe(FunctionStatus::Added, None, Some(index), why));
+            } else if is_object(atom) {
+                self.data.push(DataChange {
+                    name: self.new.linkage_name(atom),
+                    status: DataStatus::Added,
+                    why: "only in the new build".to_owned(),
+                });
+            }
+        }
+        for (index, atom) in indexed(self.old).filter(|(index, _)| pairing.new_of(*index).is_empty()) {
+            if atom.is_function() {
+                let why = "only in the old build";
+                self.functions.push(self.describe(FunctionStatus::Removed, Some(index), None, why));
+            } else if is_object(atom) {
+                self.data.push(DataChange {
+                    name: self.old.linkage_name(atom),
+                    status: DataStatus::Removed,
+                    why: "only in the old build".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// One old body that stands for several new ones which no longer agree: its entry can lead to one of them only.
+    fn diverging_folds(&mut self) {
+        let pairing = &self.comparison.pairing;
+        for (old, atom) in indexed(self.old).filter(|(_, atom)| atom.is_function()) {
+            let news = pairing.new_of(old);
+            let changed = |new: &AtomIndex| self.comparison.outcome(old, *new) != Some(&Outcome::Same);
+            if news.len() > 1 && news.iter().any(changed) {
+                let names: Vec<String> = atom.names.iter().map(|name| name.display.clone()).collect();
+                self.reasons.push(Reason {
+                    code: "folded-functions-diverge",
+                    symbol: self.old.linkage_name(atom),
+                    message: format!(
+                        "the linker folded {} into one body at {}, and their new versions differ: one entry cannot lead to both; link the baseline with /OPT:NOICF",
+                        names.join(", "),
+                        atom.rva
+                    ),
+                });
+            }
+        }
+    }
+
+    fn layouts(&mut self) {
+        for change in layouts::changes(&self.old.symbols, &self.new.symbols) {
+            self.reasons.push(Reason {
+                code: "type-layout",
+                symbol: change.name,
+                message: format!("the layout of this type changed: {}; objects of the running process have the old layout", change.what),
+            });
+        }
+    }
+}
+
+/// An address and size for reports.
+pub fn extent(program: &Program, index: Option<AtomIndex>) -> (Option<Rva>, Option<u32>) {
+    let atom = index.and_then(|index| program.atom(index));
+    (atom.map(|a| a.rva), atom.map(|a| a.size))
+}

@@ -1,0 +1,531 @@
+//! Compares paired atoms: functions instruction by instruction, data pointer by pointer.
+//!
+//! A comparison of two atoms says what differs, or which further claims it rests on: that two anonymous atoms are the same thing, or
+//! that two constants hold the same. Claims are followed until none is new; then a difference spreads backwards to all
+//! that rest on it. Cycles count as equal unless something in them differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::image::Image;
+use crate::jump_tables::JumpTable;
+use crate::listing;
+use crate::matching::{Claim, Match, Sides, Use};
+use crate::pairing::{How, Pairing, indexed};
+use crate::program::{Function, Program};
+use crate::rva::Rva;
+use crate::x64::{Code, Reference, ReferenceKind, Role};
+
+/// What is known of every pair of atoms.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The pairs, those included that were found by comparing.
+    pub pairing: Pairing,
+    /// Outcome for each compared pair.
+    outcomes: BTreeMap<(AtomIndex, AtomIndex), Outcome>,
+}
+
+/// How two paired atoms compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// They mean the same.
+    Same,
+    /// They do not.
+    Different(Difference),
+    /// A reference has more than one reading, and which one is meant cannot be told.
+    Unresolved(Difference),
+}
+
+/// The first difference of two atoms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Offset in the old atom.
+    pub old_offset: u32,
+    /// Offset in the new atom.
+    pub new_offset: u32,
+    /// What differs, in words.
+    pub what: String,
+}
+
+/// Outcome of looking at one pair alone.
+struct Local {
+    difference: Option<Outcome>,
+    claims: BTreeSet<Claim>,
+}
+
+impl Comparison {
+    /// Compares two programs.
+    pub fn of(old: &Program, new: &Program) -> Comparison {
+        let mut comparison = Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new() };
+        let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> = BTreeMap::new();
+        let mut queue = comparison.pairing.pairs();
+        loop {
+            if queue.is_empty() {
+                queue = comparison.pair_leftovers(old, new);
+                if queue.is_empty() {
+                    break;
+                }
+            }
+            let sides = Sides { old, new, pairing: &comparison.pairing };
+            let locals: Vec<Local> = queue.par_iter().map(|(a, b)| compare_atoms(sides, *a, *b)).collect();
+            let mut next = BTreeSet::new();
+            for (pair, local) in queue.drain(..).zip(locals) {
+                let mut outcome = local.difference.unwrap_or(Outcome::Same);
+                for claim in local.claims {
+                    match comparison.settle(claim, old) {
+                        Settled::Follow(other) => {
+                            rests_on.entry(other).or_default().push(pair);
+                            next.insert(other);
+                        }
+                        Settled::Identical(other) => {
+                            next.insert(other);
+                        }
+                        Settled::Contradiction(other) if outcome == Outcome::Same => {
+                            let name = |index| old.atom(index).map(|atom| old.display(atom)).unwrap_or_default();
+                            outcome = Outcome::Different(Difference::at(
+                                0,
+                                0,
+                                format!("uses another variable in place of {}", name(other)),
+                            ));
+                        }
+                        Settled::Contradiction(_) => {}
+                    }
+                }
+                comparison.outcomes.insert(pair, outcome);
+            }
+            queue = next.into_iter().filter(|pair| !comparison.outcomes.contains_key(pair)).collect();
+        }
+        comparison.spread(old, rests_on);
+        comparison
+    }
+
+    /// Outcome of a pair; none where the two were never compared.
+    pub fn outcome(&self, old: AtomIndex, new: AtomIndex) -> Option<&Outcome> {
+        self.outcomes.get(&(old, new))
+    }
+
+    /// All compared pairs in the order of the old program.
+    pub fn outcomes(&self) -> impl Iterator<Item = (AtomIndex, AtomIndex, &Outcome)> {
+        self.outcomes.iter().map(|((old, new), outcome)| (*old, *new, outcome))
+    }
+
+    /// Old atoms that were found to hold the same as a new one.
+    pub fn same_content(&self) -> BTreeMap<AtomIndex, AtomIndex> {
+        let mut same = BTreeMap::new();
+        for (old, new, outcome) in self.outcomes() {
+            if *outcome == Outcome::Same {
+                same.entry(new).or_insert(old);
+            }
+        }
+        same
+    }
+
+    /// Pairs functions without a name that nothing compared so far names: those of one module that do the same, then, where
+    /// as many are left on both sides, by order.
+    fn pair_leftovers(&mut self, old: &Program, new: &Program) -> Vec<(AtomIndex, AtomIndex)> {
+        let by_module = |program: &Program, is_paired: &dyn Fn(AtomIndex) -> bool| {
+            let mut left: BTreeMap<Option<String>, Vec<AtomIndex>> = BTreeMap::new();
+            for (index, atom) in indexed(program) {
+                if atom.is_function() && atom.names.is_empty() && !is_paired(index) {
+                    left.entry(program.module_name(atom).map(str::to_owned)).or_default().push(index);
+                }
+            }
+            left
+        };
+        let olds = by_module(old, &|index| !self.pairing.new_of(index).is_empty());
+        let mut news = by_module(new, &|index| !self.pairing.old_of(index).is_empty());
+        let mut found = Vec::new();
+        for (module, olds) in olds {
+            let Some(news) = news.get_mut(&module) else { continue };
+            let mut rest = Vec::new();
+            for a in olds {
+                let sides = Sides { old, new, pairing: &self.pairing };
+                match news.iter().position(|b| compare_atoms(sides, a, *b).difference.is_none()) {
+                    Some(position) => found.push((a, news.remove(position), How::Content)),
+                    None => rest.push(a),
+                }
+            }
+            if rest.len() == news.len() {
+                found.extend(rest.into_iter().zip(news.drain(..)).map(|(a, b)| (a, b, How::Order)));
+            }
+        }
+        for (a, b, how) in &found {
+            self.pairing.add(*a, *b, *how);
+        }
+        found.into_iter().map(|(a, b, _)| (a, b)).filter(|pair| !self.outcomes.contains_key(pair)).collect()
+    }
+
+    fn settle(&mut self, claim: Claim, old: &Program) -> Settled {
+        match claim {
+            Claim::Content(a, b) => Settled::Follow((a, b)),
+            Claim::Identity(a, b) => {
+                if self.pairing.new_of(a).is_empty() && self.pairing.old_of(b).is_empty() {
+                    self.pairing.add(a, b, How::Reference);
+                }
+                if self.pairing.is_pair(a, b) {
+                    Settled::Identical((a, b))
+                } else if old.atom(a).is_some_and(Atom::is_function) {
+                    // Folded bodies: another partner is as good if it does the same.
+                    Settled::Follow((a, b))
+                } else {
+                    Settled::Contradiction(a)
+                }
+            }
+        }
+    }
+
+    /// Makes different whatever rests on something different.
+    fn spread(&mut self, old: &Program, rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>>) {
+        let mut queue: Vec<_> =
+            self.outcomes.iter().filter(|(_, o)| **o != Outcome::Same).map(|(pair, _)| *pair).collect();
+        while let Some(pair) = queue.pop() {
+            let Some(cause) = self.outcomes.get(&pair).cloned() else { continue };
+            for dependent in rests_on.get(&pair).into_iter().flatten() {
+                let Some(outcome @ Outcome::Same) = self.outcomes.get_mut(dependent) else { continue };
+                let name = old.atom(pair.0).map(|atom| old.display(atom)).unwrap_or_default();
+                *outcome = match &cause {
+                    Outcome::Unresolved(why) => Outcome::Unresolved(why.through(&name)),
+                    Outcome::Different(why) => Outcome::Different(why.through(&name)),
+                    Outcome::Same => continue,
+                };
+                queue.push(*dependent);
+            }
+        }
+    }
+}
+
+enum Settled {
+    /// Equal if that pair is equal.
+    Follow((AtomIndex, AtomIndex)),
+    /// The same thing; whether its content changed is its own matter.
+    Identical((AtomIndex, AtomIndex)),
+    /// The old atom has another partner.
+    Contradiction(AtomIndex),
+}
+
+impl Difference {
+    fn at(old_offset: u32, new_offset: u32, what: impl Into<String>) -> Difference {
+        Difference { old_offset, new_offset, what: what.into() }
+    }
+
+    fn through(&self, name: &str) -> Difference {
+        let what =
+            if self.what.starts_with("uses ") { self.what.clone() } else { format!("uses {name}: {}", self.what) };
+        Difference::at(0, 0, what)
+    }
+}
+
+fn compare_atoms(sides: Sides<'_>, old: AtomIndex, new: AtomIndex) -> Local {
+    let mut walk = PairWalk { sides, old, new, claims: BTreeSet::new() };
+    let result = match (sides.old.function(old), sides.new.function(new)) {
+        (Some(a), Some(b)) => walk.functions(a, b),
+        (None, None) => walk.data(),
+        _ => Err(Outcome::Different(Difference::at(0, 0, "code here, data there"))),
+    };
+    Local { difference: result.err(), claims: walk.claims }
+}
+
+/// One pair being compared. Methods end with `Err` at the first difference.
+struct PairWalk<'a> {
+    sides: Sides<'a>,
+    old: AtomIndex,
+    new: AtomIndex,
+    claims: BTreeSet<Claim>,
+}
+
+fn different<T>(old_offset: u32, new_offset: u32, what: impl Into<String>) -> Result<T, Outcome> {
+    Err(Outcome::Different(Difference::at(old_offset, new_offset, what)))
+}
+
+impl<'a> PairWalk<'a> {
+    fn functions(&mut self, a: &Function, b: &Function) -> Result<(), Outcome> {
+        let (old_order, new_order) = (Order::of(&a.code), Order::of(&b.code));
+        let (old_image, new_image) = (&self.sides.old.image, &self.sides.new.image);
+        let (Some(old_atom), Some(new_atom)) = (self.sides.old.atom(self.old), self.sides.new.atom(self.new)) else {
+            return different(0, 0, "not in the image");
+        };
+        for position in 0..old_order.indices.len().max(new_order.indices.len()) {
+            let (i, j) = (old_order.indices.get(position), new_order.indices.get(position));
+            let (Some(&i), Some(&j)) = (i, j) else {
+                let offset = |index: Option<&usize>, code: &Code| {
+                    index.and_then(|i| code.instructions.get(*i)).map_or(0, |i| i.offset)
+                };
+                let what = if i.is_none() { "instructions were added at the end" } else { "instructions were removed at the end" };
+                return different(offset(i, &a.code), offset(j, &b.code), what);
+            };
+            let (Some(x), Some(y)) = (a.code.instructions.get(i), b.code.instructions.get(j)) else { continue };
+            let same = match (x.role, y.role) {
+                (Role::Branch { mnemonic: m, target: t }, Role::Branch { mnemonic: n, target: u }) => {
+                    m == n && old_order.position_of(&a.code, t) == new_order.position_of(&b.code, u)
+                }
+                (Role::Plain, Role::Plain) => {
+                    let (refs, other_refs) = (a.code.references_of(i), b.code.references_of(j));
+                    let bytes = masked_bytes(old_image, old_atom, x.offset, x.len, refs);
+                    let other = masked_bytes(new_image, new_atom, y.offset, y.len, other_refs);
+                    bytes.is_some() && bytes == other && same_forms(refs, x.offset, other_refs, y.offset)
+                }
+                _ => false,
+            };
+            if !same {
+                return different(x.offset, y.offset, self.show(x.offset, y.offset));
+            }
+            for (r, s) in a.code.references_of(i).iter().zip(b.code.references_of(j)) {
+                self.reference((a, &old_order, x.offset, r), (b, &new_order, y.offset, s))?;
+            }
+        }
+        self.unwind((a, &old_order, old_atom), (b, &new_order, new_atom))
+    }
+
+    fn show(&self, old_offset: u32, new_offset: u32) -> String {
+        format!(
+            "{} became {}",
+            listing::instruction(self.sides.old, self.old, old_offset),
+            listing::instruction(self.sides.new, self.new, new_offset)
+        )
+    }
+
+    fn reference(
+        &mut self,
+        (a, old_order, x, r): (&Function, &Order, u32, &Reference),
+        (b, new_order, y, s): (&Function, &Order, u32, &Reference),
+    ) -> Result<(), Outcome> {
+        if let (Some(t), Some(u)) = (a.table_at(r.target), b.table_at(s.target)) {
+            let positions = |table: &JumpTable, code: &Code, order: &Order| -> Vec<Option<usize>> {
+                table.targets.iter().map(|target| order.position_of(code, *target)).collect()
+            };
+            if positions(t, &a.code, old_order) == positions(u, &b.code, new_order) {
+                return Ok(());
+            }
+            return different(x, y, "the jump table leads elsewhere");
+        }
+        let usage = match r.kind {
+            ReferenceKind::Address | ReferenceKind::Absolute => Use::Value,
+            _ => Use::Direct,
+        };
+        match self.match_address(r.target, s.target, usage) {
+            Match::Same(_) => Ok(()),
+            Match::Different => different(x, y, self.show(x, y)),
+            Match::Ambiguous => Err(Outcome::Unresolved(Difference::at(
+                x,
+                y,
+                format!("{}: the address has two readings, and the builds do not agree on one", self.show(x, y)),
+            ))),
+        }
+    }
+
+    fn match_address(&mut self, old: Rva, new: Rva, usage: Use) -> Match {
+        // A function's references into itself are compared as places in its own code.
+        let found = self.sides.match_address(old, new, usage);
+        if let Match::Same(Some(claim)) = found
+            && claim != Claim::Content(self.old, self.new)
+        {
+            self.claims.insert(claim);
+        }
+        found
+    }
+
+    fn unwind(
+        &mut self,
+        (a, old_order, old_atom): (&Function, &Order, &Atom),
+        (b, new_order, new_atom): (&Function, &Order, &Atom),
+    ) -> Result<(), Outcome> {
+        if a.unwind.len() != b.unwind.len() {
+            return different(0, 0, "the number of unwind records differs");
+        }
+        for ((entry, info), (other_entry, other_info)) in a.unwind.iter().zip(&b.unwind) {
+            let place = |rva: Rva, atom: &Atom, code: &Code, order: &Order| {
+                u32::try_from(rva.distance_from(atom.rva)).ok().map(|offset| order.end_position_of(code, offset))
+            };
+            let ends = |range: &std::ops::Range<Rva>, atom, code, order| {
+                (place(range.start, atom, code, order), place(range.end, atom, code, order))
+            };
+            if ends(&entry.range, old_atom, &a.code, old_order) != ends(&other_entry.range, new_atom, &b.code, new_order)
+                || info.codes != other_info.codes
+                || info.flags != other_info.flags
+            {
+                return different(0, 0, "the unwind codes differ");
+            }
+            if let (Some((handler, data)), Some((other_handler, other_data))) = (info.handler, other_info.handler) {
+                if !matches!(self.match_address(handler, other_handler, Use::Direct), Match::Same(_)) {
+                    return different(0, 0, "the exception handler differs");
+                }
+                self.handler_data((handler, data, a, old_order, old_atom), (other_data, b, new_order, new_atom))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// C scope tables (`__C_specific_handler`): a count, then begin, end, filter and target as RVAs. Data of other handlers is
+    /// not understood yet.
+    fn handler_data(
+        &mut self,
+        (handler, data, a, old_order, old_atom): (Rva, Rva, &Function, &Order, &Atom),
+        (other_data, b, new_order, new_atom): (Rva, &Function, &Order, &Atom),
+    ) -> Result<(), Outcome> {
+        let name = listing::describe(self.sides.old, handler);
+        if name != "__C_specific_handler" {
+            return Err(Outcome::Unresolved(Difference::at(
+                0,
+                0,
+                format!("exception tables of {name} are not understood yet"),
+            )));
+        }
+        let entry = |image: &Image, data: Rva, index: u32, field: u32| {
+            data.checked_add(4 + index * 16 + field * 4).and_then(|place| image.u32_at(place)).map(Rva)
+        };
+        let (old, new) = (&self.sides.old.image, &self.sides.new.image);
+        let count = old.u32_at(data);
+        if count != new.u32_at(other_data) {
+            return different(0, 0, "the number of exception scopes differs");
+        }
+        let place = |rva: Rva, atom: &Atom, code: &Code, order: &Order| {
+            u32::try_from(rva.distance_from(atom.rva))
+                .ok()
+                .filter(|offset| *offset <= atom.size)
+                .map(|offset| order.end_position_of(code, offset))
+        };
+        for index in 0..count.unwrap_or(0).min(1 << 16) {
+            for field in 0..4 {
+                let (Some(x), Some(y)) = (entry(old, data, index, field), entry(new, other_data, index, field)) else {
+                    return different(0, 0, "the exception scope table is cut off");
+                };
+                // Filter: 1 means "execute handler", target: 0 means "termination handler".
+                if x.0 <= 1 || y.0 <= 1 {
+                    if x == y {
+                        continue;
+                    }
+                    return different(0, 0, "an exception scope differs");
+                }
+                let (p, q) = (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order));
+                let same = match (p, q) {
+                    (Some(p), Some(q)) => p == q,
+                    (None, None) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
+                    _ => false,
+                };
+                if !same {
+                    return different(0, 0, "an exception scope differs");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn data(&mut self) -> Result<(), Outcome> {
+        let (Some(a), Some(b)) = (self.sides.old.atom(self.old), self.sides.new.atom(self.new)) else {
+            return different(0, 0, "not in the image");
+        };
+        if a.kind == AtomKind::ImportSlot {
+            return Ok(());
+        }
+        let (old, new) = (&self.sides.old.image, &self.sides.new.image);
+        if a.size != b.size && !a.names.is_empty() && !b.names.is_empty() {
+            return different(0, 0, format!("its size changed from {} to {} bytes", a.size, b.size));
+        }
+        // An anonymous object's extent is a guess from what else is named: where the guesses differ, what follows it must agree.
+        let size = a.size.max(b.size);
+        let (old_bytes, new_bytes) = (
+            continued_bytes(self.sides.old, a, size),
+            continued_bytes(self.sides.new, b, size),
+        );
+        let pointers = |image: &'a Image, atom: &Atom| {
+            crate::program::pointers_in(image, atom.rva..Rva(atom.rva.0.saturating_add(size)))
+                .map(|(place, target)| (place.0 - atom.rva.0, target))
+                .collect::<Vec<_>>()
+        };
+        let (old_pointers, new_pointers) = (pointers(old, a), pointers(new, b));
+        let places = |pointers: &[(u32, Option<Rva>)]| pointers.iter().map(|(place, _)| *place).collect::<Vec<_>>();
+        if places(&old_pointers) != places(&new_pointers) {
+            return different(0, 0, "its pointers stand at other places");
+        }
+        let is_pointer = |offset: usize| {
+            let next = old_pointers.partition_point(|(place, _)| *place as usize <= offset);
+            next.checked_sub(1)
+                .and_then(|i| old_pointers.get(i))
+                .is_some_and(|(place, _)| offset < *place as usize + 8)
+        };
+        // What the file does not hold is zero in memory.
+        let byte = |bytes: &[u8], offset: usize| bytes.get(offset).copied().unwrap_or(0);
+        for offset in 0..old_bytes.len().max(new_bytes.len()) {
+            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_pointer(offset) {
+                let (x, y) = (byte(old_bytes, offset), byte(new_bytes, offset));
+                let what = format!("byte {offset:#x} changed from {x:#04x} to {y:#04x}");
+                return different(offset as u32, offset as u32, what);
+            }
+        }
+        for ((place, x), (_, y)) in old_pointers.iter().zip(&new_pointers) {
+            let (Some(x), Some(y)) = (x, y) else {
+                return different(*place, *place, "a pointer leads outside the image");
+            };
+            match self.match_address(*x, *y, Use::Value) {
+                Match::Same(_) => {}
+                Match::Different => {
+                    let what = format!(
+                        "the pointer at {place:#x} leads to {} instead of {}",
+                        listing::describe(self.sides.new, *y),
+                        listing::describe(self.sides.old, *x)
+                    );
+                    return different(*place, *place, what);
+                }
+                Match::Ambiguous => {
+                    return Err(Outcome::Unresolved(Difference::at(
+                        *place,
+                        *place,
+                        format!("the pointer at {place:#x} has two readings"),
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Initialised bytes of an atom; an anonymous one goes on up to `size`, but not beyond its contribution.
+fn continued_bytes<'p>(program: &'p Program, atom: &Atom, size: u32) -> &'p [u8] {
+    let limit = program.symbols.contribution_at(atom.rva).map_or(atom.end(), |c| c.range.end).max(atom.end());
+    let end = Rva(atom.rva.0.saturating_add(size)).min(limit);
+    program.image.bytes_up_to(atom.rva..end)
+}
+
+/// An instruction's bytes with its reference fields set to zero.
+fn masked_bytes(image: &Image, atom: &Atom, offset: u32, len: u8, references: &[Reference]) -> Option<([u8; 15], u8)> {
+    let mut bytes = [0; 15];
+    let source = image.bytes(atom.rva.checked_add(offset)?, u32::from(len))?;
+    bytes.get_mut(..source.len())?.copy_from_slice(source);
+    for reference in references {
+        let start = reference.field.checked_sub(offset)? as usize;
+        bytes.get_mut(start..start + reference.kind.width() as usize)?.fill(0);
+    }
+    Some((bytes, len))
+}
+
+/// References at the same places of the instruction, of the same kinds.
+fn same_forms(a: &[Reference], a_start: u32, b: &[Reference], b_start: u32) -> bool {
+    let form = |r: &Reference, start: u32| (r.field.wrapping_sub(start), r.kind, r.to_end);
+    a.len() == b.len() && a.iter().zip(b).all(|(r, s)| form(r, a_start) == form(s, b_start))
+}
+
+/// The instructions that count, in order: padding is left out.
+struct Order {
+    /// Indices into [`Code::instructions`].
+    indices: Vec<usize>,
+}
+
+impl Order {
+    fn of(code: &Code) -> Order {
+        let is_real = |(_, i): &(usize, &crate::x64::Instruction)| i.role != Role::Padding;
+        Order { indices: code.instructions.iter().enumerate().filter(is_real).map(|(index, _)| index).collect() }
+    }
+
+    /// Place of the first real instruction at or behind a branch target; none where no instruction starts at the target.
+    fn position_of(&self, code: &Code, target: u32) -> Option<usize> {
+        code.instruction_at(target)?;
+        Some(self.end_position_of(code, target))
+    }
+
+    /// Number of real instructions before an offset.
+    fn end_position_of(&self, code: &Code, offset: u32) -> usize {
+        self.indices.partition_point(|i| code.instructions.get(*i).is_some_and(|x| x.offset < offset))
+    }
+}

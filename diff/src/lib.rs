@@ -1,0 +1,27 @@
+//! Compares two builds of a PE image by meaning, not by bytes: layout, base addresses and padding do not count.
+//!
+//! Data flows one way: path -> [`image::Image`] and [`symbols::Symbols`] -> [`program::Program`] -> [`pairing::Pairing`] ->
+//! [`compare::Comparison`] -> [`report::Report`]. The mistake that this crate prefers to make is to call an unchanged function changed:
+//! never the other way round.
+#![deny(unsafe_code)]
+
+pub mod atoms;
+pub mod change_set;
+pub mod compare;
+pub mod demangle;
+pub mod error;
+pub mod image;
+pub mod jump_tables;
+pub mod layouts;
+pub mod listing;
+mod mapped_file;
+mod matching;
+pub mod pairing;
+pub mod pdb;
+pub mod program;
+pub mod rva;
+pub mod symbols;
+pub mod unwind;
+pub mod x64;
+
+pub use error::Error;

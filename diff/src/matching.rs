@@ -1,0 +1,161 @@
+//! Whether an old address and a new address name the same thing.
+//!
+//! An address has more than one reading: the start of one object is the end of the one before, and a biased base lies in a
+//! neighbour. A reading counts when both programs agree on it; where the obvious reading names two things that
+//! both exist elsewhere in the other program, agreement on a less obvious one proves nothing, and the reference is unresolved.
+
+use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::pairing::Pairing;
+use crate::program::{Location, Program};
+use crate::rva::Rva;
+
+/// Two programs and what is known of their pairing.
+#[derive(Clone, Copy)]
+pub(crate) struct Sides<'a> {
+    pub old: &'a Program,
+    pub new: &'a Program,
+    pub pairing: &'a Pairing,
+}
+
+/// What must hold besides for two references to mean the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Claim {
+    /// The two atoms are the same thing, whatever they hold.
+    Identity(AtomIndex, AtomIndex),
+    /// The two atoms hold the same.
+    Content(AtomIndex, AtomIndex),
+}
+
+/// The outcome of a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// The same, provided that the claim holds.
+    Same(Option<Claim>),
+    /// Not the same.
+    Different,
+    /// The readings contradict each other.
+    Ambiguous,
+}
+
+/// How an address is used, which decides what readings it can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Called, jumped to, read or written at: the object itself.
+    Direct,
+    /// Taken as a value: may be an end or a biased base.
+    Value,
+}
+
+/// Largest distance of a biased base from its object, and number of neighbours looked at on each side.
+const MAX_BIAS: i64 = 4096;
+const NEIGHBOURS: usize = 8;
+
+impl<'a> Sides<'a> {
+    /// Compares an old and a new address.
+    pub fn match_address(self, old: Rva, new: Rva, usage: Use) -> Match {
+        let (old_atom, old_offset, new_atom, new_offset) = match (self.old.locate(old), self.new.locate(new)) {
+            (Location::Headers(old), Location::Headers(new)) => {
+                return if self.same_header_place(old, new) { Match::Same(None) } else { Match::Different };
+            }
+            (Location::Atom { atom: a, offset: x }, Location::Atom { atom: b, offset: y }) => (a, x, b, y),
+            _ => return Match::Different,
+        };
+        if let Some(claim) = self.match_reading((old_atom, i64::from(old_offset)), (new_atom, i64::from(new_offset))) {
+            return Match::Same(claim);
+        }
+        if usage == Use::Direct {
+            return Match::Different;
+        }
+        match self.match_neighbours(old, new) {
+            Some(_) if self.contradicts((old_atom, old_offset), (new_atom, new_offset)) => Match::Ambiguous,
+            Some(claim) => Match::Same(claim),
+            None => Match::Different,
+        }
+    }
+
+    fn same_header_place(self, old: Rva, new: Rva) -> bool {
+        let place = |program: &Program, rva: Rva| {
+            let directory = program.image.directories.iter().position(|d| d.contains(&rva));
+            let start = directory.and_then(|index| program.image.directories.get(index)).map_or(Rva(0), |d| d.start);
+            (directory.is_some(), rva.distance_from(start), program.image.section_at(rva).map(|s| s.name.clone()))
+        };
+        place(self.old, old) == place(self.new, new)
+    }
+
+    /// One reading on each side: the same offset in the same atom. Gives what it depends on.
+    fn match_reading(self, old: (AtomIndex, i64), new: (AtomIndex, i64)) -> Option<Option<Claim>> {
+        if old.1 != new.1 {
+            return None;
+        }
+        let (a, b) = (self.old.atom(old.0)?, self.new.atom(new.0)?);
+        let is_pair = self.pairing.is_pair(old.0, new.0);
+        match (a.kind, b.kind) {
+            (AtomKind::Function(_), AtomKind::Function(_)) if old.1 == 0 => {
+                self.same_identity(a, b, old.0, new.0, is_pair)
+            }
+            // Into the middle of a function: its code must be the same for the place to be.
+            (AtomKind::Function(_), AtomKind::Function(_)) => {
+                (is_pair || self.both_anonymous(a, b)).then_some(Some(Claim::Content(old.0, new.0)))
+            }
+            (AtomKind::Writable, AtomKind::Writable) => self.same_identity(a, b, old.0, new.0, is_pair),
+            (AtomKind::ImportSlot, AtomKind::ImportSlot) => is_pair.then_some(None),
+            (AtomKind::ReadOnly, AtomKind::ReadOnly) => {
+                // Constants are what they hold, unless both have partners elsewhere.
+                let apart = !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty();
+                (is_pair || !apart).then_some(Some(Claim::Content(old.0, new.0)))
+            }
+            _ => None,
+        }
+    }
+
+    fn same_identity(
+        self,
+        a: &Atom,
+        b: &Atom,
+        old: AtomIndex,
+        new: AtomIndex,
+        is_pair: bool,
+    ) -> Option<Option<Claim>> {
+        if is_pair {
+            return Some(None);
+        }
+        self.both_anonymous(a, b).then_some(Some(Claim::Identity(old, new)))
+    }
+
+    fn both_anonymous(self, a: &Atom, b: &Atom) -> bool {
+        a.names.is_empty() && b.names.is_empty()
+    }
+
+    /// Ends and biased bases: any paired data atom nearby that both addresses are equally far from.
+    fn match_neighbours(self, old: Rva, new: Rva) -> Option<Option<Claim>> {
+        let nearest = self.old.atom_before(old)?.0 as usize;
+        let first = nearest.saturating_sub(NEIGHBOURS);
+        let mut candidates: Vec<(i64, AtomIndex)> = (first..=nearest + NEIGHBOURS)
+            .filter_map(|index| {
+                let index = AtomIndex(u32::try_from(index).ok()?);
+                let atom = self.old.atom(index)?;
+                let offset = old.distance_from(atom.rva);
+                let is_data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable);
+                (is_data && offset.abs() <= MAX_BIAS.max(i64::from(atom.size))).then_some((offset, index))
+            })
+            .collect();
+        // The nearest first; the end of an object before the start of the next.
+        candidates.sort_by_key(|(offset, index)| (offset.abs(), *index));
+        candidates.into_iter().find_map(|(offset, old_atom)| {
+            self.pairing.new_of(old_atom).iter().find_map(|new_atom| {
+                let start = self.new.atom(*new_atom)?.rva;
+                (new.distance_from(start) == offset)
+                    .then(|| self.match_reading((old_atom, offset), (*new_atom, offset)))
+                    .flatten()
+            })
+        })
+    }
+
+    /// Both addresses are exact starts of atoms that have their own, other partners.
+    fn contradicts(self, old: (AtomIndex, u32), new: (AtomIndex, u32)) -> bool {
+        old.1 == 0
+            && new.1 == 0
+            && !self.pairing.new_of(old.0).is_empty()
+            && !self.pairing.old_of(new.0).is_empty()
+    }
+}

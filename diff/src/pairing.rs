@@ -1,0 +1,200 @@
+//! Which old atom and new atom are the same thing.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use crate::atoms::{Atom, AtomIndex, AtomKind, Name};
+use crate::program::Program;
+
+/// How a pair was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// A name that the linker knows.
+    LinkageName,
+    /// A name inside one module, or inside one function of it.
+    NameInModule,
+    /// One of several of the same name in one module, by order.
+    Order,
+    /// The only one of its name in both programs, in another module or with another visibility.
+    NameOnly,
+    /// The same import.
+    Import,
+    /// Named by the same reference of paired atoms.
+    Reference,
+    /// Without a name, in the same module, doing the same.
+    Content,
+}
+
+/// A relation between old and new atoms. Mostly one to one; folding makes one atom stand for several.
+#[derive(Debug, Default)]
+pub struct Pairing {
+    to_new: HashMap<AtomIndex, Vec<AtomIndex>>,
+    to_old: HashMap<AtomIndex, Vec<AtomIndex>>,
+    how: HashMap<(AtomIndex, AtomIndex), How>,
+    /// New atoms whose name exists in the old program too, but not the same number of times: which is which is not known.
+    ambiguous: HashSet<AtomIndex>,
+}
+
+impl Pairing {
+    /// Pairs by name, module and order.
+    pub fn by_name(old: &Program, new: &Program) -> Pairing {
+        let mut pairing = Pairing::default();
+        pairing.pair_imports(old, new);
+        // From the most specific key to the least; each looks only at what the ones before it left.
+        pairing.pair_by(old, new, How::LinkageName, |name| {
+            name.local.is_none().then(|| (name.key.clone(), String::new(), String::new()))
+        });
+        pairing.pair_by(old, new, How::NameInModule, |name| {
+            let local = name.local.as_ref()?;
+            Some((name.key.clone(), local.module.clone(), local.scope.clone().unwrap_or_default()))
+        });
+        pairing.pair_by(old, new, How::NameInModule, |name| {
+            Some((name.key.clone(), name.local.as_ref()?.module.clone(), String::new()))
+        });
+        pairing.pair_by(old, new, How::NameOnly, |name| {
+            Some((name.key.clone(), String::new(), String::new()))
+        });
+        pairing.find_ambiguous(old, new);
+        pairing
+    }
+
+    /// New atoms paired with an old one.
+    pub fn new_of(&self, old: AtomIndex) -> &[AtomIndex] {
+        self.to_new.get(&old).map_or(&[], Vec::as_slice)
+    }
+
+    /// Old atoms paired with a new one.
+    pub fn old_of(&self, new: AtomIndex) -> &[AtomIndex] {
+        self.to_old.get(&new).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the two are paired.
+    pub fn is_pair(&self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.how.contains_key(&(old, new))
+    }
+
+    /// How the two were paired.
+    pub fn how(&self, old: AtomIndex, new: AtomIndex) -> Option<How> {
+        self.how.get(&(old, new)).copied()
+    }
+
+    /// Whether a new atom may be one of several old ones that its name does not tell apart.
+    pub fn is_ambiguous(&self, new: AtomIndex) -> bool {
+        self.ambiguous.contains(&new)
+    }
+
+    /// All pairs in the order of the old program.
+    pub fn pairs(&self) -> Vec<(AtomIndex, AtomIndex)> {
+        let mut pairs: Vec<_> = self.how.keys().copied().collect();
+        pairs.sort_unstable();
+        pairs
+    }
+
+    /// Adds a pair; adding it again changes nothing.
+    pub(crate) fn add(&mut self, old: AtomIndex, new: AtomIndex, how: How) {
+        if let Entry::Vacant(entry) = self.how.entry((old, new)) {
+            entry.insert(how);
+            self.to_new.entry(old).or_default().push(new);
+            self.to_old.entry(new).or_default().push(old);
+        }
+    }
+
+    fn pair_imports(&mut self, old: &Program, new: &Program) {
+        let slots = |program: &Program| -> HashMap<_, Vec<AtomIndex>> {
+            let mut slots: HashMap<_, Vec<AtomIndex>> = HashMap::new();
+            for (index, atom) in indexed(program).filter(|(_, a)| a.kind == AtomKind::ImportSlot) {
+                if let Some(slot) = program.image.import_at(atom.rva) {
+                    slots.entry(slot.import.clone()).or_default().push(index);
+                }
+            }
+            slots
+        };
+        let new_slots = slots(new);
+        for (import, olds) in slots(old) {
+            // Several slots of one import hold the same address: each old one stands for each new one.
+            for new_slot in new_slots.get(&import).into_iter().flatten() {
+                for old_slot in &olds {
+                    self.add(*old_slot, *new_slot, How::Import);
+                }
+            }
+        }
+    }
+
+    /// Pairs the atoms whose names give the same key, where both programs have the key equally often.
+    fn pair_by<K: std::hash::Hash + Eq + Ord + Clone>(
+        &mut self,
+        old: &Program,
+        new: &Program,
+        how: How,
+        key: impl Fn(&Name) -> Option<K>,
+    ) {
+        let collect = |program: &Program, is_taken: &dyn Fn(AtomIndex) -> bool| {
+            let mut atoms: HashMap<(Family, K), Vec<AtomIndex>> = HashMap::new();
+            for (index, atom) in indexed(program) {
+                let Some(family) = Family::of(atom) else { continue };
+                if is_taken(index) {
+                    continue;
+                }
+                for key in atom.names.iter().filter_map(&key) {
+                    atoms.entry((family, key)).or_default().push(index);
+                }
+            }
+            atoms
+        };
+        // A linkage name pairs folded atoms with each of their parts; what has only local names is paired once.
+        let olds = collect(old, &|index| how != How::LinkageName && self.to_new.contains_key(&index));
+        let news = collect(new, &|index| how != How::LinkageName && self.to_old.contains_key(&index));
+        let mut found: Vec<(AtomIndex, AtomIndex, How)> = Vec::new();
+        for (key, olds) in &olds {
+            let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else { continue };
+            if how == How::NameOnly && olds.len() != 1 {
+                continue;
+            }
+            let how = if olds.len() == 1 { how } else { How::Order };
+            found.extend(olds.iter().zip(news).map(|(old, new)| (*old, *new, how)));
+        }
+        found.sort_unstable_by_key(|(old, new, _)| (*old, *new));
+        for (old, new, how) in found {
+            self.add(old, new, how);
+        }
+    }
+
+    fn find_ambiguous(&mut self, old: &Program, new: &Program) {
+        let known: HashSet<(Family, &str)> = indexed(old)
+            .filter_map(|(_, atom)| Some((Family::of(atom)?, atom)))
+            .flat_map(|(family, atom)| atom.names.iter().map(move |name| (family, name.key.as_str())))
+            .collect();
+        self.ambiguous = indexed(new)
+            .filter(|(index, _)| !self.to_old.contains_key(index))
+            .filter(|(_, atom)| {
+                Family::of(atom)
+                    .is_some_and(|family| atom.names.iter().any(|name| known.contains(&(family, name.key.as_str()))))
+            })
+            .map(|(index, _)| index)
+            .collect();
+    }
+}
+
+/// Atoms of different families are never the same thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Family {
+    Code,
+    ReadOnly,
+    Writable,
+}
+
+impl Family {
+    fn of(atom: &Atom) -> Option<Family> {
+        match atom.kind {
+            AtomKind::Function(_) => Some(Family::Code),
+            AtomKind::ReadOnly => Some(Family::ReadOnly),
+            AtomKind::Writable => Some(Family::Writable),
+            AtomKind::ImportSlot => None,
+        }
+    }
+}
+
+/// All atoms of a program with their indices.
+pub(crate) fn indexed(program: &Program) -> impl Iterator<Item = (AtomIndex, &Atom)> {
+    program.atoms.iter().enumerate().map(|(index, atom)| (AtomIndex(index as u32), atom))
+}

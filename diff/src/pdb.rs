@@ -1,0 +1,430 @@
+//! Reads [`Symbols`] out of a PDB with `ms-pdb`. Formats: "PDB file format" of the LLVM documentation, and `cvinfo.h`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use ms_codeview::syms::{OffsetSegment, SymData, SymIter, SymKind};
+use ms_codeview::types::fields::Field;
+use ms_codeview::types::{TypeData, TypeIndex};
+use ms_pdb::Pdb;
+use ms_pdb::tpi::TypeStream;
+use zerocopy::IntoBytes;
+
+use crate::error::Error;
+use crate::image::Image;
+use crate::mapped_file;
+use crate::rva::{Rva, span};
+use crate::symbols::{Contribution, Member, Module, Procedure, Public, Symbols, TypeLayout, Variable};
+
+/// Finds the PDB of an image: the one that was named, or the one beside the image.
+///
+/// # Errors
+/// When none is there.
+pub fn locate(image: &Image, named: Option<&Path>) -> Result<PathBuf, Error> {
+    if let Some(path) = named {
+        return Ok(path.to_owned());
+    }
+    let beside = image.path().with_extension("pdb");
+    let as_linked = image
+        .identity
+        .pdb_path
+        .rsplit(['/', '\\'])
+        .next()
+        .filter(|name| !name.is_empty())
+        .map(|name| image.path().with_file_name(name));
+    let mut looked_for = vec![beside];
+    looked_for.extend(as_linked.filter(|path| !looked_for.contains(path)));
+    looked_for
+        .iter()
+        .find(|path| path.is_file())
+        .cloned()
+        .ok_or(Error::PdbNotFound { image: image.path().to_owned(), looked_for: looked_for.clone() })
+}
+
+/// Reads the PDB at `path`, which must be that of `image`.
+///
+/// # Errors
+/// When it is not a sound PDB, or that of another build.
+pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
+    let map = mapped_file::map(path)?;
+    check_container(path, &map)?;
+    let failed = |what: &'static str| move |e: anyhow::Error| Error::pdb(path, format!("{what}: {e}"));
+    let pdb = Pdb::open_from_random_file(&map[..]).map_err(failed("not a sound PDB"))?;
+    check_identity(path, &pdb, image)?;
+    if pdb.mini_pdb() {
+        return Err(Error::pdb(path, "made with /DEBUG:FASTLINK, which keeps symbols in the object files; link with /DEBUG:FULL"));
+    }
+    let types = pdb.read_type_stream().map_err(failed("type stream"))?;
+    let mut reader = Reader { path, image, types: Types::new(&types), symbols: Symbols::default() };
+    reader.read_contributions(&pdb)?;
+    reader.read_modules(&pdb)?;
+    reader.read_globals(&pdb)?;
+    Ok(reader.finish())
+}
+
+/// The superblock's page count must fit the file: `ms-pdb` trusts it and would work through absurd counts.
+fn check_container(path: &Path, file: &[u8]) -> Result<(), Error> {
+    const MAGIC: &[u8] = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0";
+    if !file.starts_with(MAGIC) {
+        return Err(Error::pdb(path, "not a PDB: it does not begin with the MSF 7.00 signature"));
+    }
+    let field = |offset: usize| -> Option<u64> {
+        Some(u64::from(u32::from_le_bytes(file.get(offset..offset + 4)?.try_into().ok()?)))
+    };
+    let (Some(page_size), Some(pages)) = (field(32), field(40)) else {
+        return Err(Error::pdb(path, "cut off inside the superblock"));
+    };
+    if !page_size.is_power_of_two() || page_size < 512 {
+        return Err(Error::pdb(path, format!("the superblock gives a page size of {page_size}")));
+    }
+    if page_size * pages > file.len() as u64 {
+        return Err(Error::pdb(
+            path,
+            format!("cut off: the superblock announces {} bytes, the file has {}", page_size * pages, file.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn check_identity(path: &Path, pdb: &Pdb<&[u8]>, image: &Image) -> Result<(), Error> {
+    let guid = pdb.pdbi().unique_id.map(|id| id.to_bytes_le());
+    let age = pdb.dbi_header().age.get();
+    let wanted = &image.identity;
+    if guid == Some(wanted.guid) && age == wanted.age {
+        return Ok(());
+    }
+    Err(Error::PdbMismatch {
+        image: image.path().to_owned(),
+        pdb: path.to_owned(),
+        wanted: describe_identity(&wanted.guid, wanted.age),
+        found: guid.map_or_else(|| "without a GUID".to_owned(), |guid| describe_identity(&guid, age)),
+    })
+}
+
+/// GUID and age as debuggers print them.
+pub fn describe_identity(guid: &[u8; 16], age: u32) -> String {
+    let [a0, a1, a2, a3, b0, b1, c0, c1, rest @ ..] = *guid;
+    let (a, b, c) =
+        (u32::from_le_bytes([a0, a1, a2, a3]), u16::from_le_bytes([b0, b1]), u16::from_le_bytes([c0, c1]));
+    let tail: String = rest.iter().map(|byte| format!("{byte:02X}")).collect();
+    format!("{{{a:08X}-{b:04X}-{c:04X}-{}-{}}} age {age}", &tail[..4], &tail[4..])
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    image: &'a Image,
+    types: Types<'a>,
+    symbols: Symbols,
+}
+
+impl Reader<'_> {
+    fn bad(&self, what: impl Display, error: impl Display) -> Error {
+        Error::pdb(self.path, format!("{what}: {error}"))
+    }
+
+    /// Turns a section number (from 1) and offset into an RVA; none for absolute symbols and addresses outside the image.
+    fn rva(&self, section: u16, offset: u32) -> Option<Rva> {
+        let section = self.image.sections.get(usize::from(section).checked_sub(1)?)?;
+        section.range.start.checked_add(offset).filter(|rva| *rva <= section.range.end)
+    }
+
+    fn rva_of(&self, place: OffsetSegment) -> Option<Rva> {
+        self.rva(place.segment(), place.offset())
+    }
+
+    fn read_contributions(&mut self, pdb: &Pdb<&[u8]>) -> Result<(), Error> {
+        let dbi = pdb.read_dbi_stream().map_err(|e| self.bad("DBI stream", e))?;
+        let contributions = dbi.section_contributions().map_err(|e| self.bad("section contributions", e))?;
+        let mut found: Vec<_> = contributions
+            .contribs
+            .iter()
+            .filter_map(|c| {
+                let (offset, size) = (u32::try_from(c.offset.get()).ok()?, u32::try_from(c.size.get()).ok()?);
+                let start = self.rva(c.section.get(), offset)?;
+                let range = span(start, size);
+                (!range.is_empty())
+                    .then_some(Contribution { range, module: usize::from(c.module_index.get()) })
+            })
+            .collect();
+        found.sort_by_key(|c| c.range.start);
+        self.symbols.contributions = found;
+        Ok(())
+    }
+
+    fn read_modules(&mut self, pdb: &Pdb<&[u8]>) -> Result<(), Error> {
+        let modules = pdb.read_modules().map_err(|e| self.bad("module list", e))?;
+        for (index, module) in modules.iter().enumerate() {
+            self.symbols.modules.push(Module {
+                path: module.module_name().to_string(),
+                object_file: module.obj_file().to_string(),
+            });
+            let records = pdb
+                .read_module_symbols(&module)
+                .map_err(|e| self.bad(format!("symbols of module {}", module.module_name()), e))?;
+            self.read_module_symbols(index, records.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn read_module_symbols(&mut self, module: usize, records: &[u8]) {
+        // Names of the procedures and blocks that are open; local statics belong to the innermost procedure.
+        let mut scopes: Vec<Option<String>> = Vec::new();
+        for record in SymIter::for_module_syms(records) {
+            let Ok(symbol) = record.parse() else { continue };
+            match symbol {
+                SymData::Proc(procedure) => {
+                    let name = procedure.name.to_string();
+                    if let Some(rva) = self.rva_of(procedure.fixed.offset_segment) {
+                        self.symbols.procedures.push(Procedure {
+                            rva,
+                            size: procedure.fixed.proc_len.get(),
+                            name: name.clone(),
+                            module,
+                            is_global: record.kind == SymKind::S_GPROC32,
+                        });
+                    }
+                    scopes.push(Some(name));
+                }
+                SymData::Thunk(thunk) => {
+                    if let Some(rva) = self.rva_of(thunk.fixed.offset_segment) {
+                        self.symbols.procedures.push(Procedure {
+                            rva,
+                            size: u32::from(thunk.fixed.length.get()),
+                            name: thunk.name.to_string(),
+                            module,
+                            is_global: false,
+                        });
+                    }
+                    scopes.push(None);
+                }
+                SymData::Block(_) | SymData::InlineSite(_) | SymData::InlineSite2(_) => scopes.push(None),
+                SymData::End | SymData::InlineSiteEnd => {
+                    scopes.pop();
+                }
+                SymData::Data(data) => {
+                    let scope = scopes.iter().rev().flatten().next().cloned();
+                    self.add_variable(data.name.to_string(), data.header, record.kind, scope, Some(module));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_variable(
+        &mut self,
+        name: String,
+        header: &ms_codeview::syms::DataFixed,
+        kind: SymKind,
+        scope: Option<String>,
+        module: Option<usize>,
+    ) {
+        let Some(rva) = self.rva_of(header.offset_segment) else { return };
+        self.symbols.variables.push(Variable {
+            rva,
+            size: self.types.size(header.type_.get()).and_then(|size| u32::try_from(size).ok()),
+            name,
+            scope,
+            module,
+            is_global: kind == SymKind::S_GDATA32,
+        });
+    }
+
+    /// The global stream: publics, and variables that some linkers list nowhere else.
+    fn read_globals(&mut self, pdb: &Pdb<&[u8]>) -> Result<(), Error> {
+        let globals = pdb.read_gss().map_err(|e| self.bad("global symbols", e))?;
+        for record in globals.iter_syms() {
+            match record.parse() {
+                Ok(SymData::Pub(public)) => {
+                    if let Some(rva) = self.rva_of(public.fixed.offset_segment) {
+                        self.symbols.publics.push(Public { rva, name: public.name.to_string() });
+                    }
+                }
+                Ok(SymData::Data(data)) => {
+                    self.add_variable(data.name.to_string(), data.header, record.kind, None, None);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Symbols {
+        let symbols = &mut self.symbols;
+        symbols.procedures.sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
+        symbols.procedures.dedup();
+        symbols.publics.sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
+        symbols.publics.dedup();
+        // A record of a module knows more than its copy in the global stream: it comes first and the copy goes.
+        symbols.variables.sort_by(|a, b| {
+            (a.rva, &a.name, a.module.is_none(), a.scope.is_none())
+                .cmp(&(b.rva, &b.name, b.module.is_none(), b.scope.is_none()))
+        });
+        symbols.variables.dedup_by(|later, first| later.rva == first.rva && later.name == first.name);
+        symbols.layouts = self.types.layouts();
+        self.symbols
+    }
+}
+
+/// Sizes and layouts from the type stream.
+struct Types<'a> {
+    stream: &'a TypeStream<Vec<u8>>,
+    /// Complete definitions by unique name, since other records name forward references. Modules written in C may
+    /// define different types of one name.
+    definitions: HashMap<String, Vec<TypeIndex>>,
+}
+
+/// Arrays of arrays of modifiers end somewhere in a sound PDB.
+const MAX_TYPE_DEPTH: u32 = 64;
+
+impl<'a> Types<'a> {
+    fn new(stream: &'a TypeStream<Vec<u8>>) -> Self {
+        let first = stream.type_index_begin().0;
+        let mut definitions: HashMap<String, Vec<TypeIndex>> = HashMap::new();
+        for (index, record) in (first..).zip(stream.iter_type_records()) {
+            if let Ok(data) = record.parse()
+                && let Some(udt) = Udt::of(&data)
+                && !udt.is_forward
+            {
+                definitions.entry(udt.key()).or_default().push(TypeIndex(index));
+            }
+        }
+        Types { stream, definitions }
+    }
+
+    /// Size in bytes of a value of the type.
+    fn size(&self, index: TypeIndex) -> Option<u64> {
+        self.size_at_depth(index, MAX_TYPE_DEPTH)
+    }
+
+    fn size_at_depth(&self, index: TypeIndex, depth: u32) -> Option<u64> {
+        if self.stream.is_primitive(index) {
+            return primitive_size(index.0);
+        }
+        let depth = depth.checked_sub(1)?;
+        let data = self.stream.record(index).ok()?.parse().ok()?;
+        match &data {
+            TypeData::Modifier(modifier) => self.size_at_depth(modifier.underlying_type.get(), depth),
+            TypeData::Pointer(pointer) => Some(u64::from(pointer.fixed.attr().size())),
+            TypeData::Array(array) => array.len.try_into().ok(),
+            TypeData::Enum(e) => self.size_at_depth(e.fixed.underlying_type.get(), depth),
+            TypeData::Bitfield(field) => self.size_at_depth(field.underlying_type.get(), depth),
+            _ => {
+                let udt = Udt::of(&data)?;
+                if udt.is_forward {
+                    // Definitions that disagree leave the size open.
+                    let mut sizes =
+                        self.definitions.get(&udt.key())?.iter().map(|index| self.size_at_depth(*index, depth));
+                    let first = sizes.next()?;
+                    return sizes.all(|size| size == first).then_some(first).flatten();
+                }
+                Some(udt.size)
+            }
+        }
+    }
+
+    fn layouts(&self) -> HashMap<String, BTreeSet<TypeLayout>> {
+        self.definitions
+            .iter()
+            .map(|(key, indices)| (key.clone(), indices.iter().filter_map(|index| self.layout(*index)).collect()))
+            .collect()
+    }
+
+    fn layout(&self, index: TypeIndex) -> Option<TypeLayout> {
+        let record = self.stream.record(index).ok()?;
+        let data = record.parse().ok()?;
+        let udt = Udt::of(&data)?;
+        let members = self.stream.iter_fields(udt.fields).filter_map(|field| self.member(&field)).collect();
+        Some(TypeLayout { name: udt.name.to_owned(), size: udt.size, members })
+    }
+
+    fn member(&self, field: &Field<'_>) -> Option<Member> {
+        match field {
+            Field::Member(member) => Some(Member {
+                name: member.name.to_string(),
+                offset: member.offset.try_into().ok()?,
+                size: self.size(member.ty).and_then(|size| u32::try_from(size).ok()),
+                bits: self.bits(member.ty),
+            }),
+            Field::BaseClass(base) => Some(Member {
+                name: format!("base {}", self.name(base.ty)?),
+                offset: base.offset.try_into().ok()?,
+                size: self.size(base.ty).and_then(|size| u32::try_from(size).ok()),
+                bits: None,
+            }),
+            Field::VFuncTable(_) => {
+                Some(Member { name: "vtable pointer".to_owned(), offset: 0, size: Some(8), bits: None })
+            }
+            _ => None,
+        }
+    }
+
+    fn bits(&self, index: TypeIndex) -> Option<(u8, u8)> {
+        match self.stream.record(index).ok()?.parse().ok()? {
+            TypeData::Bitfield(field) => Some((field.position, field.length)),
+            _ => None,
+        }
+    }
+
+    fn name(&self, index: TypeIndex) -> Option<String> {
+        let record = self.stream.record(index).ok()?;
+        let data = record.parse().ok()?;
+        Udt::of(&data).map(|udt| udt.name.to_owned())
+    }
+}
+
+/// What structs, classes and unions have in common.
+struct Udt<'a> {
+    name: &'a str,
+    unique_name: Option<&'a str>,
+    size: u64,
+    fields: TypeIndex,
+    is_forward: bool,
+}
+
+impl<'a> Udt<'a> {
+    fn of(data: &TypeData<'a>) -> Option<Udt<'a>> {
+        let text = |name: &'a [u8]| std::str::from_utf8(name).ok();
+        match data {
+            TypeData::Struct(s) => Some(Udt {
+                name: text(s.name)?,
+                unique_name: s.unique_name.and_then(|name| text(name)),
+                size: s.length.try_into().ok()?,
+                fields: s.fixed.field_list.get(),
+                is_forward: s.fixed.property.get().fwdref(),
+            }),
+            TypeData::Union(u) => Some(Udt {
+                name: text(u.name)?,
+                unique_name: u.unique_name.and_then(|name| text(name)),
+                size: u.length.try_into().ok()?,
+                fields: u.fixed.fields.get(),
+                is_forward: u.fixed.property.get().fwdref(),
+            }),
+            _ => None,
+        }
+    }
+
+    fn key(&self) -> String {
+        self.unique_name.unwrap_or(self.name).to_owned()
+    }
+}
+
+/// Size of a primitive type from its index (`cvinfo.h`, `CV_prmode_e` and `CV_type_e`).
+fn primitive_size(index: u32) -> Option<u64> {
+    match (index >> 8) & 0xf {
+        0 => {}
+        4 => return Some(4),
+        6 => return Some(8),
+        _ => return None,
+    }
+    match index & 0xff {
+        // Characters, 8-bit integers, booleans.
+        0x10 | 0x20 | 0x30 | 0x68 | 0x69 | 0x70 | 0x7c => Some(1),
+        0x11 | 0x21 | 0x31 | 0x46 | 0x71 | 0x72 | 0x73 | 0x7a => Some(2),
+        0x08 | 0x12 | 0x22 | 0x32 | 0x40 | 0x74 | 0x75 | 0x7b => Some(4),
+        0x13 | 0x23 | 0x33 | 0x41 | 0x50 | 0x76 | 0x77 => Some(8),
+        0x42 => Some(10),
+        0x14 | 0x24 | 0x43 | 0x51 | 0x78 | 0x79 => Some(16),
+        _ => None,
+    }
+}

@@ -1,0 +1,227 @@
+//! The program model: an image cut into atoms, with every function decoded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::atoms::{self, Atom, AtomIndex, AtomKind};
+use crate::error::Error;
+use crate::image::{Image, RuntimeFunction};
+use crate::jump_tables::{self, JumpTable};
+use crate::pdb;
+use crate::rva::{Rva, span};
+use crate::symbols::Symbols;
+use crate::unwind::UnwindInfo;
+use crate::x64::{self, Code, ReferenceKind, Unresolved};
+
+/// One build, ready to be compared.
+#[derive(Debug)]
+pub struct Program {
+    /// The image.
+    pub image: Image,
+    /// Its symbols.
+    pub symbols: Symbols,
+    /// All atoms by rising RVA, without overlaps.
+    pub atoms: Vec<Atom>,
+    /// The functions among them, in the same order; [`AtomKind::Function`] holds the index.
+    pub functions: Vec<Function>,
+}
+
+/// A decoded function.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its atom.
+    pub atom: AtomIndex,
+    /// Decoded code and references.
+    pub code: Code,
+    /// Jump tables that it jumps through.
+    pub tables: Vec<JumpTable>,
+    /// Its part of the function table with the unwind records, by rising address.
+    pub unwind: Vec<(RuntimeFunction, UnwindInfo)>,
+}
+
+impl Function {
+    /// The function's jump table at an address.
+    pub fn table_at(&self, rva: Rva) -> Option<&JumpTable> {
+        self.tables.iter().find(|table| table.rva == rva)
+    }
+}
+
+/// What stands at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// Inside the headers or a data directory, which belong to the linker.
+    Headers(Rva),
+    /// Inside an atom, `offset` bytes behind its start; beyond its end where padding follows.
+    Atom {
+        /// The atom.
+        atom: AtomIndex,
+        /// Bytes from its start.
+        offset: u32,
+    },
+    /// In no section.
+    Nowhere,
+}
+
+impl Program {
+    /// Reads an image and its PDB and builds the model.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, or not of a supported kind.
+    pub fn load(image_path: &Path, pdb_path: Option<&Path>) -> Result<Program, Error> {
+        let image = Image::open(image_path)?;
+        let pdb_path = pdb::locate(&image, pdb_path)?;
+        let symbols = pdb::read(&pdb_path, &image)?;
+        Ok(Program::build(image, symbols))
+    }
+
+    fn build(image: Image, symbols: Symbols) -> Program {
+        let (extents, mut codes) = decode_all(&image, &symbols);
+        let data_targets = data_targets(&image, extents.keys().copied().zip(&codes));
+        let atoms = atoms::partition(&image, &symbols, &extents, &data_targets);
+        let mut functions = Vec::new();
+        let function_atoms = atoms.iter().enumerate().filter(|(_, a)| matches!(a.kind, AtomKind::Function(_)));
+        for ((index, atom), code) in function_atoms.zip(codes.drain(..)) {
+            functions.push(Function {
+                atom: AtomIndex(index as u32),
+                unwind: Vec::new(),
+                tables: Vec::new(),
+                code,
+            });
+            debug_assert_eq!(atom.kind, AtomKind::Function(functions.len() as u32 - 1));
+        }
+        let mut program = Program { image, symbols, atoms, functions: Vec::new() };
+        functions.par_iter_mut().for_each(|function| program.complete(function));
+        program.functions = functions;
+        program
+    }
+
+    /// Adds what needs the atoms: jump tables and unwind records.
+    fn complete(&self, function: &mut Function) {
+        let Some(atom) = self.atom(function.atom) else { return };
+        function.tables = jump_tables::find(self, atom, &function.code);
+        let first = self.image.runtime_functions.partition_point(|f| f.range.end <= atom.rva);
+        let own = self.image.runtime_functions.iter().skip(first).take_while(|f| f.range.start < atom.end());
+        for entry in own {
+            match UnwindInfo::read(&self.image, entry.unwind_info) {
+                Ok(info) => function.unwind.push((entry.clone(), info)),
+                Err(reason) => function
+                    .code
+                    .unresolved
+                    .push(Unresolved { offset: entry.range.start.0.saturating_sub(atom.rva.0), reason: reason.into() }),
+            }
+        }
+    }
+
+    /// The atom of an index.
+    pub fn atom(&self, index: AtomIndex) -> Option<&Atom> {
+        self.atoms.get(index.0 as usize)
+    }
+
+    /// The function of an atom, where it is one.
+    pub fn function(&self, index: AtomIndex) -> Option<&Function> {
+        match self.atom(index)?.kind {
+            AtomKind::Function(function) => self.functions.get(function as usize),
+            _ => None,
+        }
+    }
+
+    /// The last atom that starts at or before an address.
+    pub fn atom_before(&self, rva: Rva) -> Option<AtomIndex> {
+        self.atoms.partition_point(|a| a.rva <= rva).checked_sub(1).map(|index| AtomIndex(index as u32))
+    }
+
+    /// What stands at an address.
+    pub fn locate(&self, rva: Rva) -> Location {
+        if self.image.sections.first().is_none_or(|s| rva < s.range.start)
+            || self.image.directories.iter().any(|d| d.contains(&rva))
+        {
+            return Location::Headers(rva);
+        }
+        let Some(index) = self.atom_before(rva) else { return Location::Nowhere };
+        let Some(atom) = self.atom(index) else { return Location::Nowhere };
+        let same_section = |section: &crate::image::Section| section.range.contains(&atom.rva) && rva <= section.range.end;
+        if !self.image.sections.iter().any(same_section) {
+            return Location::Nowhere;
+        }
+        Location::Atom { atom: index, offset: rva.0 - atom.rva.0 }
+    }
+
+    /// The name that reports use for an atom.
+    pub fn display(&self, atom: &Atom) -> String {
+        match (&atom.kind, atom.names.first()) {
+            (_, Some(name)) => name.display.clone(),
+            (AtomKind::ImportSlot, None) => {
+                self.image.import_at(atom.rva).map_or_else(|| format!("slot_{}", atom.rva), |slot| slot.import.to_string())
+            }
+            (AtomKind::Function(_), None) => format!("sub_{:x}", atom.rva.0),
+            (_, None) => format!("data_{:x}", atom.rva.0),
+        }
+    }
+
+    /// The linkage name of an atom where it has one, else its name in the source, else one made of its address.
+    pub fn linkage_name(&self, atom: &Atom) -> String {
+        atom.names.first().map_or_else(|| self.display(atom), |name| name.key.clone())
+    }
+
+    /// Short name of the module that an atom came from.
+    pub fn module_name(&self, atom: &Atom) -> Option<&str> {
+        self.symbols.modules.get(atom.module?).map(|m| m.short_name())
+    }
+}
+
+/// Starts and sizes of functions, and their decoded code in the same order.
+type Extents = BTreeMap<Rva, u32>;
+
+/// Decodes all functions that symbols and unwind data name, then those that they call and nobody names, until none is new.
+fn decode_all(image: &Image, symbols: &Symbols) -> (Extents, Vec<Code>) {
+    let mut starts = atoms::function_starts(image, symbols);
+    let mut decoded: BTreeMap<(Rva, u32), Code> = BTreeMap::new();
+    loop {
+        let extents = atoms::function_extents(image, symbols, &starts);
+        let missing: Vec<(Rva, u32)> =
+            extents.iter().map(|(rva, size)| (*rva, *size)).filter(|key| !decoded.contains_key(key)).collect();
+        let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, *rva, *size)).collect();
+        let found: BTreeSet<Rva> = codes
+            .iter()
+            .flat_map(|code| &code.references)
+            .filter(|r| r.kind.is_branch())
+            .map(|r| r.target)
+            .filter(|rva| image.section_at(*rva).is_some_and(|s| s.is_executable()))
+            .filter(|rva| !is_inside(&extents, *rva))
+            .collect();
+        decoded.extend(missing.into_iter().zip(codes));
+        if found.is_empty() {
+            let codes = extents.iter().filter_map(|(rva, size)| decoded.remove(&(*rva, *size))).collect();
+            return (extents, codes);
+        }
+        for rva in found {
+            starts.entry(rva).or_insert(None);
+        }
+    }
+}
+
+fn is_inside(extents: &Extents, rva: Rva) -> bool {
+    extents.range(..=rva).next_back().is_some_and(|(start, size)| span(*start, *size).contains(&rva))
+}
+
+/// Addresses in data sections that code or relocated pointers name: where anonymous objects begin.
+fn data_targets<'c>(image: &Image, functions: impl Iterator<Item = (Rva, &'c Code)>) -> BTreeSet<Rva> {
+    let is_data = |rva: &Rva| image.section_at(*rva).is_some_and(|s| !s.is_executable());
+    let from_code = functions.flat_map(|(_, code)| {
+        code.references
+            .iter()
+            .filter(|r| matches!(r.kind, ReferenceKind::Access | ReferenceKind::Address | ReferenceKind::Absolute))
+            .map(|r| r.target)
+    });
+    let from_data = image.base_relocations.iter().filter_map(|place| image.relocated_target(*place));
+    from_code.chain(from_data).filter(is_data).collect()
+}
+
+/// The addresses of an atom's own bytes that hold relocated pointers, with their targets.
+pub fn pointers_in(image: &Image, range: Range<Rva>) -> impl Iterator<Item = (Rva, Option<Rva>)> {
+    image.base_relocations_in(range).iter().map(|place| (*place, image.relocated_target(*place)))
+}
+

@@ -1,0 +1,354 @@
+//! Decodes x64 functions and finds every reference in them.
+
+use iced_x86::{
+    Code as IcedCode, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction as Iced, Mnemonic, OpKind, Register,
+};
+
+use crate::image::Image;
+use crate::rva::{Rva, span};
+
+/// A function's code, decoded once.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// All instructions by rising offset.
+    pub instructions: Vec<Instruction>,
+    /// Places that name something outside the function, by rising offset.
+    pub references: Vec<Reference>,
+    /// What could not be understood. A function with any of these is never put into a payload.
+    pub unresolved: Vec<Unresolved>,
+    /// Offsets of jumps through a register, whose targets come from a table or are tail calls.
+    pub register_jumps: Vec<u32>,
+}
+
+/// One instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instruction {
+    /// Offset from the function's start.
+    pub offset: u32,
+    /// Length in bytes.
+    pub len: u8,
+    /// What comparison does with it.
+    pub role: Role,
+}
+
+/// What an instruction means for comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Compared byte for byte, its references by meaning.
+    Plain,
+    /// Does nothing: padding, alignment.
+    Padding,
+    /// A near branch to an offset of the same function, in whatever length.
+    Branch {
+        /// The iced mnemonic's number, which tells `jmp`, `jz`, `loop` and so on apart.
+        mnemonic: u16,
+        /// Offset that it leads to.
+        target: u32,
+    },
+}
+
+/// A place in code that names an address outside its function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    /// Index into [`Code::instructions`].
+    pub instruction: u32,
+    /// Offset of the field from the function's start.
+    pub field: u32,
+    /// Bytes from the field's start to the end of the instruction, which relative distances count from.
+    pub to_end: u8,
+    /// Form of the field and use of the address.
+    pub kind: ReferenceKind,
+    /// The address that is named.
+    pub target: Rva,
+}
+
+/// How an instruction names an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferenceKind {
+    /// `call rel32`.
+    Call,
+    /// `jmp rel32` or a conditional jump with a 32-bit distance that leaves the function.
+    Jump,
+    /// A branch with an 8-bit distance that leaves the function.
+    ShortJump,
+    /// RIP-relative memory operand that is read, written, or jumped through.
+    Access,
+    /// RIP-relative `lea`: the address itself is taken.
+    Address,
+    /// 64-bit absolute address with a base relocation.
+    Absolute,
+}
+
+impl ReferenceKind {
+    /// Bytes of the field.
+    pub fn width(self) -> u32 {
+        match self {
+            ReferenceKind::ShortJump => 1,
+            ReferenceKind::Absolute => 8,
+            _ => 4,
+        }
+    }
+
+    /// Transfers control, rather than naming data.
+    pub fn is_branch(self) -> bool {
+        matches!(self, ReferenceKind::Call | ReferenceKind::Jump | ReferenceKind::ShortJump)
+    }
+}
+
+/// A place that could not be understood.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unresolved {
+    /// Offset of the instruction from the function's start.
+    pub offset: u32,
+    /// The reason, for the report.
+    pub reason: String,
+}
+
+/// Decodes `size` bytes of code at `start`.
+pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
+    let mut code = Code::default();
+    let bytes = image.bytes_up_to(span(start, size));
+    if bytes.len() != size as usize {
+        code.unresolved.push(Unresolved { offset: 0, reason: "the function's bytes are not all in the file".into() });
+        return code;
+    }
+    let mut decoder = Decoder::with_ip(64, bytes, u64::from(start.0), DecoderOptions::NONE);
+    let mut walk =
+        Walk { image, start, size, code: &mut code, image_base: None, image_offset: None, falls_through: true };
+    let mut instruction = Iced::default();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        let offset = (instruction.ip() - u64::from(start.0)) as u32;
+        if instruction.is_invalid() {
+            walk.unresolved(offset, "bytes that are no instruction (data inside the function?)");
+            break;
+        }
+        walk.visit(offset, &instruction, &decoder.get_constant_offsets(&instruction));
+    }
+    walk.check_image_relative();
+    check_branch_targets(&mut code);
+    check_base_relocations(image, start, size, &mut code);
+    code
+}
+
+struct Walk<'a> {
+    image: &'a Image,
+    start: Rva,
+    size: u32,
+    code: &'a mut Code,
+    /// Where the image base's address is taken.
+    image_base: Option<u32>,
+    /// Where a displacement or immediate could be an RVA.
+    image_offset: Option<u32>,
+    /// Whether control can reach the instruction from the one before it.
+    falls_through: bool,
+}
+
+impl Walk<'_> {
+    fn unresolved(&mut self, offset: u32, reason: impl Into<String>) {
+        self.code.unresolved.push(Unresolved { offset, reason: reason.into() });
+    }
+
+    fn visit(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) {
+        // A breakpoint that control can reach is code; behind a return or jump it fills a gap.
+        let fills_gap = instruction.mnemonic() == Mnemonic::Int3 && !self.falls_through;
+        let mut role = if is_nop(instruction) || fills_gap { Role::Padding } else { Role::Plain };
+        if !fills_gap {
+            self.falls_through = !matches!(
+                instruction.flow_control(),
+                FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception
+            );
+        }
+        match instruction.flow_control() {
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch | FlowControl::Call
+                if has_near_target(instruction) =>
+            {
+                if let Some(target) = self.branch(offset, instruction, fields) {
+                    role = Role::Branch { mnemonic: instruction.mnemonic() as u16, target };
+                }
+            }
+            FlowControl::IndirectBranch if instruction.op0_kind() == OpKind::Register => {
+                self.code.register_jumps.push(offset);
+            }
+            FlowControl::XbeginXabortXend => {
+                self.unresolved(offset, "transactional memory instruction");
+            }
+            _ => {}
+        }
+        if role == Role::Plain {
+            self.operands(offset, instruction, fields);
+        }
+        self.code.instructions.push(Instruction { offset, len: instruction.len() as u8, role });
+    }
+
+    /// A near branch: gives its target's offset when that is inside the function, else records a reference.
+    fn branch(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) -> Option<u32> {
+        let Some(target) = u32::try_from(instruction.near_branch_target()).ok().map(Rva) else {
+            self.unresolved(offset, "a branch leads outside the image");
+            return None;
+        };
+        let is_call = instruction.flow_control() == FlowControl::Call;
+        let distance = target.distance_from(self.start);
+        if !is_call && (0..i64::from(self.size)).contains(&distance) {
+            return Some(distance as u32);
+        }
+        let kind = match (is_call, fields.immediate_size()) {
+            (true, 4) => ReferenceKind::Call,
+            (false, 4) => ReferenceKind::Jump,
+            (false, 1) => ReferenceKind::ShortJump,
+            _ => {
+                self.unresolved(offset, "a branch with an operand size of 16 bits");
+                return None;
+            }
+        };
+        self.reference(offset, instruction, fields.immediate_offset(), kind, target);
+        None
+    }
+
+    fn operands(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) {
+        if instruction.is_ip_rel_memory_operand() {
+            match u32::try_from(instruction.ip_rel_memory_address()) {
+                Ok(target) => {
+                    let is_address = instruction.mnemonic() == Mnemonic::Lea;
+                    let kind = if is_address { ReferenceKind::Address } else { ReferenceKind::Access };
+                    if is_address && target == 0 {
+                        self.image_base.get_or_insert(offset);
+                    }
+                    self.reference(offset, instruction, fields.displacement_offset(), kind, Rva(target));
+                }
+                Err(_) => self.unresolved(offset, "a RIP-relative operand leads outside the image"),
+            }
+        } else if fields.has_displacement() {
+            self.displacement(offset, instruction, fields);
+        }
+        self.immediate(offset, instruction, fields);
+        // ThreadLocalStoragePointer of the TEB (winternl.h; offset 58h on x64).
+        if instruction.segment_prefix() == Register::GS && instruction.memory_displacement64() == 0x58 {
+            self.unresolved(offset, "thread-local storage is not supported yet");
+        }
+    }
+
+    fn displacement(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) {
+        let value = instruction.memory_displacement64();
+        if fields.displacement_size() == 8 {
+            self.absolute(offset, instruction, fields.displacement_offset(), value);
+        } else if fields.displacement_size() == 4
+            && instruction.memory_base() != Register::RSP
+            && self.may_be_rva(value)
+        {
+            self.image_offset.get_or_insert(offset);
+        }
+    }
+
+    fn immediate(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) {
+        if !fields.has_immediate() || has_near_target(instruction) {
+            return;
+        }
+        let value = (0..instruction.op_count())
+            .find_map(|operand| instruction.try_immediate(operand).ok())
+            .unwrap_or_default();
+        match fields.immediate_size() {
+            8 => self.absolute(offset, instruction, fields.immediate_offset(), value),
+            4 if self.may_be_rva(value) => {
+                self.image_offset.get_or_insert(offset);
+            }
+            _ => {}
+        }
+    }
+
+    /// A 64-bit field: an address only where the image has a base relocation for it, else a number.
+    fn absolute(&mut self, offset: u32, instruction: &Iced, at: usize, value: u64) {
+        let Some(place) = self.start.checked_add(offset).and_then(|rva| rva.checked_add(at as u32)) else { return };
+        if self.image.base_relocations.binary_search(&place).is_err() {
+            return;
+        }
+        let target = value.checked_sub(self.image.identity.image_base).and_then(|rva| u32::try_from(rva).ok());
+        match target {
+            Some(target) => self.reference(offset, instruction, at, ReferenceKind::Absolute, Rva(target)),
+            None => self.unresolved(offset, "a relocated address leads outside the image"),
+        }
+    }
+
+    fn may_be_rva(&self, value: u64) -> bool {
+        let first = self.image.sections.first().map_or(0, |s| s.range.start.0);
+        (u64::from(first)..u64::from(self.image.identity.size_of_image)).contains(&value)
+    }
+
+    fn reference(&mut self, offset: u32, instruction: &Iced, at: usize, kind: ReferenceKind, target: Rva) {
+        self.code.references.push(Reference {
+            instruction: self.code.instructions.len() as u32,
+            field: offset + at as u32,
+            to_end: (instruction.len() - at) as u8,
+            kind,
+            target,
+        });
+    }
+
+    /// `lea r, [__ImageBase]` together with numbers in the range of RVAs: which numbers are RVAs takes a dataflow analysis.
+    fn check_image_relative(&mut self) {
+        if let (Some(base), Some(offset)) = (self.image_base, self.image_offset) {
+            self.unresolved(
+                offset,
+                format!("may be an address relative to the image base that +{base:#x} takes; not supported yet"),
+            );
+        }
+    }
+}
+
+fn has_near_target(instruction: &Iced) -> bool {
+    matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64)
+}
+
+/// Instructions without effect, which compilers align loops with.
+fn is_nop(instruction: &Iced) -> bool {
+    match instruction.mnemonic() {
+        Mnemonic::Nop => true,
+        // Two-byte fillers of older assemblers.
+        Mnemonic::Xchg => {
+            instruction.code() == IcedCode::Xchg_rm16_r16 && instruction.op0_register() == instruction.op1_register()
+        }
+        _ => false,
+    }
+}
+
+/// Branches must lead to instructions that the sweep saw: else the function was not decoded as it runs.
+fn check_branch_targets(code: &mut Code) {
+    let starts = &code.instructions;
+    let lost = starts.iter().filter_map(|i| match i.role {
+        Role::Branch { target, .. } if starts.binary_search_by_key(&target, |s| s.offset).is_err() => {
+            Some(Unresolved { offset: i.offset, reason: format!("branches into the middle of an instruction, +{target:#x}") })
+        }
+        _ => None,
+    });
+    let lost: Vec<_> = lost.collect();
+    code.unresolved.extend(lost);
+}
+
+/// Every base relocation inside the function must be a reference that the decoder saw.
+fn check_base_relocations(image: &Image, start: Rva, size: u32, code: &mut Code) {
+    for place in image.base_relocations_in(span(start, size)) {
+        let field = place.0 - start.0;
+        let seen = code.references.iter().any(|r| r.kind == ReferenceKind::Absolute && r.field == field);
+        if !seen {
+            code.unresolved.push(Unresolved {
+                offset: field,
+                reason: "a base relocation that belongs to no operand (data inside the function?)".into(),
+            });
+        }
+    }
+    code.unresolved.sort();
+}
+
+impl Code {
+    /// Index of the instruction that begins at an offset.
+    pub fn instruction_at(&self, offset: u32) -> Option<usize> {
+        self.instructions.binary_search_by_key(&offset, |i| i.offset).ok()
+    }
+
+    /// References of one instruction.
+    pub fn references_of(&self, instruction: usize) -> &[Reference] {
+        let start = self.references.partition_point(|r| (r.instruction as usize) < instruction);
+        let end = self.references.partition_point(|r| r.instruction as usize <= instruction);
+        self.references.get(start..end).unwrap_or(&[])
+    }
+}

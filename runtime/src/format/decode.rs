@@ -1,0 +1,446 @@
+//! From bytes to a [`Payload`] in which every range is known to be sound, so that nothing behind it has to ask again.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::encode::compute_seal;
+use super::layout::*;
+use super::*;
+
+/// What is wrong with a payload file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Not even a header.
+    #[error("the file ends after {0} bytes; a payload has at least 64")]
+    Truncated(usize),
+    /// Another kind of file.
+    #[error("this is not an hpgen payload: it does not begin with HPGENHPX")]
+    Magic,
+    /// Made by another hpgen.
+    #[error("format version {0} is not known to this hpgen, which reads version 1")]
+    Version(u16),
+    /// For another processor.
+    #[error("the payload is for machine {0:#06x}; only x64 (0x8664) is known")]
+    Machine(u16),
+    /// Header fields disagree with the file.
+    #[error("the header says {expected} bytes of body, the file has {found}: it was cut off or added to")]
+    StoredSize {
+        /// Bytes that the header announces.
+        expected: u64,
+        /// Bytes behind the header.
+        found: u64,
+    },
+    /// The content was changed after it was made.
+    #[error("the seal does not match the content: the file is damaged or was altered")]
+    Seal,
+    /// An unpacked body of this size is not accepted.
+    #[error("the body of {0} bytes is larger than the limit of {MAX_BODY}")]
+    BodySize(u64),
+    /// The compressed body cannot be unpacked to the announced size.
+    #[error("the body cannot be decompressed to the {0} bytes that the header announces")]
+    Decompress(u64),
+    /// A rule of the format is broken.
+    #[error("{section}: {problem}")]
+    Malformed {
+        /// The section concerned.
+        section: &'static str,
+        /// The rule, in words.
+        problem: &'static str,
+    },
+    /// A rule of the format is broken by one record of a table.
+    #[error("{section}, record {index}: {problem}")]
+    Record {
+        /// The section concerned.
+        section: &'static str,
+        /// Which record, from 0.
+        index: usize,
+        /// The rule, in words.
+        problem: &'static str,
+    },
+}
+
+impl Payload {
+    /// Reads a whole payload file and checks every rule of the format.
+    ///
+    /// # Errors
+    /// Says which rule is broken, and where.
+    pub fn decode(file: &[u8]) -> Result<(Payload, Seal), FormatError> {
+        let (body, seal) = unseal(file)?;
+        Ok((decode_body(&body)?, seal))
+    }
+}
+
+/// Checks the header and the seal, and gives the decompressed body.
+///
+/// # Errors
+/// As [`Payload::decode`].
+pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
+    let (header, stored) =
+        FileHeader::ref_from_prefix(file).map_err(|_| FormatError::Truncated(file.len()))?;
+    if header.magic != MAGIC {
+        return Err(FormatError::Magic);
+    }
+    if header.version.get() != VERSION {
+        return Err(FormatError::Version(header.version.get()));
+    }
+    if header.stored_size.get() != stored.len() as u64 {
+        return Err(FormatError::StoredSize {
+            expected: header.stored_size.get(),
+            found: stored.len() as u64,
+        });
+    }
+    if compute_seal(file, stored) != header.seal {
+        return Err(FormatError::Seal);
+    }
+    if header.machine.get() != MACHINE_X64 {
+        return Err(FormatError::Machine(header.machine.get()));
+    }
+    if header.flags.get() != 0 {
+        return Err(malformed("header", "unknown flags"));
+    }
+    let body_size = header.body_size.get();
+    if body_size > MAX_BODY {
+        return Err(FormatError::BodySize(body_size));
+    }
+    let mut body = Vec::new();
+    decompress(stored, body_size as usize, &mut body).ok_or(FormatError::Decompress(body_size))?;
+    Ok((body, Seal(header.seal)))
+}
+
+/// Unpacks one zstd frame that must give exactly `size` bytes and leave no input over. Memory grows with what is really unpacked.
+fn decompress(mut stored: &[u8], size: usize, body: &mut Vec<u8>) -> Option<()> {
+    use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+    const STEP: usize = 1 << 16;
+    let mut decoder = FrameDecoder::new();
+    decoder.reset(&mut stored).ok()?;
+    loop {
+        let finished =
+            decoder.decode_blocks(&mut stored, BlockDecodingStrategy::UptoBytes(STEP)).ok()?;
+        let ready = decoder.can_collect();
+        if ready > size.checked_sub(body.len())? {
+            return None;
+        }
+        let start = body.len();
+        body.resize(start + ready, 0);
+        let read = decoder.read(&mut body[start..]).ok()?;
+        body.truncate(start + read);
+        if finished && decoder.can_collect() == 0 {
+            return (body.len() == size && stored.is_empty()).then_some(());
+        }
+    }
+}
+
+use ruzstd::io::Read as _;
+
+fn malformed(section: &'static str, problem: &'static str) -> FormatError {
+    FormatError::Malformed { section, problem }
+}
+
+/// A table of records with the section's name for messages.
+struct Table<'a, T> {
+    section: &'static str,
+    records: &'a [T],
+}
+
+impl<'a, T: FromBytes + KnownLayout + Immutable + Unaligned> Table<'a, T> {
+    fn new(section: &'static str, bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let records = <[T]>::ref_from_bytes(bytes)
+            .map_err(|_| malformed(section, "the size is not a whole number of records"))?;
+        Ok(Table { section, records })
+    }
+
+    fn single(section: &'static str, bytes: &'a [u8]) -> Result<&'a T, FormatError> {
+        T::ref_from_bytes(bytes).map_err(|_| malformed(section, "not exactly one record"))
+    }
+
+    /// Converts every record; `convert` gives the broken rule as its error.
+    fn collect<U>(
+        &self,
+        mut convert: impl FnMut(&'a T) -> Result<U, &'static str>,
+    ) -> Result<Vec<U>, FormatError> {
+        self.records
+            .iter()
+            .enumerate()
+            .map(|(index, record)| {
+                convert(record).map_err(|problem| FormatError::Record {
+                    section: self.section,
+                    index,
+                    problem,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The sections of a body, in the order of [`KINDS`].
+fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
+    const SECTION: &str = "section directory";
+    let (count, rest) =
+        zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
+    if count.get() as usize != KINDS.len() {
+        return Err(malformed(SECTION, "not the nine sections of version 1"));
+    }
+    let (entries, _) = <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len())
+        .map_err(|_| malformed(SECTION, "cut off"))?;
+    let mut sections = [&body[..0]; KINDS.len()];
+    let mut end = 4 + size_of_val(entries);
+    for ((entry, (kind, name)), section) in entries.iter().zip(KINDS).zip(&mut sections) {
+        if entry.kind.get() != kind {
+            return Err(malformed(SECTION, "a section kind is unknown or out of order"));
+        }
+        let start = end.next_multiple_of(8);
+        if entry.offset.get() as usize != start {
+            return Err(malformed(name, "does not stand where the sections before it end"));
+        }
+        if body.get(end..start).is_none_or(|gap| gap.iter().any(|byte| *byte != 0)) {
+            return Err(malformed(name, "the bytes before it are not zero"));
+        }
+        end = start + entry.size.get() as usize;
+        *section = body.get(start..end).ok_or(malformed(name, "reaches beyond the body"))?;
+    }
+    if end != body.len() {
+        return Err(malformed(SECTION, "bytes behind the last section"));
+    }
+    Ok(sections)
+}
+
+fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
+    let [identity, segments, contents, relocations, trampolines, functions, imports, unwind, strings] =
+        split_sections(body)?;
+    let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
+    let identity = decode_identity(Table::single("identity", identity)?, strings)?;
+    let segments = decode_segments(&Table::new("segments", segments)?, contents)?;
+    let functions = decode_functions(&Table::new("functions", functions)?, &segments, &identity, strings)?;
+    let payload = Payload {
+        relocations: decode_relocations(&Table::new("relocations", relocations)?, &segments, &identity)?,
+        trampolines: decode_trampolines(&Table::new("trampolines", trampolines)?, &functions, &identity)?,
+        imports: decode_imports(&Table::new("imports", imports)?, &segments, strings)?,
+        unwind: decode_unwind(Table::single("unwind", unwind)?, &segments)?,
+        identity,
+        segments,
+        functions,
+    };
+    Ok(payload)
+}
+
+fn text(reference: StringRef, strings: &str) -> Option<String> {
+    let start = reference.offset.get() as usize;
+    let end = start.checked_add(reference.length.get() as usize)?;
+    strings.get(start..end).map(ToOwned::to_owned)
+}
+
+/// A DLL or image name that cannot lead anywhere but to a module of that name.
+fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && name.len() < 260 && !name.contains(['/', '\\', ':', '\0'])
+}
+
+fn decode_identity(record: &IdentityRecord, strings: &str) -> Result<Identity, FormatError> {
+    let image_name = text(record.name, strings)
+        .filter(|name| is_file_name(name))
+        .ok_or(malformed("identity", "the image name is not a file name"))?;
+    if record.reserved.get() != 0 {
+        return Err(malformed("identity", "a reserved field is not zero"));
+    }
+    Ok(Identity {
+        guid: record.guid,
+        age: record.age.get(),
+        timestamp: record.timestamp.get(),
+        size_of_image: record.size_of_image.get(),
+        entry_point: record.entry_point.get(),
+        image_base: record.image_base.get(),
+        image_name,
+    })
+}
+
+fn decode_segments(
+    table: &Table<'_, SegmentRecord>,
+    mut contents: &[u8],
+) -> Result<Vec<Segment>, FormatError> {
+    let mut end = u64::from(PAGE);
+    let segments = table.collect(|record| {
+        let (offset, size) = (record.offset.get(), record.memory_size.get());
+        if !offset.is_multiple_of(PAGE) || u64::from(offset) < end {
+            return Err("the offset is not that of a free page");
+        }
+        end = u64::from(offset) + u64::from(size);
+        if size == 0 || end > MAX_REGION {
+            return Err("the size is zero, or the region larger than 1 GiB");
+        }
+        let content_size = record.content_size.get();
+        if content_size > size {
+            return Err("the content is larger than the segment");
+        }
+        let (content, rest) =
+            contents.split_at_checked(content_size as usize).ok_or("the contents are cut off")?;
+        contents = rest;
+        let protection = match record.protection.get() {
+            1 => Protection::ReadExecute,
+            2 => Protection::Read,
+            3 => Protection::ReadWrite,
+            _ => return Err("unknown protection"),
+        };
+        Ok(Segment { offset, size, protection, content: content.to_owned() })
+    })?;
+    if !contents.is_empty() {
+        return Err(malformed("contents", "bytes that belong to no segment"));
+    }
+    Ok(segments)
+}
+
+/// The segment that holds `size` bytes of initial content at region offset `offset`.
+fn segment_with_content(segments: &[Segment], offset: u32, size: u32) -> Option<&Segment> {
+    let index = segments.partition_point(|s| s.offset <= offset).checked_sub(1)?;
+    let segment = segments.get(index)?;
+    let end = u64::from(offset - segment.offset) + u64::from(size);
+    (end <= segment.content.len() as u64).then_some(segment)
+}
+
+fn decode_functions(
+    table: &Table<'_, FunctionRecord>,
+    segments: &[Segment],
+    identity: &Identity,
+    strings: &str,
+) -> Result<Vec<Function>, FormatError> {
+    let mut end = 0;
+    table.collect(|record| {
+        let (offset, size) = (record.offset.get(), record.size.get());
+        if offset < end {
+            return Err("overlaps the function before it");
+        }
+        if size == 0
+            || segment_with_content(segments, offset, size)
+                .is_none_or(|s| s.protection != Protection::ReadExecute)
+        {
+            return Err("not inside the content of a code segment");
+        }
+        end = offset + size;
+        if record.reserved.get() != 0 {
+            return Err("a reserved field is not zero");
+        }
+        let old_rva = Some(record.old_rva.get()).filter(|rva| *rva != 0);
+        if old_rva.is_some_and(|rva| rva >= identity.size_of_image) {
+            return Err("the old entry is not inside the image");
+        }
+        let name = text(record.name, strings).ok_or("the name is not inside the strings")?;
+        Ok(Function { offset, size, old_rva, name })
+    })
+}
+
+fn decode_relocations(
+    table: &Table<'_, RelocationRecord>,
+    segments: &[Segment],
+    identity: &Identity,
+) -> Result<Vec<Relocation>, FormatError> {
+    let region_size = segments.last().map_or(PAGE, |s| s.offset + s.size);
+    let mut end = 0;
+    table.collect(|record| {
+        let kind = match record.kind.get() {
+            1 => RelocationKind::Rel32,
+            2 => RelocationKind::Addr64,
+            3 => RelocationKind::Rva32,
+            _ => return Err("unknown kind"),
+        };
+        let (space, limit) = match record.space.get() {
+            1 => (Space::Image, identity.size_of_image),
+            2 => (Space::Region, region_size),
+            _ => return Err("unknown space"),
+        };
+        let place = record.place.get();
+        if place < end {
+            return Err("overlaps the field before it, or is out of order");
+        }
+        if segment_with_content(segments, place, kind.width()).is_none() {
+            return Err("the field is not inside a segment's content");
+        }
+        end = place + kind.width();
+        let target = record.target.get();
+        if target > limit {
+            return Err("the target is not inside the image or region");
+        }
+        Ok(Relocation { place, kind, space, target, addend: record.addend.get() })
+    })
+}
+
+fn decode_trampolines(
+    table: &Table<'_, TrampolineRecord>,
+    functions: &[Function],
+    identity: &Identity,
+) -> Result<Vec<Trampoline>, FormatError> {
+    let mut end = 0;
+    table.collect(|record| {
+        let form = match record.form {
+            1 => TrampolineForm::Jump32,
+            _ => return Err("unknown form"),
+        };
+        let entry_rva = record.entry_rva.get();
+        if entry_rva < end {
+            return Err("overlaps the trampoline before it, or is out of order");
+        }
+        let length = usize::from(record.expected_len);
+        if !(JUMP32_LEN..=MAX_EXPECTED).contains(&length) {
+            return Err("the number of expected bytes is not 5 to 20");
+        }
+        end = entry_rva
+            .checked_add(length as u32)
+            .filter(|end| *end <= identity.size_of_image)
+            .ok_or("not inside the image")?;
+        let (expected, rest) = record.expected.split_at(length);
+        if record.reserved != 0 || rest.iter().any(|byte| *byte != 0) {
+            return Err("a reserved field is not zero");
+        }
+        let rebased_at = Some(record.rebased_at).filter(|at| *at != NOT_REBASED);
+        if rebased_at.is_some_and(|at| usize::from(at) + 8 > length) {
+            return Err("the rebased address is not inside the expected bytes");
+        }
+        let target = record.target.get();
+        if functions.binary_search_by_key(&target, |f| f.offset).is_err() {
+            return Err("the target is not the first byte of a function");
+        }
+        Ok(Trampoline { entry_rva, target, form, expected: expected.to_owned(), rebased_at })
+    })
+}
+
+fn decode_imports(
+    table: &Table<'_, ImportRecord>,
+    segments: &[Segment],
+    strings: &str,
+) -> Result<Vec<Import>, FormatError> {
+    table.collect(|record| {
+        let slot = record.slot.get();
+        if !slot.is_multiple_of(8)
+            || segment_with_content(segments, slot, 8)
+                .is_none_or(|s| s.protection == Protection::ReadExecute)
+        {
+            return Err("the slot is not eight aligned bytes of a data segment's content");
+        }
+        let dll = text(record.dll, strings)
+            .filter(|name| is_file_name(name))
+            .ok_or("the DLL's name is not a file name")?;
+        let name = text(record.symbol, strings).ok_or("the symbol is not inside the strings")?;
+        let symbol = match (record.ordinal.get(), name.is_empty()) {
+            (BY_NAME, false) if !name.contains('\0') => ImportSymbol::Name(name),
+            (ordinal, true) => ImportSymbol::Ordinal(
+                u16::try_from(ordinal).map_err(|_| "neither a name nor a 16-bit ordinal")?,
+            ),
+            _ => return Err("neither a name nor an ordinal alone"),
+        };
+        Ok(Import { slot, dll, symbol })
+    })
+}
+
+fn decode_unwind(record: &UnwindRecord, segments: &[Segment]) -> Result<Unwind, FormatError> {
+    const RUNTIME_FUNCTION: u32 = 12;
+    let unwind = Unwind { table: record.table.get(), count: record.count.get() };
+    if unwind.count == 0 {
+        return Ok(unwind);
+    }
+    let size = unwind.count.checked_mul(RUNTIME_FUNCTION);
+    let segment = size.and_then(|size| segment_with_content(segments, unwind.table, size));
+    if !unwind.table.is_multiple_of(4) || segment.is_none_or(|s| s.protection != Protection::Read) {
+        return Err(malformed("unwind", "the function table is not inside a read-only segment"));
+    }
+    Ok(unwind)
+}

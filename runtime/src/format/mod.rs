@@ -1,0 +1,233 @@
+//! The payload file: types, encoder and decoder. `FORMAT.md` is the specification; section numbers below are its.
+
+mod decode;
+mod encode;
+mod layout;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+pub use decode::{FormatError, unseal};
+pub use encode::{EncodeError, seal_file};
+
+/// PE `Machine` value of x64 images.
+pub const MACHINE_X64: u16 = 0x8664;
+/// Granularity of segments, and the part at a region's start that belongs to the loader.
+pub const PAGE: u32 = 0x1000;
+/// Largest decompressed body that is accepted.
+pub const MAX_BODY: u64 = 256 << 20;
+/// Largest region that is accepted.
+pub const MAX_REGION: u64 = 1 << 30;
+/// Bytes written by [`TrampolineForm::Jump32`].
+pub const JUMP32_LEN: usize = 5;
+
+/// A decoded payload (section 2). Every range in it was checked: see [`Payload::decode`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// The image that the payload fits.
+    pub identity: Identity,
+    /// Memory of the region, by rising offset.
+    pub segments: Vec<Segment>,
+    /// Fields to fill in once the bases are known, by rising place.
+    pub relocations: Vec<Relocation>,
+    /// Entries of old functions to redirect, by rising RVA.
+    pub trampolines: Vec<Trampoline>,
+    /// The functions in the region, by rising offset.
+    pub functions: Vec<Function>,
+    /// Addresses that the loader looks up.
+    pub imports: Vec<Import>,
+    /// The function table to register.
+    pub unwind: Unwind,
+}
+
+/// What a loaded module must be for the payload to fit (section 2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// PDB GUID as stored in the image's `RSDS` record.
+    pub guid: [u8; 16],
+    /// PDB age from the same record.
+    pub age: u32,
+    /// `TimeDateStamp` of the file header.
+    pub timestamp: u32,
+    /// `SizeOfImage` in bytes.
+    pub size_of_image: u32,
+    /// `AddressOfEntryPoint`, an RVA.
+    pub entry_point: u32,
+    /// `ImageBase` that expected bytes were taken at.
+    pub image_base: u64,
+    /// The image's file name, without folders.
+    pub image_name: String,
+}
+
+/// How a segment's pages are mapped once it is filled (section 2.2). None is writable and executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Code.
+    ReadExecute,
+    /// Constants, unwind data, import slots.
+    Read,
+    /// Variables.
+    ReadWrite,
+}
+
+/// A run of pages of the region (section 2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Region offset, a multiple of [`PAGE`].
+    pub offset: u32,
+    /// Size in memory; what `content` does not cover is zero.
+    pub size: u32,
+    /// Protection after filling.
+    pub protection: Protection,
+    /// Initial bytes, at most `size`.
+    pub content: Vec<u8>,
+}
+
+/// Which field a relocation fills, and how (section 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelocationKind {
+    /// Signed 32-bit distance from the field.
+    Rel32,
+    /// 64-bit address.
+    Addr64,
+    /// Unsigned 32-bit distance from the function table base.
+    Rva32,
+}
+
+impl RelocationKind {
+    /// Bytes of the field.
+    pub fn width(self) -> u32 {
+        match self {
+            RelocationKind::Rel32 | RelocationKind::Rva32 => 4,
+            RelocationKind::Addr64 => 8,
+        }
+    }
+}
+
+/// What a relocation's target counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Target is an RVA of the old image.
+    Image,
+    /// Target is a region offset.
+    Region,
+}
+
+/// One field to fill in (section 2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relocation {
+    /// Region offset of the field.
+    pub place: u32,
+    /// Width and formula.
+    pub kind: RelocationKind,
+    /// What `target` counts from.
+    pub space: Space,
+    /// RVA or region offset.
+    pub target: u32,
+    /// Added to the target.
+    pub addend: i32,
+}
+
+/// The bytes that lead from an old entry to its new body (section 2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrampolineForm {
+    /// `E9` and a 32-bit distance, five bytes.
+    Jump32,
+}
+
+/// One redirected function (section 2.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trampoline {
+    /// RVA of the old entry.
+    pub entry_rva: u32,
+    /// Region offset of the new body.
+    pub target: u32,
+    /// What is written.
+    pub form: TrampolineForm,
+    /// What must stand at the entry beforehand, at the preferred base: 5 to 20 bytes.
+    pub expected: Vec<u8>,
+    /// Where in `expected` a 64-bit absolute address begins that the loader rebases.
+    pub rebased_at: Option<u8>,
+}
+
+/// A function in the region (section 2.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// Region offset of its first byte.
+    pub offset: u32,
+    /// Bytes of code.
+    pub size: u32,
+    /// RVA of the old function that it replaces; none for a new function.
+    pub old_rva: Option<u32>,
+    /// Linkage name, or the procedure's name.
+    pub name: String,
+}
+
+/// An imported symbol that the old image lacks (section 2.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Region offset of the 8-byte slot.
+    pub slot: u32,
+    /// File name of the DLL.
+    pub dll: String,
+    /// Name or ordinal.
+    pub symbol: ImportSymbol,
+}
+
+/// How an import is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportSymbol {
+    /// By exported name.
+    Name(String),
+    /// By export ordinal.
+    Ordinal(u16),
+}
+
+/// Where the region's function table stands (section 2.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unwind {
+    /// Region offset of the `RUNTIME_FUNCTION` array.
+    pub table: u32,
+    /// Number of entries.
+    pub count: u32,
+}
+
+/// SHA-256 over header and stored body (section 1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seal(pub [u8; 32]);
+
+impl Seal {
+    /// The patch id: the first eight bytes in hexadecimal.
+    pub fn patch_id(&self) -> String {
+        hex(&self.0[..8])
+    }
+}
+
+impl core::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl core::fmt::Display for Seal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use core::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Payload {
+    /// Bytes of the region: the end of the last segment, rounded up to [`PAGE`].
+    pub fn region_size(&self) -> u32 {
+        let end = self.segments.last().map_or(PAGE, |s| s.offset.saturating_add(s.size));
+        end.checked_next_multiple_of(PAGE).unwrap_or(u32::MAX & !(PAGE - 1))
+    }
+}
