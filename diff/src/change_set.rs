@@ -62,6 +62,8 @@ pub struct DataChange {
     pub name: String,
     /// Class of the change.
     pub status: DataStatus,
+    /// Whether the program can write to it.
+    pub writable: bool,
     /// What differs, in words.
     pub why: String,
 }
@@ -70,10 +72,11 @@ pub struct DataChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataStatus {
-    /// A variable whose initial value changed: the running process has its own.
-    InitialiserChanged,
-    /// A constant that changed; its users change with it.
-    ConstantChanged,
+    /// A constant or an initial value that changed. A constant's users change with it; a variable of a running process has
+    /// its own value.
+    Changed,
+    /// Another size, in both programs.
+    Resized,
     /// Only in the new program.
     Added,
     /// Only in the old program.
@@ -213,22 +216,24 @@ impl Collector<'_> {
         let writable = a.kind == AtomKind::Writable;
         let (status, why) = match outcome {
             Outcome::Same => return,
-            Outcome::Different(d) if writable => (DataStatus::InitialiserChanged, d.what.clone()),
-            Outcome::Different(d) => (DataStatus::ConstantChanged, d.what.clone()),
+            Outcome::Different(d) if a.size != b.size => (DataStatus::Resized, d.what.clone()),
+            Outcome::Different(d) => (DataStatus::Changed, d.what.clone()),
             Outcome::Unresolved(d) => (DataStatus::Unresolved, d.what.clone()),
         };
         if writable {
-            let message = if a.size == b.size {
-                format!(
-                    "the initial value of this variable changed ({why}); the running process keeps its own value, which the new code may not expect"
-                )
+            let (code, message) = if status == DataStatus::Resized {
+                ("data-resized", format!("this variable lives in the running process, and {why}"))
             } else {
-                format!("this variable lives in the running process, and {why}")
+                (
+                    "data-initialiser",
+                    format!(
+                        "the initial value of this variable changed ({why}); the running process keeps its own value, which the new code may not expect"
+                    ),
+                )
             };
-            let code = if a.size == b.size { "data-initialiser" } else { "data-resized" };
             self.reasons.push(Reason { code, symbol: name.clone(), message });
         }
-        self.data.push(DataChange { name, status, why });
+        self.data.push(DataChange { name, status, writable, why });
     }
 
     fn unpaired(&mut self) {
@@ -246,6 +251,7 @@ impl Collector<'_> {
                 self.data.push(DataChange {
                     name: self.new.linkage_name(atom),
                     status: DataStatus::Added,
+                    writable: atom.kind == AtomKind::Writable,
                     why: "only in the new build".to_owned(),
                 });
             }
@@ -258,6 +264,7 @@ impl Collector<'_> {
                 self.data.push(DataChange {
                     name: self.old.linkage_name(atom),
                     status: DataStatus::Removed,
+                    writable: atom.kind == AtomKind::Writable,
                     why: "only in the old build".to_owned(),
                 });
             }

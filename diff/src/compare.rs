@@ -10,12 +10,12 @@ use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::image::Image;
-use crate::jump_tables::JumpTable;
 use crate::listing;
 use crate::matching::{Claim, Match, Sides, Use};
 use crate::pairing::{How, Pairing, indexed};
 use crate::program::{Function, Program};
 use crate::rva::Rva;
+use crate::tables::JumpTable;
 use crate::x64::{Code, Reference, ReferenceKind, Role};
 
 /// What is known of every pair of atoms.
@@ -300,11 +300,25 @@ impl<'a> PairWalk<'a> {
             }
             return different(x, y, "the jump table leads elsewhere");
         }
+        if let (Some(t), Some(u)) = (a.data_table_at(r.target), b.data_table_at(s.target)) {
+            if t.targets.len() != u.targets.len() {
+                return different(x, y, "the table of distances has another length");
+            }
+            for (target, other) in t.targets.iter().zip(&u.targets) {
+                self.address((x, *target), (y, *other), Use::Value)?;
+            }
+            return Ok(());
+        }
         let usage = match r.kind {
             ReferenceKind::Address | ReferenceKind::Absolute => Use::Value,
             _ => Use::Direct,
         };
-        match self.match_address(r.target, s.target, usage) {
+        self.address((x, r.target), (y, s.target), usage)
+    }
+
+    /// Two addresses that the instructions at two offsets name.
+    fn address(&mut self, (x, old): (u32, Rva), (y, new): (u32, Rva), usage: Use) -> Result<(), Outcome> {
+        match self.match_address(old, new, usage) {
             Match::Same(_) => Ok(()),
             Match::Different => different(x, y, self.show(x, y)),
             Match::Ambiguous => Err(Outcome::Unresolved(Difference::at(

@@ -8,10 +8,10 @@
 pub mod atoms;
 pub mod change_set;
 pub mod compare;
+pub mod dataflow;
 pub mod demangle;
 pub mod error;
 pub mod image;
-pub mod jump_tables;
 pub mod layouts;
 pub mod listing;
 mod mapped_file;
@@ -19,8 +19,10 @@ mod matching;
 pub mod pairing;
 pub mod pdb;
 pub mod program;
+pub mod report;
 pub mod rva;
 pub mod symbols;
+pub mod tables;
 pub mod unwind;
 pub mod x64;
 

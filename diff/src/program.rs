@@ -9,12 +9,12 @@ use rayon::prelude::*;
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::error::Error;
 use crate::image::{Image, RuntimeFunction};
-use crate::jump_tables::{self, JumpTable};
+use crate::tables::{self, DataTable, JumpTable};
 use crate::pdb;
 use crate::rva::{Rva, span};
 use crate::symbols::Symbols;
 use crate::unwind::UnwindInfo;
-use crate::x64::{self, Code, ReferenceKind, Unresolved};
+use crate::x64::{self, Code, Unresolved};
 
 /// One build, ready to be compared.
 #[derive(Debug)]
@@ -38,11 +38,18 @@ pub struct Function {
     pub code: Code,
     /// Jump tables that it jumps through.
     pub tables: Vec<JumpTable>,
+    /// Tables of distances to data that it reads.
+    pub data_tables: Vec<DataTable>,
     /// Its part of the function table with the unwind records, by rising address.
     pub unwind: Vec<(RuntimeFunction, UnwindInfo)>,
 }
 
 impl Function {
+    /// The function's table of distances to data at an address.
+    pub fn data_table_at(&self, rva: Rva) -> Option<&DataTable> {
+        self.data_tables.iter().find(|table| table.rva == rva)
+    }
+
     /// The function's jump table at an address.
     pub fn table_at(&self, rva: Rva) -> Option<&JumpTable> {
         self.tables.iter().find(|table| table.rva == rva)
@@ -79,29 +86,73 @@ impl Program {
 
     fn build(image: Image, symbols: Symbols) -> Program {
         let (extents, mut codes) = decode_all(&image, &symbols);
-        let data_targets = data_targets(&image, extents.keys().copied().zip(&codes));
-        let atoms = atoms::partition(&image, &symbols, &extents, &data_targets);
-        let mut functions = Vec::new();
-        let function_atoms = atoms.iter().enumerate().filter(|(_, a)| matches!(a.kind, AtomKind::Function(_)));
-        for ((index, atom), code) in function_atoms.zip(codes.drain(..)) {
-            functions.push(Function {
+        let mut targets = data_targets(&image, extents.keys().copied().zip(&codes));
+        let atoms = atoms::partition(&image, &symbols, &extents, &targets);
+        let function_atoms = atoms.iter().enumerate().filter(|(_, a)| a.is_function());
+        let functions = function_atoms
+            .zip(codes.drain(..))
+            .map(|((index, _), code)| Function {
                 atom: AtomIndex(index as u32),
-                unwind: Vec::new(),
-                tables: Vec::new(),
                 code,
-            });
-            debug_assert_eq!(atom.kind, AtomKind::Function(functions.len() as u32 - 1));
+                tables: Vec::new(),
+                data_tables: Vec::new(),
+                unwind: Vec::new(),
+            })
+            .collect();
+        let mut program = Program { image, symbols, atoms, functions };
+        program.find_tables();
+        // What only tables of distances name was not known to begin an object: cut once more with it.
+        let named_by_tables: Vec<Rva> =
+            program.functions.iter().flat_map(|f| &f.data_tables).flat_map(|t| t.targets.iter().copied()).collect();
+        if !named_by_tables.is_empty() {
+            targets.extend(named_by_tables);
+            program.atoms = atoms::partition(&program.image, &program.symbols, &extents, &targets);
+            program.renumber_functions();
+            program.find_tables();
         }
-        let mut program = Program { image, symbols, atoms, functions: Vec::new() };
-        functions.par_iter_mut().for_each(|function| program.complete(function));
-        program.functions = functions;
+        program.read_unwind();
         program
     }
 
-    /// Adds what needs the atoms: jump tables and unwind records.
+    /// After another partition: the functions are the same, their atoms' indices are not.
+    fn renumber_functions(&mut self) {
+        for (index, atom) in self.atoms.iter().enumerate() {
+            if let AtomKind::Function(function) = atom.kind
+                && let Some(function) = self.functions.get_mut(function as usize)
+            {
+                function.atom = AtomIndex(index as u32);
+            }
+        }
+    }
+
+    fn find_tables(&mut self) {
+        let mut functions = std::mem::take(&mut self.functions);
+        functions.par_iter_mut().for_each(|function| {
+            if let Some(atom) = self.atom(function.atom) {
+                (function.tables, function.data_tables) = tables::find(self, atom, &function.code);
+            }
+        });
+        self.functions = functions;
+    }
+
+    fn read_unwind(&mut self) {
+        let mut functions = std::mem::take(&mut self.functions);
+        functions.par_iter_mut().for_each(|function| self.complete(function));
+        self.functions = functions;
+    }
+
+    /// Adds a function's unwind records, and checks that its jumps are understood.
     fn complete(&self, function: &mut Function) {
         let Some(atom) = self.atom(function.atom) else { return };
-        function.tables = jump_tables::find(self, atom, &function.code);
+        if function.tables.is_empty()
+            && !points_into_itself(self, atom, &function.code)
+            && let Some(offset) = function.code.register_jumps.first()
+        {
+            function.code.unresolved.push(Unresolved {
+                offset: *offset,
+                reason: "a jump through a register whose table was not found".into(),
+            });
+        }
         let first = self.image.runtime_functions.partition_point(|f| f.range.end <= atom.rva);
         let own = self.image.runtime_functions.iter().skip(first).take_while(|f| f.range.start < atom.end());
         for entry in own {
@@ -172,6 +223,17 @@ impl Program {
     }
 }
 
+/// A function that reads data with relocated pointers into its own middle jumps through a table of addresses (computed `goto`).
+fn points_into_itself(program: &Program, function: &Atom, code: &Code) -> bool {
+    code.references.iter().filter(|r| !r.kind.is_branch()).any(|r| {
+        let Location::Atom { atom, .. } = program.locate(r.target) else { return false };
+        let Some(atom) = program.atom(atom).filter(|a| !a.is_function()) else { return false };
+        pointers_in(&program.image, atom.rva..atom.end())
+            .filter_map(|(_, target)| target)
+            .any(|target| target > function.rva && target < function.end())
+    })
+}
+
 /// Starts and sizes of functions, and their decoded code in the same order.
 type Extents = BTreeMap<Rva, u32>;
 
@@ -213,7 +275,7 @@ fn data_targets<'c>(image: &Image, functions: impl Iterator<Item = (Rva, &'c Cod
     let from_code = functions.flat_map(|(_, code)| {
         code.references
             .iter()
-            .filter(|r| matches!(r.kind, ReferenceKind::Access | ReferenceKind::Address | ReferenceKind::Absolute))
+            .filter(|r| !r.kind.is_branch())
             .map(|r| r.target)
     });
     let from_data = image.base_relocations.iter().filter_map(|place| image.relocated_target(*place));

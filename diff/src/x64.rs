@@ -4,6 +4,7 @@ use iced_x86::{
     Code as IcedCode, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction as Iced, Mnemonic, OpKind, Register,
 };
 
+use crate::dataflow::{self, Facts};
 use crate::image::Image;
 use crate::rva::{Rva, span};
 
@@ -16,8 +17,15 @@ pub struct Code {
     pub references: Vec<Reference>,
     /// What could not be understood. A function with any of these is never put into a payload.
     pub unresolved: Vec<Unresolved>,
-    /// Offsets of jumps through a register, whose targets come from a table or are tail calls.
+    /// Offsets of jumps through a register that go to places inside the function. Tail calls are not among them: the x64
+    /// calling convention has them carry a REX.W prefix, so that the unwinder can tell an epilogue.
     pub register_jumps: Vec<u32>,
+    /// Offsets behind calls through a register or memory: where they return to.
+    pub calls: Vec<u32>,
+    /// Control can run on behind the last instruction that is not padding.
+    pub falls_through: bool,
+    /// What following addresses through the function showed.
+    pub facts: Facts,
 }
 
 /// One instruction.
@@ -77,6 +85,8 @@ pub enum ReferenceKind {
     Address,
     /// 64-bit absolute address with a base relocation.
     Absolute,
+    /// RVA in the displacement of an operand whose base register holds the image base.
+    ImageRelative,
 }
 
 impl ReferenceKind {
@@ -114,8 +124,9 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
     }
     let mut decoder = Decoder::with_ip(64, bytes, u64::from(start.0), DecoderOptions::NONE);
     let mut walk =
-        Walk { image, start, size, code: &mut code, image_base: None, image_offset: None, falls_through: true };
+        Walk { image, start, size, code: &mut code, image_base: None, image_offsets: Vec::new(), falls_through: true };
     let mut instruction = Iced::default();
+    let mut decoded = Vec::new();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         let offset = (instruction.ip() - u64::from(start.0)) as u32;
@@ -124,6 +135,21 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
             break;
         }
         walk.visit(offset, &instruction, &decoder.get_constant_offsets(&instruction));
+        decoded.push(instruction);
+    }
+    walk.code.falls_through = decoded
+        .iter()
+        .zip(&walk.code.instructions)
+        .rev()
+        .find(|(_, i)| i.role != Role::Padding)
+        // A call at the end is one that does not return.
+        .is_some_and(|(last, _)| {
+            !ends_flow(last) && !matches!(last.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
+        });
+    let takes_addresses = walk.code.references.iter().any(|r| r.kind == ReferenceKind::Address);
+    if takes_addresses {
+        walk.code.facts = dataflow::analyse(image, start, size, &decoded);
+        walk.add_image_relative(&decoder, &decoded);
     }
     walk.check_image_relative();
     check_branch_targets(&mut code);
@@ -138,8 +164,8 @@ struct Walk<'a> {
     code: &'a mut Code,
     /// Where the image base's address is taken.
     image_base: Option<u32>,
-    /// Where a displacement or immediate could be an RVA.
-    image_offset: Option<u32>,
+    /// Where displacements or immediates could be RVAs.
+    image_offsets: Vec<u32>,
     /// Whether control can reach the instruction from the one before it.
     falls_through: bool,
 }
@@ -153,11 +179,8 @@ impl Walk<'_> {
         // A breakpoint that control can reach is code; behind a return or jump it fills a gap.
         let fills_gap = instruction.mnemonic() == Mnemonic::Int3 && !self.falls_through;
         let mut role = if is_nop(instruction) || fills_gap { Role::Padding } else { Role::Plain };
-        if !fills_gap {
-            self.falls_through = !matches!(
-                instruction.flow_control(),
-                FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception
-            );
+        if role == Role::Plain {
+            self.falls_through = !ends_flow(instruction);
         }
         match instruction.flow_control() {
             FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch | FlowControl::Call
@@ -167,9 +190,10 @@ impl Walk<'_> {
                     role = Role::Branch { mnemonic: instruction.mnemonic() as u16, target };
                 }
             }
-            FlowControl::IndirectBranch if instruction.op0_kind() == OpKind::Register => {
+            FlowControl::IndirectBranch if instruction.op0_kind() == OpKind::Register && !self.has_rex_w(offset) => {
                 self.code.register_jumps.push(offset);
             }
+            FlowControl::IndirectCall => self.code.calls.push(offset + instruction.len() as u32),
             FlowControl::XbeginXabortXend => {
                 self.unresolved(offset, "transactional memory instruction");
             }
@@ -236,7 +260,7 @@ impl Walk<'_> {
             && instruction.memory_base() != Register::RSP
             && self.may_be_rva(value)
         {
-            self.image_offset.get_or_insert(offset);
+            self.image_offsets.push(offset);
         }
     }
 
@@ -250,7 +274,7 @@ impl Walk<'_> {
         match fields.immediate_size() {
             8 => self.absolute(offset, instruction, fields.immediate_offset(), value),
             4 if self.may_be_rva(value) => {
-                self.image_offset.get_or_insert(offset);
+                self.image_offsets.push(offset);
             }
             _ => {}
         }
@@ -269,6 +293,12 @@ impl Walk<'_> {
         }
     }
 
+    /// The instruction begins with a REX prefix whose W bit is set.
+    fn has_rex_w(&self, offset: u32) -> bool {
+        let first = self.start.checked_add(offset).and_then(|rva| self.image.bytes(rva, 1));
+        first.is_some_and(|bytes| bytes.iter().all(|byte| byte & 0xf8 == 0x48))
+    }
+
     fn may_be_rva(&self, value: u64) -> bool {
         let first = self.image.sections.first().map_or(0, |s| s.range.start.0);
         (u64::from(first)..u64::from(self.image.identity.size_of_image)).contains(&value)
@@ -284,15 +314,44 @@ impl Walk<'_> {
         });
     }
 
-    /// `lea r, [__ImageBase]` together with numbers in the range of RVAs: which numbers are RVAs takes a dataflow analysis.
+    /// Turns displacements that the dataflow showed to be RVAs into references.
+    fn add_image_relative(&mut self, decoder: &Decoder<'_>, decoded: &[Iced]) {
+        let found = std::mem::take(&mut self.code.facts.image_relative);
+        for (offset, target) in &found {
+            let Some(index) = self.code.instruction_at(*offset) else { continue };
+            let Some(instruction) = decoded.get(index) else { continue };
+            let at = decoder.get_constant_offsets(instruction).displacement_offset();
+            self.code.references.push(Reference {
+                instruction: index as u32,
+                field: offset + at as u32,
+                to_end: (instruction.len() - at) as u8,
+                kind: ReferenceKind::ImageRelative,
+                target: *target,
+            });
+        }
+        self.code.references.sort_by_key(|r| r.field);
+        self.code.facts.image_relative = found;
+    }
+
+    /// `lea r, [__ImageBase]` together with a number in the range of RVAs that the dataflow did not connect with it.
     fn check_image_relative(&mut self) {
-        if let (Some(base), Some(offset)) = (self.image_base, self.image_offset) {
+        let Some(base) = self.image_base else { return };
+        let known = |offset: &u32| self.code.facts.image_relative.iter().any(|(known, _)| known == offset);
+        if let Some(offset) = self.image_offsets.iter().find(|offset| !known(offset)).copied() {
             self.unresolved(
                 offset,
-                format!("may be an address relative to the image base that +{base:#x} takes; not supported yet"),
+                format!("may be an address relative to the image base that +{base:#x} takes, and the two could not be connected"),
             );
         }
     }
+}
+
+/// Control does not reach the next instruction.
+fn ends_flow(instruction: &Iced) -> bool {
+    matches!(
+        instruction.flow_control(),
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception
+    ) || instruction.mnemonic() == Mnemonic::Int3
 }
 
 fn has_near_target(instruction: &Iced) -> bool {

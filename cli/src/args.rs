@@ -1,0 +1,177 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Authors hotpatches for Windows programs and applies them to running processes.
+///
+/// Exit codes: 0 done (check, build: hotpatchable); 1 an error in what was given; 2 wrong usage; 3 restart required;
+/// 4 nothing to patch; 5 refused by the target process.
+#[derive(Debug, Parser)]
+#[command(name = "hpgen", version, propagate_version = true)]
+pub struct Arguments {
+    /// When to use colours.
+    #[arg(long, value_enum, default_value_t = Color::Auto, global = true)]
+    pub color: Color,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what changed in meaning between two builds.
+    Diff(DiffArguments),
+    /// Say whether the changes can go into a running process: exit code 0 yes, 3 no, 4 nothing changed.
+    Check(DiffArguments),
+    /// Write the payload that turns a running OLD into NEW.
+    Build(BuildArguments),
+    /// Print what is in a payload.
+    Inspect(InspectArguments),
+    /// Put a payload into running processes.
+    Apply(ApplyArguments),
+    /// List the patches in a process.
+    Status(StatusArguments),
+    /// Take a patch out of a process.
+    Rollback(RollbackArguments),
+    /// Start a program with a payload in place before its first instruction.
+    Run(RunArguments),
+}
+
+/// Two builds.
+#[derive(Debug, Args)]
+pub struct Images {
+    /// The baseline: the EXE or DLL that runs.
+    pub old: PathBuf,
+    /// The fixed build of the same program.
+    pub new: PathBuf,
+    /// PDB of OLD; beside it when not named.
+    #[arg(long, value_name = "FILE")]
+    pub old_pdb: Option<PathBuf>,
+    /// PDB of NEW; beside it when not named.
+    #[arg(long, value_name = "FILE")]
+    pub new_pdb: Option<PathBuf>,
+    /// Functions to put into a payload: `all`, or names in addition to those that changed.
+    #[arg(long, value_name = "all|NAME", num_args = 1.., global = false)]
+    pub include: Vec<String>,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs; stable.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    #[command(flatten)]
+    pub images: Images,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    #[command(flatten)]
+    pub images: Images,
+    /// The payload to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The payload.
+    pub file: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Signatures are asked for; payloads of this version cannot carry one.
+#[derive(Debug, Args)]
+pub struct Trust {
+    /// Accept a payload without a signature.
+    #[arg(long)]
+    pub allow_unsigned: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArguments {
+    /// The payload.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub trust: Trust,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Which processes.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// The process with this id.
+    #[arg(long, value_name = "N")]
+    pub pid: Option<u32>,
+    /// Every process that has this image loaded.
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    /// The process.
+    #[arg(long, value_name = "N")]
+    pub pid: u32,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArguments {
+    /// The process.
+    #[arg(long, value_name = "N")]
+    pub pid: u32,
+    /// The patch, as `status` names it; the newest when not given.
+    #[arg(long, value_name = "ID")]
+    pub patch: Option<String>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The payload.
+    #[arg(long, value_name = "FILE")]
+    pub patch: PathBuf,
+    #[command(flatten)]
+    pub trust: Trust,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "PROGRAM [ARGS]")]
+    pub program: Vec<OsString>,
+}

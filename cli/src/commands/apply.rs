@@ -1,0 +1,95 @@
+//! `hpgen apply`.
+
+use anyhow::{Result, bail};
+use hpgen_runtime::format::{Payload, Seal};
+use hpgen_runtime::{ApplyError, ApplyOptions, PatchStatus, apply_to_process, find_processes};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::args::{ApplyArguments, Format, Trust};
+use crate::commands::status;
+use crate::output::{self, BAD, GOOD, count, paint};
+use crate::payload_file;
+
+/// Name and version of the JSON form.
+const SCHEMA: &str = "hpgen-apply/1";
+
+/// Applies a payload to one process, or to all that have an image.
+pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
+    let (payload, seal) = payload_file::read(&arguments.file)?;
+    if let Some(refused) = policy(&arguments.trust) {
+        return Ok(refused);
+    }
+    let processes = match (arguments.target.pid, &arguments.target.image) {
+        (Some(pid), _) => vec![pid],
+        (None, Some(image)) => find_processes(image)?.into_iter().map(|process| process.pid).collect(),
+        (None, None) => Vec::new(),
+    };
+    if processes.is_empty() {
+        bail!("no running process has {} loaded", arguments.target.image.as_deref().unwrap_or("the image"));
+    }
+    let mut results = Vec::new();
+    for pid in processes {
+        let result = apply(pid, &payload, &seal);
+        if arguments.format == Format::Text {
+            report(pid, &result);
+        }
+        results.push((pid, result));
+    }
+    if arguments.format == Format::Json {
+        let processes: Vec<_> = results
+            .iter()
+            .map(|(pid, result)| match result {
+                Ok(patch) => json!({ "pid": pid, "applied": true, "patch": status::value(patch) }),
+                Err(error) => {
+                    json!({ "pid": pid, "applied": false, "refused": error.is_refusal(), "error": error.to_string() })
+                }
+            })
+            .collect();
+        output::json(&json!({ "schema": SCHEMA, "patch_id": seal.patch_id(), "processes": processes }))?;
+    }
+    worst(results)
+}
+
+/// Payloads of this version carry no signature, so that only an explicit word lets them in.
+pub fn policy(trust: &Trust) -> Option<Outcome> {
+    if trust.allow_unsigned {
+        return None;
+    }
+    output::refusal(&format!(
+        "{} the payload is not signed; --allow-unsigned accepts it all the same",
+        paint(BAD, "refused:")
+    ));
+    Some(Outcome::Refused)
+}
+
+fn apply(pid: u32, payload: &Payload, seal: &Seal) -> Result<PatchStatus, ApplyError> {
+    let applied = apply_to_process(pid, payload, seal, &ApplyOptions::default())?;
+    Ok(applied.status()?)
+}
+
+fn report(pid: u32, result: &Result<PatchStatus, ApplyError>) {
+    match result {
+        Ok(patch) => output::print(&format!(
+            "{} patch {} to process {pid}: {} redirected, {} stopped for {} us\n",
+            paint(GOOD, "applied"),
+            patch.patch_id,
+            count(patch.functions.len(), "function"),
+            count(patch.threads_stopped as usize, "thread"),
+            patch.stopped.as_micros(),
+        )),
+        Err(error) => {
+            let word = if error.is_refusal() { "refused:" } else { "error:" };
+            output::refusal(&format!("{} process {pid}: {error}", paint(BAD, word)));
+        }
+    }
+}
+
+/// All processes must have taken the patch; an error in what was given outweighs a refusal.
+fn worst(results: Vec<(u32, Result<PatchStatus, ApplyError>)>) -> Result<Outcome> {
+    let errors: Vec<ApplyError> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
+    if errors.iter().any(|error| !error.is_refusal()) {
+        return Ok(Outcome::Program(1));
+    }
+    Ok(if errors.is_empty() { Outcome::Done } else { Outcome::Refused })
+}

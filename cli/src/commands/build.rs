@@ -1,0 +1,93 @@
+//! `hpgen build`.
+
+use anyhow::Result;
+use hpgen_diff::change_set::Verdict;
+use hpgen_diff::report::Report;
+use hpgen_emit::build::{self, Figures};
+use hpgen_runtime::format::Payload;
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::args::{BuildArguments, Format};
+use crate::commands::diff;
+use crate::compared::Compared;
+use crate::output::{self, BOLD, count, paint};
+use crate::payload_file;
+
+/// The report of `diff`, and the payload where there is one.
+#[derive(Serialize)]
+struct BuildReport {
+    #[serde(flatten)]
+    report: Report,
+    payload: Option<PayloadReport>,
+}
+
+#[derive(Serialize)]
+struct PayloadReport {
+    path: String,
+    patch_id: String,
+    bytes: usize,
+    replaced: usize,
+    new_functions: usize,
+    code_bytes: u64,
+    constant_bytes: u64,
+    variable_bytes: u64,
+    relocations: usize,
+    imports: usize,
+}
+
+/// Compares, and writes the payload if the verdict allows it.
+pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
+    let compared = Compared::load(&arguments.images)?;
+    let verdict = compared.verdict();
+    let payload = if verdict == Verdict::Hotpatchable { Some(write(&compared, arguments)?) } else { None };
+    let report = BuildReport { report: compared.report(), payload };
+    match arguments.format {
+        Format::Text => output::print(&text(&report)),
+        Format::Json => output::json(&report)?,
+    }
+    Ok(diff::outcome(verdict))
+}
+
+fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadReport> {
+    let payload = build::payload(&compared.old, &compared.new, &compared.plan)?;
+    let file = build::file(&payload)?;
+    let (_, seal) = Payload::decode(&file)?;
+    payload_file::write(&arguments.output, &file)?;
+    let figures = Figures::of(&payload);
+    Ok(PayloadReport {
+        path: arguments.output.display().to_string(),
+        patch_id: seal.patch_id(),
+        bytes: file.len(),
+        replaced: figures.replaced,
+        new_functions: figures.new_functions,
+        code_bytes: figures.code,
+        constant_bytes: figures.constants,
+        variable_bytes: figures.variables,
+        relocations: payload.relocations.len(),
+        imports: payload.imports.len(),
+    })
+}
+
+fn text(report: &BuildReport) -> String {
+    let mut text = diff::verdict_text(&report.report);
+    if let Some(payload) = &report.payload {
+        text.push_str(&format!(
+            "wrote {}: patch {}, {} bytes ({} bytes of code, {} of constants, {} of variables) for an image of {} bytes\n",
+            payload.path,
+            paint(BOLD, &payload.patch_id),
+            payload.bytes,
+            payload.code_bytes,
+            payload.constant_bytes,
+            payload.variable_bytes,
+            report.report.old.size,
+        ));
+        text.push_str(&format!(
+            "  replaces {}, brings {} and {}\n",
+            count(payload.replaced, "function"),
+            count(payload.new_functions, "new function"),
+            count(payload.imports, "new import"),
+        ));
+    }
+    text
+}

@@ -1,0 +1,172 @@
+//! `hpgen inspect`.
+
+use anyhow::Result;
+use hpgen_diff::pdb::describe_identity;
+use hpgen_runtime::format::{ImportSymbol, Payload, Protection, RelocationKind, Seal, Space};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::args::{Format, InspectArguments};
+use crate::output::{self, BOLD, count, paint};
+use crate::payload_file;
+
+/// Name and version of the JSON form.
+const SCHEMA: &str = "hpgen-inspect/1";
+
+/// Prints a payload.
+pub fn execute(arguments: &InspectArguments) -> Result<Outcome> {
+    let (payload, seal) = payload_file::read(&arguments.file)?;
+    match arguments.format {
+        Format::Text => output::print(&text(&payload, &seal)),
+        Format::Json => output::json(&value(&payload, &seal))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn protection(protection: Protection) -> &'static str {
+    match protection {
+        Protection::ReadExecute => "read-execute",
+        Protection::Read => "read",
+        Protection::ReadWrite => "read-write",
+    }
+}
+
+fn space(space: Space) -> &'static str {
+    match space {
+        Space::Image => "image",
+        Space::Region => "region",
+    }
+}
+
+fn kind(kind: RelocationKind) -> &'static str {
+    match kind {
+        RelocationKind::Rel32 => "rel32",
+        RelocationKind::Addr64 => "addr64",
+        RelocationKind::Rva32 => "rva32",
+    }
+}
+
+fn symbol(symbol: &ImportSymbol) -> String {
+    match symbol {
+        ImportSymbol::Name(name) => name.clone(),
+        ImportSymbol::Ordinal(ordinal) => format!("#{ordinal}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn text(payload: &Payload, seal: &Seal) -> String {
+    let id = &payload.identity;
+    let mut text = format!(
+        "{} {}\n  seal {seal}\n  for {} {}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
+        paint(BOLD, "patch"),
+        paint(BOLD, seal.patch_id()),
+        id.image_name,
+        describe_identity(&id.guid, id.age),
+        id.timestamp,
+        id.size_of_image,
+        id.entry_point,
+        id.image_base,
+    );
+    let mut section = |title: String, rows: Vec<Vec<String>>| {
+        text.push_str(&format!("\n{}\n{}", paint(BOLD, title), output::table(&rows)));
+    };
+    section(
+        format!("{} in a region of {:#x} bytes", count(payload.segments.len(), "segment"), payload.region_size()),
+        payload
+            .segments
+            .iter()
+            .map(|s| vec![format!("{:#x}", s.offset), format!("{} bytes", s.size), protection(s.protection).into()])
+            .collect(),
+    );
+    section(
+        count(payload.functions.len(), "function"),
+        payload
+            .functions
+            .iter()
+            .map(|f| {
+                let old = f.old_rva.map_or("new".to_owned(), |rva| format!("replaces {rva:#x}"));
+                vec![format!("{:#x}", f.offset), format!("{} bytes", f.size), old, f.name.clone()]
+            })
+            .collect(),
+    );
+    section(
+        count(payload.trampolines.len(), "trampoline"),
+        payload
+            .trampolines
+            .iter()
+            .map(|t| {
+                vec![
+                    format!("{:#x}", t.entry_rva),
+                    format!("-> {:#x}", t.target),
+                    format!("expects {}", hex(&t.expected)),
+                    t.rebased_at.map(|at| format!("address at +{at}")).unwrap_or_default(),
+                ]
+            })
+            .collect(),
+    );
+    section(
+        count(payload.relocations.len(), "relocation"),
+        payload
+            .relocations
+            .iter()
+            .map(|r| {
+                vec![
+                    format!("{:#x}", r.place),
+                    kind(r.kind).into(),
+                    format!("{}+{:#x}{:+}", space(r.space), r.target, r.addend),
+                ]
+            })
+            .collect(),
+    );
+    section(
+        count(payload.imports.len(), "import"),
+        payload
+            .imports
+            .iter()
+            .map(|i| vec![format!("{:#x}", i.slot), format!("{}!{}", i.dll, symbol(&i.symbol))])
+            .collect(),
+    );
+    text.push_str(&format!(
+        "\n{} at {:#x}\n",
+        paint(BOLD, count(payload.unwind.count as usize, "unwind entry").replace("entrys", "entries")),
+        payload.unwind.table
+    ));
+    text
+}
+
+fn value(payload: &Payload, seal: &Seal) -> Value {
+    let id = &payload.identity;
+    json!({
+        "schema": SCHEMA,
+        "patch_id": seal.patch_id(),
+        "seal": seal.to_string(),
+        "identity": {
+            "image": id.image_name,
+            "pdb": describe_identity(&id.guid, id.age),
+            "timestamp": id.timestamp,
+            "size_of_image": id.size_of_image,
+            "entry_point": id.entry_point,
+            "image_base": id.image_base,
+        },
+        "region_size": payload.region_size(),
+        "segments": payload.segments.iter().map(|s| json!({
+            "offset": s.offset, "size": s.size, "content": s.content.len(), "protection": protection(s.protection),
+        })).collect::<Vec<_>>(),
+        "functions": payload.functions.iter().map(|f| json!({
+            "name": f.name, "offset": f.offset, "size": f.size, "old_rva": f.old_rva,
+        })).collect::<Vec<_>>(),
+        "trampolines": payload.trampolines.iter().map(|t| json!({
+            "entry_rva": t.entry_rva, "target": t.target, "form": "jump32", "expected": hex(&t.expected), "rebased_at": t.rebased_at,
+        })).collect::<Vec<_>>(),
+        "relocations": payload.relocations.iter().map(|r| json!({
+            "place": r.place, "kind": kind(r.kind), "space": space(r.space), "target": r.target, "addend": r.addend,
+        })).collect::<Vec<_>>(),
+        "imports": payload.imports.iter().map(|i| json!({
+            "slot": i.slot, "dll": i.dll, "symbol": symbol(&i.symbol),
+        })).collect::<Vec<_>>(),
+        "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
+    })
+}

@@ -1,0 +1,28 @@
+//! One file a command.
+
+mod apply;
+mod build;
+mod diff;
+mod inspect;
+mod rollback;
+mod run;
+mod status;
+
+use anyhow::Result;
+
+use crate::Outcome;
+use crate::args::Command;
+
+/// Carries out a command.
+pub fn execute(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Diff(arguments) => diff::diff(arguments),
+        Command::Check(arguments) => diff::check(arguments),
+        Command::Build(arguments) => build::execute(arguments),
+        Command::Inspect(arguments) => inspect::execute(arguments),
+        Command::Apply(arguments) => apply::execute(arguments),
+        Command::Status(arguments) => status::execute(arguments),
+        Command::Rollback(arguments) => rollback::execute(arguments),
+        Command::Run(arguments) => run::execute(arguments),
+    }
+}

@@ -1,0 +1,53 @@
+//! `hpgen rollback`.
+
+use anyhow::Result;
+use hpgen_runtime::{ApplyOptions, RegionFate, rollback_process};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::args::{Format, RollbackArguments};
+use crate::output::{self, BAD, GOOD, count, paint};
+
+/// Name and version of the JSON form.
+const SCHEMA: &str = "hpgen-rollback/1";
+
+/// Takes a patch out of a process.
+pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
+    let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &ApplyOptions::default()) {
+        Ok(done) => done,
+        Err(error) if error.is_refusal() => {
+            output::refusal(&format!("{} process {}: {error}", paint(BAD, "refused:"), arguments.pid));
+            return Ok(Outcome::Refused);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match arguments.format {
+        Format::Text => {
+            let memory = match done.region {
+                RegionFate::Freed => "its memory was freed".to_owned(),
+                RegionFate::Kept { thread } => {
+                    format!("its memory is kept, since thread {thread} may still return into it")
+                }
+            };
+            output::print(&format!(
+                "{} patch {} in process {}: {} restored, {} stopped for {} us; {memory}\n",
+                paint(GOOD, "rolled back"),
+                done.patch_id,
+                arguments.pid,
+                count(done.functions, "function"),
+                count(done.threads_stopped as usize, "thread"),
+                done.stopped.as_micros(),
+            ));
+        }
+        Format::Json => output::json(&json!({
+            "schema": SCHEMA,
+            "pid": arguments.pid,
+            "patch_id": done.patch_id,
+            "functions": done.functions,
+            "region": match done.region { RegionFate::Freed => "freed", RegionFate::Kept { .. } => "kept" },
+            "threads_stopped": done.threads_stopped,
+            "stopped_us": done.stopped.as_micros() as u64,
+        }))?,
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,63 @@
+//! Two builds, loaded, compared and planned: what `diff`, `check` and `build` have in common.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hpgen_diff::change_set::{ChangeSet, Verdict};
+use hpgen_diff::compare::Comparison;
+use hpgen_diff::program::Program;
+use hpgen_diff::report::Report;
+use hpgen_emit::plan::{Include, Plan};
+use indicatif::ProgressBar;
+
+use crate::args::Images;
+
+/// The builds and everything that is known of their difference.
+pub struct Compared {
+    pub old: Program,
+    pub new: Program,
+    pub changes: ChangeSet,
+    pub plan: Plan,
+}
+
+impl Compared {
+    /// Loads, compares and plans.
+    pub fn load(images: &Images) -> Result<Compared> {
+        // Shown on a terminal only, and only when something takes over a second.
+        let progress = ProgressBar::new_spinner();
+        progress.enable_steady_tick(Duration::from_secs(1));
+        let step = |name: String| progress.set_message(name);
+        step(format!("reading {}", images.old.display()));
+        let old = Program::load(&images.old, images.old_pdb.as_deref())?;
+        step(format!("reading {}", images.new.display()));
+        let new = Program::load(&images.new, images.new_pdb.as_deref())?;
+        step("comparing".to_owned());
+        let comparison = Comparison::of(&old, &new);
+        let changes = ChangeSet::of(&old, &new, &comparison);
+        let plan = Plan::of(&old, &new, &comparison, &changes, &include(&images.include));
+        progress.finish_and_clear();
+        Ok(Compared { old, new, changes, plan })
+    }
+
+    /// The verdict, the plan's refusals included.
+    pub fn verdict(&self) -> Verdict {
+        match self.changes.verdict(&self.plan.refusals) {
+            // Asked for by name, or all of them.
+            Verdict::Unchanged if !self.plan.functions.is_empty() => Verdict::Hotpatchable,
+            verdict => verdict,
+        }
+    }
+
+    /// The report for output.
+    pub fn report(&self) -> Report {
+        Report { verdict: self.verdict(), ..Report::of(&self.old, &self.new, &self.changes, &self.plan.refusals) }
+    }
+}
+
+fn include(wanted: &[String]) -> Include {
+    match wanted {
+        [] => Include::Changed,
+        [one] if one == "all" => Include::All,
+        names => Include::Named(names.iter().cloned().collect()),
+    }
+}

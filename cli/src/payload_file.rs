@@ -1,0 +1,28 @@
+//! Reading and writing payload files.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use hpgen_runtime::format::{Payload, Seal};
+
+/// Reads and checks a payload.
+pub fn read(path: &Path) -> Result<(Payload, Seal)> {
+    let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Payload::decode(&file).map_err(|problem| anyhow!("{}: {problem}", path.display()))
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let name = path.file_name().with_context(failed)?;
+    let mut temporary = name.to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let result = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // Nothing more can be done about a file that was only half made.
+        let _ = fs::remove_file(&temporary);
+    }
+    result.with_context(failed)
+}

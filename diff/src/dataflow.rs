@@ -1,0 +1,502 @@
+//! Follows addresses through a function's registers and stack slots: which tables are read relative to themselves or to the
+//! image's base, and how each address that the function takes is used.
+//!
+//! A forward analysis over the control flow graph. Where paths disagree about a register, nothing is known of it. What the
+//! analysis does not see (a value kept in memory, a register after a call) is unknown as well, and noted as a use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use iced_x86::{
+    FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
+};
+
+use crate::image::Image;
+use crate::rva::{Rva, span};
+
+/// What the analysis found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Tables of 32-bit distances that are read and added to a base.
+    pub tables: BTreeSet<OffsetTable>,
+    /// Uses of every address that the function takes, by address.
+    pub uses: BTreeMap<Rva, Uses>,
+    /// Displacements that are RVAs because their base register holds the image base: instruction offset and RVA.
+    pub image_relative: BTreeSet<(u32, Rva)>,
+}
+
+/// A table whose entries are distances from a base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OffsetTable {
+    /// Where the table stands.
+    pub rva: Rva,
+    /// What its entries count from: the table itself, or the image's base (0).
+    pub base: Rva,
+    /// Whether the function jumps to what comes out.
+    pub is_jump: bool,
+}
+
+/// How a function uses an address that it takes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Uses {
+    /// Read or written at a constant distance of zero or more.
+    pub direct: bool,
+    /// Base of an indexed or negative access: may be an end or a biased base.
+    pub indexed: bool,
+    /// Compared with something, or subtracted from it.
+    pub compared: bool,
+    /// Passed to a call, stored in memory, or returned.
+    pub escapes: bool,
+    /// Anything else that is computed with it.
+    pub computed: bool,
+}
+
+/// What is known of a register or stack slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Unknown,
+    /// The address of something in the image.
+    Address(Rva),
+    /// The stack pointer on entry plus a distance.
+    Stack(i64),
+    /// A 32-bit entry of the table, read relative to the base.
+    Entry { table: Rva, base: Rva },
+    /// Base plus entry.
+    Target { table: Rva, base: Rva },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    registers: [Value; 16],
+    slots: BTreeMap<i64, Value>,
+}
+
+impl State {
+    fn unknown() -> State {
+        State { registers: [Value::Unknown; 16], slots: BTreeMap::new() }
+    }
+
+    fn entry() -> State {
+        let mut state = State::unknown();
+        state.set(Register::RSP, Value::Stack(0));
+        state
+    }
+
+    fn get(&self, register: Register) -> Value {
+        slot_of(register).and_then(|index| self.registers.get(index)).copied().unwrap_or(Value::Unknown)
+    }
+
+    fn set(&mut self, register: Register, value: Value) {
+        if let Some(place) = slot_of(register).and_then(|index| self.registers.get_mut(index)) {
+            *place = value;
+        }
+    }
+
+    /// Keeps what both agree on; says whether anything was lost.
+    fn join(&mut self, other: &State) -> bool {
+        let mut changed = false;
+        for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
+            if *mine != *theirs && *mine != Value::Unknown {
+                *mine = Value::Unknown;
+                changed = true;
+            }
+        }
+        let before = self.slots.len();
+        self.slots.retain(|place, value| other.slots.get(place) == Some(value));
+        changed || self.slots.len() != before
+    }
+}
+
+fn slot_of(register: Register) -> Option<usize> {
+    let full = register.full_register();
+    full.is_gpr64().then(|| full.number())
+}
+
+/// Analyses a function whose instructions have RVAs as addresses.
+pub(crate) fn analyse(image: &Image, start: Rva, size: u32, instructions: &[Instruction]) -> Facts {
+    let mut analysis = Analysis {
+        image,
+        range: span(start, size),
+        instructions,
+        states: BTreeMap::new(),
+        facts: Facts::default(),
+        info: InstructionInfoFactory::new(),
+    };
+    analysis.run();
+    analysis.facts
+}
+
+struct Analysis<'a> {
+    image: &'a Image,
+    range: std::ops::Range<Rva>,
+    instructions: &'a [Instruction],
+    /// State on entry to a block, by index of its first instruction.
+    states: BTreeMap<usize, State>,
+    facts: Facts,
+    info: InstructionInfoFactory,
+}
+
+/// Entries read from a table while following a jump; a table longer than this loses precision, not soundness.
+const MAX_FOLLOWED: usize = 4096;
+
+impl Analysis<'_> {
+    fn run(&mut self) {
+        let leaders = self.leaders();
+        let mut work = BTreeSet::new();
+        self.flow_to(0, &State::entry(), &mut work);
+        loop {
+            while let Some(block) = work.pop_first() {
+                self.block(block, &leaders, &mut work);
+            }
+            // Blocks that only an unknown jump or an exception reaches start with nothing known.
+            let Some(unreached) = leaders.iter().find(|leader| !self.states.contains_key(leader)) else { return };
+            self.flow_to(*unreached, &State::unknown(), &mut work);
+        }
+    }
+
+    /// Indices of instructions that blocks begin with.
+    fn leaders(&self) -> BTreeSet<usize> {
+        let mut leaders = BTreeSet::from([0]);
+        for (index, instruction) in self.instructions.iter().enumerate() {
+            if instruction.flow_control() != FlowControl::Next && instruction.flow_control() != FlowControl::Call {
+                leaders.insert(index + 1);
+                leaders.extend(self.index_of(instruction.near_branch_target()));
+            }
+        }
+        leaders.retain(|index| *index < self.instructions.len());
+        leaders
+    }
+
+    fn index_of(&self, address: u64) -> Option<usize> {
+        self.instructions.binary_search_by_key(&address, |i| i.ip()).ok()
+    }
+
+    fn flow_to(&mut self, block: usize, state: &State, work: &mut BTreeSet<usize>) {
+        if block >= self.instructions.len() {
+            return;
+        }
+        let changed = match self.states.get_mut(&block) {
+            Some(known) => known.join(state),
+            None => {
+                self.states.insert(block, state.clone());
+                true
+            }
+        };
+        if changed {
+            work.insert(block);
+        }
+    }
+
+    fn block(&mut self, first: usize, leaders: &BTreeSet<usize>, work: &mut BTreeSet<usize>) {
+        let Some(mut state) = self.states.get(&first).cloned() else { return };
+        let end = leaders.range(first + 1..).next().copied().unwrap_or(self.instructions.len());
+        for index in first..end {
+            let Some(instruction) = self.instructions.get(index).copied() else { return };
+            let jump = self.step(&instruction, &mut state);
+            match instruction.flow_control() {
+                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                    if let Some(target) = self.index_of(instruction.near_branch_target()) {
+                        self.flow_to(target, &state, work);
+                    }
+                    if instruction.flow_control() == FlowControl::UnconditionalBranch {
+                        return;
+                    }
+                }
+                FlowControl::IndirectBranch => {
+                    if let Value::Target { table, base } = jump {
+                        self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: true });
+                        for target in self.table_targets(table, base) {
+                            // A table's entries can lead into what was one block: precision is lost there, nothing else.
+                            self.flow_to(target, &state, work);
+                        }
+                    }
+                    return;
+                }
+                FlowControl::Return | FlowControl::Exception => return,
+                _ => {}
+            }
+        }
+        self.flow_to(end, &state, work);
+    }
+
+    fn table_targets(&self, table: Rva, base: Rva) -> Vec<usize> {
+        let end = self.image.section_at(table).map_or(table, |s| s.range.end);
+        self.image
+            .bytes_up_to(table..end)
+            .chunks_exact(4)
+            .take(MAX_FOLLOWED)
+            .map_while(|entry| {
+                let distance = i32::from_le_bytes(entry.try_into().ok()?);
+                let target = base.checked_offset(i64::from(distance))?;
+                self.range.contains(&target).then(|| self.index_of(u64::from(target.0))).flatten()
+            })
+            .collect()
+    }
+
+    /// Applies one instruction. Gives the value that an indirect jump goes to.
+    fn step(&mut self, i: &Instruction, state: &mut State) -> Value {
+        let jump = if i.flow_control() == FlowControl::IndirectBranch && i.op0_kind() == OpKind::Register {
+            state.get(i.op0_register())
+        } else {
+            Value::Unknown
+        };
+        self.note_memory(i, state);
+        let result = self.result(i, state);
+        let stored = stored_value(i, state);
+        self.note_values(i, state);
+        self.forget_written(i, state);
+        if let Some((register, value)) = result {
+            state.set(register, value);
+        }
+        state.slots.extend(stored);
+        match i.mnemonic() {
+            Mnemonic::Push => adjust_stack(state, -8),
+            Mnemonic::Pop => adjust_stack(state, 8),
+            _ => {}
+        }
+        jump
+    }
+
+    /// Uses as the base of a memory operand.
+    fn note_memory(&mut self, i: &Instruction, state: &State) {
+        let is_memory = (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory);
+        if !is_memory || i.is_ip_rel_memory_operand() {
+            return;
+        }
+        let (base, index) = (i.memory_base(), i.memory_index());
+        let displacement = i.memory_displacement64() as i64;
+        for (register, other) in [(base, index), (index, base)] {
+            let Value::Address(rva) = state.get(register) else { continue };
+            if rva == Rva(0) {
+                if let Ok(target) = u32::try_from(displacement)
+                    && i.memory_displ_size() != 0
+                {
+                    self.facts.image_relative.insert(((i.ip() - u64::from(self.range.start.0)) as u32, Rva(target)));
+                }
+                continue;
+            }
+            let uses = self.facts.uses.entry(rva).or_default();
+            if other == Register::None && displacement >= 0 && i.mnemonic() != Mnemonic::Lea {
+                uses.direct = true;
+            } else if other == Register::None && i.mnemonic() == Mnemonic::Lea && displacement >= 0 {
+                uses.computed = true;
+            } else {
+                uses.indexed = true;
+            }
+        }
+    }
+
+    /// The new value of a register that the instruction sets to something known.
+    fn result(&mut self, i: &Instruction, state: &State) -> Option<(Register, Value)> {
+        if i.op_count() < 2 || i.op0_kind() != OpKind::Register {
+            return None;
+        }
+        let target = i.op0_register();
+        let source_is_register = i.op1_kind() == OpKind::Register;
+        let wide = target.is_gpr64();
+        match i.mnemonic() {
+            Mnemonic::Lea if wide => {
+                let value = if i.is_ip_rel_memory_operand() {
+                    let rva = Rva(u32::try_from(i.ip_rel_memory_address()).ok()?);
+                    self.facts.uses.entry(rva).or_default();
+                    Value::Address(rva)
+                } else if i.memory_index() == Register::None {
+                    offset(state.get(i.memory_base()), i.memory_displacement64() as i64)
+                } else {
+                    let (base, index) = (state.get(i.memory_base()), state.get(i.memory_index()));
+                    let plain = i.memory_index_scale() == 1 && i.memory_displacement64() == 0;
+                    if plain { self.sum(base, index) } else { Value::Unknown }
+                };
+                Some((target, value))
+            }
+            Mnemonic::Mov if source_is_register && wide => Some((target, state.get(i.op1_register()))),
+            Mnemonic::Mov if i.op1_kind() == OpKind::Memory && wide => {
+                stack_place(i, state).map(|place| (target, state.slots.get(&place).copied().unwrap_or(Value::Unknown)))
+            }
+            // Tables of distances are read with sign extension; tables of RVAs (MSVC) without.
+            Mnemonic::Movsxd if i.op1_kind() == OpKind::Memory => {
+                table_entry(i, state).map(|value| (target, value))
+            }
+            Mnemonic::Mov if target.is_gpr32() && i.memory_size() == MemorySize::UInt32 => {
+                table_entry(i, state).map(|value| (target, value))
+            }
+            // The upper half is extended in a step of its own where the entry was read as 32 bits.
+            Mnemonic::Movsxd if source_is_register => match state.get(i.op1_register()) {
+                value @ Value::Entry { .. } => Some((target, value)),
+                _ => None,
+            },
+            Mnemonic::Add if wide => {
+                let left = state.get(target);
+                let value = if source_is_register {
+                    self.sum(left, state.get(i.op1_register()))
+                } else {
+                    i.try_immediate(1).map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)))
+                };
+                Some((target, value))
+            }
+            Mnemonic::Sub if wide => {
+                let value = i.try_immediate(1).map_or(Value::Unknown, |by| {
+                    stack_only(offset(state.get(target), (by as i64).wrapping_neg()))
+                });
+                Some((target, value))
+            }
+            _ => None,
+        }
+    }
+
+    /// Base plus entry of one table, in either order.
+    fn sum(&mut self, a: Value, b: Value) -> Value {
+        match (a, b) {
+            (Value::Entry { table, base }, Value::Address(other))
+            | (Value::Address(other), Value::Entry { table, base })
+                if other == base =>
+            {
+                self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: false });
+                Value::Target { table, base }
+            }
+            _ => Value::Unknown,
+        }
+    }
+
+    /// Uses of addresses as values.
+    fn note_values(&mut self, i: &Instruction, state: &State) {
+        if i.flow_control() == FlowControl::Call || i.flow_control() == FlowControl::IndirectCall {
+            for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
+                self.note(state.get(register), |uses| uses.escapes = true);
+            }
+        }
+        if i.flow_control() == FlowControl::Return {
+            self.note(state.get(Register::RAX), |uses| uses.escapes = true);
+        }
+        // A branch out of the function may be a tail call with addresses among its arguments.
+        if i.flow_control() == FlowControl::UnconditionalBranch && self.index_of(i.near_branch_target()).is_none() {
+            for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
+                self.note(state.get(register), |uses| uses.escapes = true);
+            }
+        }
+        for operand in 0..i.op_count() {
+            if i.op_kind(operand) != OpKind::Register {
+                continue;
+            }
+            let value = state.get(i.op_register(operand));
+            if !matches!(value, Value::Address(_)) {
+                continue;
+            }
+            match i.mnemonic() {
+                // A stack slot may be an argument of the next call as well as a place to keep the value.
+                Mnemonic::Mov if operand == 1 && i.op0_kind() == OpKind::Memory => {
+                    if stack_place(i, state).is_none() || i.memory_base() == Register::RSP {
+                        self.note(value, |uses| uses.escapes = true);
+                    }
+                }
+                Mnemonic::Mov | Mnemonic::Lea if operand == 0 => {}
+                Mnemonic::Mov => {}
+                Mnemonic::Cmp | Mnemonic::Sub => self.note(value, |uses| uses.compared = true),
+                Mnemonic::Push => self.note(value, |uses| uses.escapes = true),
+                Mnemonic::Add if i.op1_kind() == OpKind::Register => {
+                    let other = state.get(i.op_register(1 - operand.min(1)));
+                    if !matches!(other, Value::Entry { .. }) {
+                        self.note(value, |uses| uses.indexed = true);
+                    }
+                }
+                Mnemonic::Xor if i.op0_register() == i.op1_register() => {}
+                Mnemonic::Pop | Mnemonic::Movsxd | Mnemonic::Movzx | Mnemonic::Movsx if operand == 0 => {}
+                _ => self.note(value, |uses| uses.computed = true),
+            }
+        }
+    }
+
+    fn note(&mut self, value: Value, mark: impl Fn(&mut Uses)) {
+        if let Value::Address(rva) = value {
+            mark(self.facts.uses.entry(rva).or_default());
+        }
+    }
+
+    fn forget_written(&mut self, i: &Instruction, state: &mut State) {
+        let stack = state.get(Register::RSP);
+        let info = self.info.info(i);
+        for used in info.used_registers() {
+            let writes = matches!(
+                used.access(),
+                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+            );
+            if writes {
+                state.set(used.register(), Value::Unknown);
+            }
+        }
+        if let Some(place) = stack_place(i, state)
+            && i.op0_kind() == OpKind::Memory
+            && i.mnemonic() != Mnemonic::Cmp
+            && i.mnemonic() != Mnemonic::Test
+        {
+            state.slots.remove(&place);
+        }
+        if matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+            const VOLATILE: [Register; 7] = [
+                Register::RAX, Register::RCX, Register::RDX, Register::R8, Register::R9, Register::R10, Register::R11,
+            ];
+            for register in VOLATILE {
+                state.set(register, Value::Unknown);
+            }
+            state.set(Register::RSP, stack);
+        }
+        if matches!(i.mnemonic(), Mnemonic::Push | Mnemonic::Pop) {
+            let popped = (i.mnemonic() == Mnemonic::Pop && i.op0_register().full_register() == Register::RSP).then_some(Value::Unknown);
+            state.set(Register::RSP, popped.unwrap_or(stack));
+        }
+    }
+}
+
+/// The slot and value of a store of a whole register to the stack.
+fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
+    let whole = i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register;
+    let value = state.get(i.op1_register());
+    if !whole || !i.op1_register().is_gpr64() || value == Value::Unknown {
+        return None;
+    }
+    Some((stack_place(i, state)?, value))
+}
+
+fn adjust_stack(state: &mut State, by: i64) {
+    let value = offset(state.get(Register::RSP), by);
+    state.set(Register::RSP, value);
+}
+
+fn offset(value: Value, by: i64) -> Value {
+    match value {
+        Value::Stack(place) => Value::Stack(place.wrapping_add(by)),
+        _ => Value::Unknown,
+    }
+}
+
+fn stack_only(value: Value) -> Value {
+    match value {
+        Value::Stack(_) => value,
+        _ => Value::Unknown,
+    }
+}
+
+/// The stack slot that a memory operand without an index names.
+fn stack_place(i: &Instruction, state: &State) -> Option<i64> {
+    let is_memory = (0..i.op_count()).any(|operand| i.op_kind(operand) == OpKind::Memory);
+    if !is_memory || i.memory_index() != Register::None || i.is_ip_rel_memory_operand() {
+        return None;
+    }
+    match state.get(i.memory_base()) {
+        Value::Stack(place) => Some(place.wrapping_add(i.memory_displacement64() as i64)),
+        _ => None,
+    }
+}
+
+/// A 32-bit entry of a table whose address or whose image base is in the base register.
+fn table_entry(i: &Instruction, state: &State) -> Option<Value> {
+    let is_entry = i.memory_index() != Register::None && i.memory_index_scale() == 4;
+    let displacement = i.memory_displacement64();
+    match state.get(i.memory_base()) {
+        Value::Address(Rva(0)) if is_entry => {
+            Some(Value::Entry { table: Rva(u32::try_from(displacement).ok()?), base: Rva(0) })
+        }
+        Value::Address(table) if is_entry && displacement == 0 => Some(Value::Entry { table, base: table }),
+        // A constant index was folded into the address by the compiler, or there is none: one entry.
+        _ => None,
+    }
+}

@@ -1,0 +1,433 @@
+//! From a plan to a payload, and to the bytes of its file.
+
+use std::collections::BTreeMap;
+
+use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::image::{Import, ImportedSymbol};
+use hpgen_diff::program::{Function, Program};
+use hpgen_diff::rva::Rva;
+use hpgen_diff::x64::{Reference, ReferenceKind};
+use hpgen_runtime::format::{
+    self, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation, RelocationKind, Segment, Space, Trampoline,
+    TrampolineForm, Unwind,
+};
+
+use crate::layout::{FILLER, Layout};
+use crate::plan::{Destination, Plan, PlannedFunction};
+
+/// Why a plan cannot be turned into a payload. Each of these is a defect of hpgen or a limit of the format, not of the input.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The plan has refusals, which the caller must report instead.
+    #[error("the plan was refused")]
+    Refused,
+    /// The region would exceed what the format allows.
+    #[error("the payload needs more than 1 GiB of memory")]
+    TooLarge,
+    /// A field cannot hold its value.
+    #[error("{function}: {what}")]
+    Field {
+        /// The function or object that holds the field.
+        function: String,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// The format cannot express the payload.
+    #[error(transparent)]
+    Encode(#[from] format::EncodeError),
+    /// The compressor failed.
+    #[error("cannot compress the payload: {0}")]
+    Compress(#[from] std::io::Error),
+    /// The file that was made does not read back: it is not written.
+    #[error("the payload does not read back: {0}")]
+    ReadBack(#[from] format::FormatError),
+}
+
+/// zstd level: payloads are small, made once and sent often.
+const LEVEL: i32 = 19;
+
+/// The payload's file: compressed and sealed. The same payload gives the same bytes. What is returned was read back.
+///
+/// # Errors
+/// When the format's limits are exceeded.
+pub fn file(payload: &Payload) -> Result<Vec<u8>, BuildError> {
+    let body = payload.encode_body()?;
+    let stored = zstd::bulk::compress(&body, LEVEL)?;
+    let file = format::seal_file(MACHINE_X64, body.len() as u64, &stored);
+    Payload::decode(&file)?;
+    Ok(file)
+}
+
+/// Builds the payload of a plan without refusals.
+///
+/// # Errors
+/// When the plan was refused or does not fit the format.
+pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, BuildError> {
+    if !plan.refusals.is_empty() {
+        return Err(BuildError::Refused);
+    }
+    let layout = Layout::of(new, plan).ok_or(BuildError::TooLarge)?;
+    let mut writer = Writer::new(new, plan, &layout);
+    for (index, planned) in &plan.functions {
+        writer.function(*index, planned)?;
+    }
+    writer.unwind()?;
+    for (index, data) in &plan.data {
+        writer.data(*index, data)?;
+    }
+    let Writer { code, constants, variables, mut relocations, .. } = writer;
+    relocations.sort_by_key(|r| r.place);
+    let identity = &old.image.identity;
+    Ok(Payload {
+        identity: Identity {
+            guid: identity.guid,
+            age: identity.age,
+            timestamp: identity.timestamp,
+            size_of_image: identity.size_of_image,
+            entry_point: identity.entry_point.0,
+            image_base: identity.image_base,
+            image_name: old.image.file_name(),
+        },
+        segments: [code, constants, variables]
+            .into_iter()
+            .filter(|segment| segment.size > 0)
+            .map(|segment| trim(segment, &relocations))
+            .collect(),
+        relocations,
+        trampolines: trampolines(plan, &layout),
+        functions: functions(old, new, plan, &layout),
+        imports: layout.slots.iter().map(|(import, slot)| new_import(import, *slot)).collect(),
+        unwind: Unwind { table: layout.function_table, count: unwind_count(new, plan) },
+    })
+}
+
+/// Zeros at the end of the variables need not be stored, unless a relocation fills them.
+fn trim(mut segment: Segment, relocations: &[Relocation]) -> Segment {
+    if segment.protection == Protection::ReadWrite {
+        let end = segment.offset.saturating_add(segment.size);
+        let last_field = relocations.iter().rev().find(|r| (segment.offset..end).contains(&r.place));
+        let relocated = last_field.map_or(0, |r| (r.place - segment.offset + r.kind.width()) as usize);
+        let used = segment.content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        segment.content.truncate(used.max(relocated));
+    }
+    segment
+}
+
+fn unwind_count(new: &Program, plan: &Plan) -> u32 {
+    plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u32).sum()
+}
+
+fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {
+    let mut trampolines: Vec<Trampoline> = plan
+        .functions
+        .iter()
+        .filter_map(|(index, planned)| {
+            let (_, site) = planned.replaces.as_ref()?;
+            Some(Trampoline {
+                entry_rva: site.entry.0,
+                target: *layout.atoms.get(index)?,
+                form: TrampolineForm::Jump32,
+                expected: site.expected.clone(),
+                rebased_at: site.rebased_at,
+            })
+        })
+        .collect();
+    trampolines.sort_by_key(|t| t.entry_rva);
+    trampolines
+}
+
+fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<format::Function> {
+    plan.functions
+        .iter()
+        .filter_map(|(index, planned)| {
+            Some(format::Function {
+                offset: *layout.atoms.get(index)?,
+                size: planned.size,
+                old_rva: planned.replaces.as_ref().and_then(|(old_index, _)| old.atom(*old_index)).map(|a| a.rva.0),
+                name: new.linkage_name(new.atom(*index)?),
+            })
+        })
+        .collect()
+}
+
+fn new_import(import: &Import, slot: u32) -> format::Import {
+    let symbol = match &import.symbol {
+        ImportedSymbol::Name(name) => ImportSymbol::Name(name.clone()),
+        ImportedSymbol::Ordinal(ordinal) => ImportSymbol::Ordinal(*ordinal),
+    };
+    format::Import { slot, dll: import.dll.clone(), symbol }
+}
+
+/// Where a field's value leads: a base and a place.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    space: Space,
+    target: i64,
+}
+
+struct Writer<'a> {
+    new: &'a Program,
+    plan: &'a Plan,
+    layout: &'a Layout,
+    code: Segment,
+    constants: Segment,
+    variables: Segment,
+    relocations: Vec<Relocation>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(new: &'a Program, plan: &'a Plan, layout: &'a Layout) -> Writer<'a> {
+        let segment = |(start, end): (u32, u32), protection, fill: u8| Segment {
+            offset: start,
+            size: end - start,
+            protection,
+            content: vec![fill; (end - start) as usize],
+        };
+        Writer {
+            new,
+            plan,
+            layout,
+            code: segment(layout.code, Protection::ReadExecute, FILLER),
+            constants: segment(layout.constants, Protection::Read, 0),
+            variables: segment(layout.variables, Protection::ReadWrite, 0),
+            relocations: Vec::new(),
+        }
+    }
+
+    fn error(&self, index: AtomIndex, what: &'static str) -> BuildError {
+        let function = self.new.atom(index).map(|atom| self.new.display(atom)).unwrap_or_default();
+        BuildError::Field { function, what }
+    }
+
+    /// Writes bytes at a region offset.
+    fn write(&mut self, index: AtomIndex, place: u32, bytes: &[u8]) -> Result<(), BuildError> {
+        for segment in [&mut self.code, &mut self.constants, &mut self.variables] {
+            let Some(start) = place.checked_sub(segment.offset).map(|start| start as usize) else { continue };
+            if let Some(field) = segment.content.get_mut(start..start + bytes.len()) {
+                field.copy_from_slice(bytes);
+                return Ok(());
+            }
+        }
+        Err(self.error(index, "is laid out outside the region"))
+    }
+
+    fn function(&mut self, index: AtomIndex, planned: &PlannedFunction) -> Result<(), BuildError> {
+        let new = self.new;
+        let (Some(atom), Some(function), Some(&offset)) =
+            (new.atom(index), new.function(index), self.layout.atoms.get(&index))
+        else {
+            return Err(self.error(index, "is not in the layout"));
+        };
+        let bytes = new.image.bytes(atom.rva, planned.size).ok_or(self.error(index, "its code is not all in the file"))?;
+        self.write(index, offset, bytes)?;
+        for (reference, destination) in function.code.references.iter().zip(&planned.references) {
+            self.reference(index, offset, reference, destination)?;
+        }
+        for table in &planned.tables {
+            let start = self.table(index, table.rva)?;
+            for (number, target) in (0u32..).zip(&table.targets) {
+                let distance = i64::from(offset) + i64::from(*target) - i64::from(start);
+                let distance = i32::try_from(distance).map_err(|_| self.error(index, "a jump table entry is out of reach"))?;
+                self.write(index, start + 4 * number, &distance.to_le_bytes())?;
+            }
+        }
+        for (rva, targets) in &planned.data_tables {
+            let start = self.table(index, *rva)?;
+            for (number, destination) in (0u32..).zip(targets) {
+                let place = start + 4 * number;
+                // Counted from the table, not from the field.
+                let to = self.place(index, destination)?;
+                self.relative(index, place, Place { target: to.target + i64::from(4 * number), ..to }, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, index: AtomIndex, rva: Rva) -> Result<u32, BuildError> {
+        self.layout.tables.get(&(index, rva)).copied().ok_or(self.error(index, "a table is not in the layout"))
+    }
+
+    fn reference(
+        &mut self,
+        index: AtomIndex,
+        function: u32,
+        reference: &Reference,
+        destination: &Destination,
+    ) -> Result<(), BuildError> {
+        let field = function + reference.field;
+        let to = match destination {
+            Destination::JumpTable(rva) | Destination::DataTable(rva) => {
+                Place { space: Space::Region, target: i64::from(self.table(index, *rva)?) }
+            }
+            _ => self.place(index, destination)?,
+        };
+        match reference.kind {
+            ReferenceKind::Absolute => self.absolute(index, field, to),
+            ReferenceKind::ImageRelative => {
+                let rva = u32::try_from(to.target).map_err(|_| self.error(index, "an RVA does not fit its field"))?;
+                self.write(index, field, &rva.to_le_bytes())
+            }
+            _ => self.relative(index, field, to, -i64::from(reference.to_end)),
+        }
+    }
+
+    fn place(&self, index: AtomIndex, destination: &Destination) -> Result<Place, BuildError> {
+        let missing = || self.error(index, "a destination is not in the layout");
+        match destination {
+            Destination::Image(rva) => Ok(Place { space: Space::Image, target: i64::from(rva.0) }),
+            Destination::Region(atom, offset) => {
+                let start = self.layout.atoms.get(atom).ok_or_else(missing)?;
+                Ok(Place { space: Space::Region, target: i64::from(*start) + offset })
+            }
+            Destination::Import(import) => {
+                let slot = self.layout.slots.get(import).ok_or_else(missing)?;
+                Ok(Place { space: Space::Region, target: i64::from(*slot) })
+            }
+            Destination::JumpTable(_) | Destination::DataTable(_) => Err(missing()),
+        }
+    }
+
+    /// A 32-bit distance from its field: known now inside the region, a relocation into the image.
+    fn relative(&mut self, index: AtomIndex, field: u32, to: Place, addend: i64) -> Result<(), BuildError> {
+        match to.space {
+            Space::Region => {
+                let distance = i32::try_from(to.target + addend - i64::from(field))
+                    .map_err(|_| self.error(index, "a distance does not fit its field"))?;
+                self.write(index, field, &distance.to_le_bytes())
+            }
+            Space::Image => self.relocation(index, field, RelocationKind::Rel32, to, addend),
+        }
+    }
+
+    fn absolute(&mut self, index: AtomIndex, field: u32, to: Place) -> Result<(), BuildError> {
+        self.relocation(index, field, RelocationKind::Addr64, to, 0)
+    }
+
+    fn relocation(
+        &mut self,
+        index: AtomIndex,
+        place: u32,
+        kind: RelocationKind,
+        to: Place,
+        addend: i64,
+    ) -> Result<(), BuildError> {
+        self.write(index, place, &[0; 8][..kind.width() as usize])?;
+        // A biased base may lie before its space: the target is kept inside, the rest goes into the addend.
+        let target = to.target.clamp(0, i64::from(u32::MAX));
+        let addend = i32::try_from(to.target - target + addend)
+            .map_err(|_| self.error(index, "an address is too far outside the image"))?;
+        self.relocations.push(Relocation { place, kind, space: to.space, target: target as u32, addend });
+        Ok(())
+    }
+
+    /// The function table and its records (x64 exception handling, `RUNTIME_FUNCTION` and `UNWIND_INFO`).
+    fn unwind(&mut self) -> Result<(), BuildError> {
+        let mut entry = self.layout.function_table;
+        let functions: Vec<AtomIndex> = self.plan.functions.keys().copied().collect();
+        for index in functions {
+            let Some(function) = self.new.function(index) else { continue };
+            for number in 0..function.unwind.len() {
+                self.runtime_function(index, function, number, entry)?;
+                entry += 12;
+                self.unwind_info(index, function, number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begin, end and record of one entry, at `place`.
+    fn runtime_function(
+        &mut self,
+        index: AtomIndex,
+        function: &Function,
+        number: usize,
+        place: u32,
+    ) -> Result<(), BuildError> {
+        let bad = |writer: &Self| writer.error(index, "an unwind record is not inside its function");
+        let (Some(atom), Some(&offset), Some(planned), Some((runtime_function, _))) = (
+            self.new.atom(index),
+            self.layout.atoms.get(&index),
+            self.plan.functions.get(&index),
+            function.unwind.get(number),
+        ) else {
+            return Err(bad(self));
+        };
+        let inside = |rva: Rva| {
+            u32::try_from(rva.distance_from(atom.rva)).ok().map(|distance| distance.min(planned.size) + offset)
+        };
+        let (Some(begin), Some(end)) = (inside(runtime_function.range.start), inside(runtime_function.range.end)) else {
+            return Err(bad(self));
+        };
+        let info = self.layout.unwind_infos.get(&(index, number)).copied().ok_or(bad(self))?;
+        for (field, target) in [(place, begin), (place + 4, end), (place + 8, info)] {
+            let to = Place { space: Space::Region, target: i64::from(target) };
+            self.relocation(index, field, RelocationKind::Rva32, to, 0)?;
+        }
+        Ok(())
+    }
+
+    fn unwind_info(&mut self, index: AtomIndex, function: &Function, number: usize) -> Result<(), BuildError> {
+        let Some((_, info)) = function.unwind.get(number) else { return Ok(()) };
+        let place =
+            self.layout.unwind_infos.get(&(index, number)).copied().ok_or(self.error(index, "an unwind record is missing"))?;
+        self.write(index, place, &info.codes)?;
+        if let Some(primary) = &info.chained {
+            let position = function.unwind.iter().position(|(entry, _)| entry.range == primary.range);
+            let primary = position.ok_or(self.error(index, "an unwind record continues one outside its function"))?;
+            let tail = place + (info.codes.len() as u32).next_multiple_of(4);
+            self.runtime_function(index, function, primary, tail)?;
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, index: AtomIndex, data: &crate::plan::PlannedData) -> Result<(), BuildError> {
+        let new = self.new;
+        let (Some(atom), Some(&offset)) = (new.atom(index), self.layout.atoms.get(&index)) else {
+            return Err(self.error(index, "is not in the layout"));
+        };
+        self.write(index, offset, new.image.bytes_up_to(atom.rva..atom.end()))?;
+        for (place, destination) in &data.pointers {
+            let to = self.place(index, destination)?;
+            self.absolute(index, offset + place, to)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a payload brings, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// Old functions that are redirected.
+    pub replaced: usize,
+    /// Functions that only the payload has.
+    pub new_functions: usize,
+    /// Bytes of code.
+    pub code: u64,
+    /// Bytes of constants, unwind data included.
+    pub constants: u64,
+    /// Bytes of new variables.
+    pub variables: u64,
+}
+
+impl Figures {
+    /// Counts a payload.
+    pub fn of(payload: &Payload) -> Figures {
+        let sizes: BTreeMap<u8, u64> = payload.segments.iter().fold(BTreeMap::new(), |mut sizes, segment| {
+            let key = match segment.protection {
+                Protection::ReadExecute => 0,
+                Protection::Read => 1,
+                Protection::ReadWrite => 2,
+            };
+            *sizes.entry(key).or_default() += u64::from(segment.size);
+            sizes
+        });
+        let size = |key: u8| sizes.get(&key).copied().unwrap_or(0);
+        Figures {
+            replaced: payload.functions.iter().filter(|f| f.old_rva.is_some()).count(),
+            new_functions: payload.functions.iter().filter(|f| f.old_rva.is_none()).count(),
+            code: size(0),
+            constants: size(1),
+            variables: size(2),
+        }
+    }
+}

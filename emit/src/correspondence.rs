@@ -1,0 +1,73 @@
+//! Where things of the new program are in the old one.
+
+use std::collections::BTreeMap;
+
+use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
+use hpgen_diff::compare::{Comparison, Outcome};
+use hpgen_diff::program::Program;
+use hpgen_diff::rva::Rva;
+
+use crate::readings::Reading;
+
+/// Two compared programs, seen from the new one.
+pub(crate) struct Correspondence<'a> {
+    pub old: &'a Program,
+    pub new: &'a Program,
+    pub comparison: &'a Comparison,
+    /// Old atoms with the same content, by new atom.
+    same_content: BTreeMap<AtomIndex, AtomIndex>,
+}
+
+/// How far a biased base may be from its object, in bytes, and how many neighbours are looked at on each side.
+const MAX_BIAS: i64 = 4096;
+const NEIGHBOURS: u32 = 8;
+
+impl<'a> Correspondence<'a> {
+    pub fn new(old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Correspondence<'a> {
+        Correspondence { old, new, comparison, same_content: comparison.same_content() }
+    }
+
+    /// The old atom that stands for a new one in the running process: for code and variables their partner, for constants one
+    /// that holds the same.
+    pub fn old_atom(&self, new: AtomIndex) -> Option<AtomIndex> {
+        let is_constant = self.new.atom(new).is_some_and(|atom| atom.kind == AtomKind::ReadOnly);
+        if is_constant {
+            return self.same_content.get(&new).copied();
+        }
+        self.comparison.pairing.old_of(new).first().copied()
+    }
+
+    /// The old atom that is the same thing, even where what it holds changed.
+    fn partner(&self, new: AtomIndex) -> Option<AtomIndex> {
+        self.comparison.pairing.old_of(new).first().copied().or_else(|| self.old_atom(new))
+    }
+
+    /// Whether a function means the same in both programs.
+    pub fn is_unchanged(&self, new: AtomIndex) -> bool {
+        let olds = self.comparison.pairing.old_of(new);
+        !olds.is_empty() && olds.iter().all(|old| self.comparison.outcome(*old, new) == Some(&Outcome::Same))
+    }
+
+    /// Readings that an old and a new address have in common: the same offset from corresponding objects.
+    pub fn common_readings(&self, old_target: Rva, new_target: Rva) -> Vec<Reading> {
+        let Some(nearest) = self.new.atom_before(new_target) else { return Vec::new() };
+        let first = nearest.0.saturating_sub(NEIGHBOURS);
+        let last = nearest.0.saturating_add(NEIGHBOURS);
+        (first..=last)
+            .map(AtomIndex)
+            .filter_map(|index| {
+                let atom = self.new.atom(index).filter(|atom| is_data(atom))?;
+                let offset = new_target.distance_from(atom.rva);
+                if offset.abs() > MAX_BIAS.max(i64::from(atom.size)) {
+                    return None;
+                }
+                let old = self.old.atom(self.partner(index)?)?;
+                (old_target.distance_from(old.rva) == offset).then_some(Reading { atom: index, offset })
+            })
+            .collect()
+    }
+}
+
+fn is_data(atom: &Atom) -> bool {
+    matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable)
+}

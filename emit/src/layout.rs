@@ -1,0 +1,103 @@
+//! Where each atom of a plan stands in the region: code, then constants, then variables, each in pages of their own.
+
+use std::collections::BTreeMap;
+
+use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::image::Import;
+use hpgen_diff::program::Program;
+use hpgen_diff::rva::Rva;
+use hpgen_runtime::format::{MAX_REGION, PAGE};
+
+use crate::plan::Plan;
+
+/// Region offsets of everything in a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// Functions and data by their atom in the new program.
+    pub atoms: BTreeMap<AtomIndex, u32>,
+    /// Jump tables and tables of distances by function and address in the new image.
+    pub tables: BTreeMap<(AtomIndex, Rva), u32>,
+    /// Unwind records by function and number.
+    pub unwind_infos: BTreeMap<(AtomIndex, usize), u32>,
+    /// The `RUNTIME_FUNCTION` array.
+    pub function_table: u32,
+    /// Slots of new imports.
+    pub slots: BTreeMap<Import, u32>,
+    /// Start and end of code, constants and variables; empty ones are left out of the payload.
+    pub code: (u32, u32),
+    pub constants: (u32, u32),
+    pub variables: (u32, u32),
+}
+
+/// Gap filler between functions: a stray jump stops at once.
+pub(crate) const FILLER: u8 = 0xcc;
+const FUNCTION_ALIGNMENT: u32 = 16;
+/// The largest alignment that compilers ask for in practice (AVX-512 and cache lines).
+const MAX_ALIGNMENT: u32 = 64;
+const RUNTIME_FUNCTION: u32 = 12;
+
+/// Running end of a segment.
+struct Cursor(u64);
+
+impl Cursor {
+    fn place(&mut self, size: u64, alignment: u32) -> u32 {
+        let start = self.0.next_multiple_of(u64::from(alignment));
+        self.0 = start + size;
+        // A region beyond the limit is refused as a whole, below.
+        u32::try_from(start).unwrap_or(u32::MAX)
+    }
+
+    fn end(&self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
+impl Layout {
+    /// Lays out a plan; none when it exceeds the largest region.
+    pub fn of(new: &Program, plan: &Plan) -> Option<Layout> {
+        let mut layout = Layout::default();
+        let mut cursor = Cursor(u64::from(PAGE));
+        let start = cursor.end();
+        for (index, function) in &plan.functions {
+            layout.atoms.insert(*index, cursor.place(u64::from(function.size), FUNCTION_ALIGNMENT));
+        }
+        layout.code = (start, cursor.end());
+
+        cursor.0 = cursor.0.next_multiple_of(u64::from(PAGE));
+        let start = cursor.end();
+        let entries = plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u64).sum::<u64>();
+        layout.function_table = cursor.place(entries * u64::from(RUNTIME_FUNCTION), 4);
+        for (index, function) in &plan.functions {
+            for (number, (_, info)) in new.function(*index).map(|f| f.unwind.iter()).into_iter().flatten().enumerate() {
+                let tail = if info.chained.is_some() { u64::from(RUNTIME_FUNCTION) } else { 0 };
+                let size = (info.codes.len() as u64).next_multiple_of(4) + tail;
+                layout.unwind_infos.insert((*index, number), cursor.place(size, 4));
+            }
+            let jumps = function.tables.iter().map(|table| (table.rva, table.targets.len()));
+            let data = function.data_tables.iter().map(|(rva, targets)| (*rva, targets.len()));
+            for (rva, entries) in jumps.chain(data) {
+                layout.tables.insert((*index, rva), cursor.place(4 * entries as u64, 4));
+            }
+        }
+        for import in &plan.imports {
+            layout.slots.insert(import.clone(), cursor.place(8, 8));
+        }
+        layout.data(new, plan, false, &mut cursor);
+        layout.constants = (start, cursor.end());
+
+        cursor.0 = cursor.0.next_multiple_of(u64::from(PAGE));
+        let start = cursor.end();
+        layout.data(new, plan, true, &mut cursor);
+        layout.variables = (start, cursor.end());
+        (cursor.0 <= MAX_REGION).then_some(layout)
+    }
+
+    fn data(&mut self, new: &Program, plan: &Plan, writable: bool, cursor: &mut Cursor) {
+        for (index, _) in plan.data.iter().filter(|(_, data)| data.writable == writable) {
+            let Some(atom) = new.atom(*index) else { continue };
+            // The address that the linker chose satisfies whatever alignment was asked for.
+            let alignment = 1u32.checked_shl(atom.rva.0.trailing_zeros()).unwrap_or(MAX_ALIGNMENT).min(MAX_ALIGNMENT);
+            self.atoms.insert(*index, cursor.place(u64::from(atom.size), alignment));
+        }
+    }
+}

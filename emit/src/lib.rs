@@ -1,0 +1,12 @@
+//! From a change set to a hotpatch payload: what must be carried, where it goes, and the bytes.
+//!
+//! Data flows one way: [`hpgen_diff::change_set::ChangeSet`] -> [`plan::Plan`] -> [`build::payload`] -> [`build::file`]. The mistake
+//! that this crate prefers to make is to refuse a function that could have been patched.
+#![forbid(unsafe_code)]
+
+pub mod build;
+mod correspondence;
+mod layout;
+pub mod plan;
+mod readings;
+pub mod trampoline;

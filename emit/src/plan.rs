@@ -1,0 +1,400 @@
+//! From a change set to what a payload must carry: the changed functions, what they newly need, and where every reference goes.
+//!
+//! A reference whose destination is not proven refuses its function, with a reason; so does anything that this version cannot carry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
+use hpgen_diff::change_set::{ChangeSet, FunctionStatus, Reason};
+use hpgen_diff::compare::Comparison;
+use hpgen_diff::image::Import;
+use hpgen_diff::program::{Function, Location, Program, pointers_in};
+use hpgen_diff::rva::Rva;
+use hpgen_diff::tables::JumpTable;
+use hpgen_diff::x64::{Reference, ReferenceKind, Role};
+
+use crate::correspondence::Correspondence;
+use crate::readings;
+use crate::trampoline::{self, EntryLabels, Site};
+
+/// Everything that goes into a payload, in the order of the new image.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Functions by their atom in the new program.
+    pub functions: BTreeMap<AtomIndex, PlannedFunction>,
+    /// Constants and new variables by their atom in the new program.
+    pub data: BTreeMap<AtomIndex, PlannedData>,
+    /// Imports that the old image lacks.
+    pub imports: BTreeSet<Import>,
+    /// Why the plan cannot be carried out; none when it can.
+    pub refusals: Vec<Reason>,
+}
+
+/// One function of the payload.
+#[derive(Debug)]
+pub struct PlannedFunction {
+    /// The old function that it replaces, and the bytes to be written there.
+    pub replaces: Option<(AtomIndex, Site)>,
+    /// Bytes of code, padding behind the last instruction left out.
+    pub size: u32,
+    /// Destination of each reference of the code, in the same order.
+    pub references: Vec<Destination>,
+    /// Its jump tables.
+    pub tables: Vec<JumpTable>,
+    /// Its tables of distances to data, each with its destinations.
+    pub data_tables: Vec<(Rva, Vec<Destination>)>,
+    /// Handlers of its unwind records, in the same order.
+    pub handlers: Vec<Option<Destination>>,
+}
+
+/// One data object of the payload.
+#[derive(Debug)]
+pub struct PlannedData {
+    /// Holds a variable.
+    pub writable: bool,
+    /// Offsets and destinations of its pointers.
+    pub pointers: Vec<(u32, Destination)>,
+}
+
+/// Where a reference leads in the patched process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Into the old image.
+    Image(Rva),
+    /// Into an atom of the new program that the payload carries, at an offset.
+    Region(AtomIndex, i64),
+    /// To the slot of a new import.
+    Import(Import),
+    /// To a jump table of the same function.
+    JumpTable(Rva),
+    /// To a table of distances of the same function.
+    DataTable(Rva),
+}
+
+/// Which functions go into a payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Include {
+    /// Those that changed.
+    #[default]
+    Changed,
+    /// Every function that both builds have.
+    All,
+    /// Those that changed, and these by linkage or display name.
+    Named(BTreeSet<String>),
+}
+
+impl Plan {
+    /// Plans a payload.
+    pub fn of(old: &Program, new: &Program, comparison: &Comparison, changes: &ChangeSet, include: &Include) -> Plan {
+        let mut planner = Planner {
+            programs: Correspondence::new(old, new, comparison),
+            labels: EntryLabels::of(old),
+            plan: Plan::default(),
+            replaced: BTreeSet::new(),
+            queue: Vec::new(),
+        };
+        planner.select(changes, include);
+        while let Some(item) = planner.queue.pop() {
+            planner.add(item);
+        }
+        planner.check_neighbours();
+        let mut plan = planner.plan;
+        plan.refusals.sort();
+        plan.refusals.dedup();
+        plan
+    }
+}
+
+struct Planner<'a> {
+    programs: Correspondence<'a>,
+    labels: EntryLabels,
+    plan: Plan,
+    /// New atoms whose old entry is redirected.
+    replaced: BTreeSet<AtomIndex>,
+    queue: Vec<AtomIndex>,
+}
+
+/// A reason without the code and symbol that are the same for a whole function.
+type Refused<T> = Result<T, (&'static str, String)>;
+
+fn unproven<T>(message: impl Into<String>) -> Refused<T> {
+    Err(("unproven-reference", message.into()))
+}
+
+fn unsupported<T>(message: impl Into<String>) -> Refused<T> {
+    Err(("not-supported", message.into()))
+}
+
+impl Planner<'_> {
+    fn select(&mut self, changes: &ChangeSet, include: &Include) {
+        let changed = changes.functions.iter().filter(|f| f.status == FunctionStatus::Changed).filter_map(|f| f.new);
+        self.replaced.extend(changed);
+        let new = self.programs.new;
+        let wanted: Vec<AtomIndex> = new
+            .functions
+            .iter()
+            .map(|f| f.atom)
+            .filter(|atom| !self.programs.comparison.pairing.old_of(*atom).is_empty())
+            .filter(|index| match include {
+                Include::Changed => false,
+                Include::All => true,
+                Include::Named(names) => new.atom(*index).is_some_and(|atom| {
+                    names.contains(&new.display(atom))
+                        || atom.names.iter().any(|name| names.contains(&name.key))
+                }),
+            })
+            .collect();
+        self.replaced.extend(wanted);
+        self.queue.extend(self.replaced.iter().copied());
+    }
+
+    fn add(&mut self, index: AtomIndex) {
+        if self.plan.functions.contains_key(&index) || self.plan.data.contains_key(&index) {
+            return;
+        }
+        let new = self.programs.new;
+        let Some(atom) = new.atom(index) else { return };
+        let result = match new.function(index) {
+            Some(function) => self
+                .function(index, atom, function)
+                .map(|planned| drop(self.plan.functions.insert(index, planned))),
+            None => self.data(index, atom).map(|planned| drop(self.plan.data.insert(index, planned))),
+        };
+        if let Err((code, message)) = result {
+            self.plan.refusals.push(Reason { code, symbol: new.linkage_name(atom), message });
+        }
+    }
+
+    fn function(&mut self, index: AtomIndex, atom: &Atom, function: &Function) -> Refused<PlannedFunction> {
+        if let Some(unresolved) = function.code.unresolved.first() {
+            return Err(("unresolved-reference", format!("+{:#x}: {}", unresolved.offset, unresolved.reason)));
+        }
+        let old = self.programs.comparison.pairing.old_of(index);
+        let replaces = if self.replaced.contains(&index) {
+            let &[old] = old else {
+                return Err(("folded-functions-diverge", "it stands for several functions of the old build".to_owned()));
+            };
+            let site = trampoline::site(self.programs.old, &self.labels, old)?;
+            Some((old, site))
+        } else {
+            None
+        };
+        if is_dynamic_initialiser(self.programs.new, atom) {
+            return unsupported("initialises variables before main; in a running process that has happened already");
+        }
+        let size = code_size(function);
+        check_end(function)?;
+        let old = replaces.as_ref().map(|(old, _)| *old);
+        let references = function
+            .code
+            .references
+            .iter()
+            .map(|reference| {
+                self.reference(old, index, function, reference).map_err(|(code, message)| {
+                    let at = function.code.instructions.get(reference.instruction as usize).map_or(0, |i| i.offset);
+                    (code, format!("+{at:#x}: {message}"))
+                })
+            })
+            .collect::<Refused<Vec<_>>>()?;
+        let data_tables = function
+            .data_tables
+            .iter()
+            .map(|table| {
+                let targets = table.targets.iter().map(|target| self.pointer(*target)).collect::<Refused<Vec<_>>>()?;
+                Ok((table.rva, targets))
+            })
+            .collect::<Refused<Vec<_>>>()?;
+        let handlers = function
+            .unwind
+            .iter()
+            .map(|(_, info)| match info.handler {
+                None => Ok(None),
+                Some(_) => unsupported("has an exception handler, whose tables this version does not carry"),
+            })
+            .collect::<Refused<Vec<_>>>()?;
+        Ok(PlannedFunction { replaces, size, references, tables: function.tables.clone(), data_tables, handlers })
+    }
+
+    fn reference(
+        &mut self,
+        old_function: Option<AtomIndex>,
+        index: AtomIndex,
+        function: &Function,
+        reference: &Reference,
+    ) -> Refused<Destination> {
+        if reference.kind == ReferenceKind::ShortJump {
+            return unsupported("a short branch leaves the function");
+        }
+        if let Some(table) = function.table_at(reference.target) {
+            return if table.base == table.rva {
+                Ok(Destination::JumpTable(table.rva))
+            } else {
+                unsupported("its jump table counts from the image's base")
+            };
+        }
+        if let Some(table) = function.data_table_at(reference.target) {
+            return if table.base == table.rva {
+                Ok(Destination::DataTable(table.rva))
+            } else {
+                unsupported("it reads a table that counts from the image's base")
+            };
+        }
+        let (atom, offset) = match self.programs.new.locate(reference.target) {
+            Location::Atom { atom, offset } => (atom, offset),
+            Location::Headers(Rva(0)) => return Ok(Destination::Image(Rva(0))),
+            Location::Headers(rva) => return unproven(format!("names {rva}, inside a table that belongs to the linker")),
+            Location::Nowhere => return unproven(format!("names {}, which is outside the image's sections", reference.target)),
+        };
+        if atom == index {
+            return Ok(Destination::Region(index, i64::from(offset)));
+        }
+        let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
+            .map_err(|message| ("unproven-reference", message))?;
+        let destination = self.destination(reading.atom, reading.offset, reference.kind.is_branch())?;
+        match (&destination, reference.kind) {
+            // The field holds an RVA of the old image; the region has none.
+            (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
+            (_, ReferenceKind::ImageRelative) => unsupported("takes new data relative to the image's base"),
+            _ => Ok(destination),
+        }
+    }
+
+    /// A pointer in data: it names an object's own address.
+    fn pointer(&mut self, target: Rva) -> Refused<Destination> {
+        match self.programs.new.locate(target) {
+            Location::Atom { atom, offset } => {
+                let Some(object) = self.programs.new.atom(atom) else { return unproven("a pointer to nothing") };
+                if offset >= object.size {
+                    return unproven(format!("a pointer behind the end of {}", self.programs.new.display(object)));
+                }
+                self.destination(atom, i64::from(offset), false)
+            }
+            Location::Headers(Rva(0)) => Ok(Destination::Image(Rva(0))),
+            _ => unproven(format!("a pointer to {target}, which is no object of the image")),
+        }
+    }
+
+    /// Where an object of the new program is in the patched process; what the old image lacks is added to the payload.
+    fn destination(&mut self, atom: AtomIndex, offset: i64, is_branch: bool) -> Refused<Destination> {
+        let new = self.programs.new;
+        let Some(object) = new.atom(atom) else { return unproven("names nothing") };
+        let name = new.display(object);
+        let in_image = |old: AtomIndex| {
+            let rva = self.programs.old.atom(old).and_then(|old| old.rva.checked_offset(offset));
+            rva.map(Destination::Image).ok_or(("unproven-reference", format!("{name}{offset:+} is outside the old image")))
+        };
+        if self.programs.comparison.pairing.is_ambiguous(atom) {
+            return unproven(format!("{name} is one of several of that name, which cannot be told apart"));
+        }
+        match object.kind {
+            AtomKind::Function(_) => {
+                let olds = self.programs.comparison.pairing.old_of(atom);
+                match olds {
+                    [] => {
+                        self.queue.push(atom);
+                        Ok(Destination::Region(atom, offset))
+                    }
+                    _ if offset != 0 && self.replaced.contains(&atom) => Ok(Destination::Region(atom, offset)),
+                    [_] if is_branch && self.replaced.contains(&atom) => Ok(Destination::Region(atom, offset)),
+                    // Pointers to a function are its old entry, so that they compare equal wherever they come from.
+                    [old] if offset == 0 || self.programs.is_unchanged(atom) => in_image(*old),
+                    [_] => unproven(format!("leads into the middle of {name}, which changed")),
+                    [old, ..] if is_branch && self.programs.is_unchanged(atom) => in_image(*old),
+                    _ => unproven(format!("{name} stands for several functions of the old build")),
+                }
+            }
+            AtomKind::ReadOnly => match self.programs.old_atom(atom) {
+                Some(old) => in_image(old),
+                None => {
+                    self.queue.push(atom);
+                    Ok(Destination::Region(atom, offset))
+                }
+            },
+            AtomKind::Writable => match self.programs.old_atom(atom) {
+                Some(old) => in_image(old),
+                None if object.names.is_empty() => {
+                    unproven(format!("{name} is a variable without a name that the old build has no counterpart for"))
+                }
+                None => {
+                    self.queue.push(atom);
+                    Ok(Destination::Region(atom, offset))
+                }
+            },
+            AtomKind::ImportSlot => match self.programs.old_atom(atom) {
+                Some(old) => in_image(old),
+                None => {
+                    let Some(slot) = new.image.import_at(object.rva) else { return unproven("an unknown import slot") };
+                    if offset != 0 {
+                        return unproven("reads from the middle of an import slot");
+                    }
+                    self.plan.imports.insert(slot.import.clone());
+                    Ok(Destination::Import(slot.import.clone()))
+                }
+            },
+        }
+    }
+
+    fn data(&mut self, _index: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
+        let pointers = pointers_in(&self.programs.new.image, atom.rva..atom.end())
+            .map(|(place, target)| (place.0 - atom.rva.0, target))
+            .collect::<Vec<_>>();
+        let pointers = pointers
+            .into_iter()
+            .map(|(place, target)| {
+                let target = target.ok_or(("unproven-reference", format!("the pointer at +{place:#x} leads outside the image")))?;
+                Ok((place, self.pointer(target)?))
+            })
+            .collect::<Refused<Vec<_>>>()?;
+        Ok(PlannedData { writable: atom.kind == AtomKind::Writable, pointers })
+    }
+
+    /// Trampolines must not run into each other.
+    fn check_neighbours(&mut self) {
+        let mut sites: Vec<(Rva, Rva, AtomIndex)> = self
+            .plan
+            .functions
+            .iter()
+            .filter_map(|(new, planned)| {
+                let (_, site) = planned.replaces.as_ref()?;
+                Some((site.entry, Rva(site.entry.0 + trampoline::JUMP), *new))
+            })
+            .collect();
+        sites.sort_unstable();
+        for pair in sites.windows(2) {
+            if let &[(_, end, _), (start, _, index)] = pair
+                && start < end
+            {
+                let symbol = self.programs.new.atom(index).map(|a| self.programs.new.linkage_name(a)).unwrap_or_default();
+                self.plan.refusals.push(Reason {
+                    code: "entries-too-close",
+                    symbol,
+                    message: format!("its entry {start} lies inside the jump that the entry before it needs"),
+                });
+            }
+        }
+    }
+}
+
+/// Functions that run before `main` to fill variables: their effect belongs to a process that is not yet running.
+fn is_dynamic_initialiser(program: &Program, atom: &Atom) -> bool {
+    atom.names.iter().any(|name| {
+        ["_GLOBAL__sub_I_", "__cxx_global_var_init", "??__E"].iter().any(|prefix| name.key.starts_with(prefix))
+    }) || program.display(atom).starts_with("`dynamic initializer for")
+}
+
+/// Code up to the end of the last instruction that is not padding.
+fn code_size(function: &Function) -> u32 {
+    let last = function.code.instructions.iter().rev().find(|i| i.role != Role::Padding);
+    last.map_or(0, |i| i.offset + u32::from(i.len))
+}
+
+/// Control must not run on into whatever follows in the new image.
+fn check_end(function: &Function) -> Refused<()> {
+    let Some(last) = function.code.instructions.iter().rev().find(|i| i.role != Role::Padding) else {
+        return unsupported("has no instructions");
+    };
+    if function.code.falls_through {
+        return unsupported(format!("control runs on into the next function behind +{:#x}", last.offset));
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What an address in new code means, where it can mean more than one thing.
+//!
+//! A RIP-relative `lea` may take the start of an object, the end of the one before it, or a base that is biased by a constant
+//! index. A wrong reading would make the payload point at another object, so each reading needs a reason: the old version of
+//! the function takes the same address, or the way in which the new one uses it leaves no other.
+
+use hpgen_diff::atoms::{AtomIndex, AtomKind};
+use hpgen_diff::program::{Function, Location, Program};
+use hpgen_diff::rva::Rva;
+use hpgen_diff::x64::{Reference, ReferenceKind};
+
+use crate::correspondence::Correspondence;
+
+/// A place in the new program, named by the object that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub atom: AtomIndex,
+    /// May be negative (a biased base) or the object's size (its end).
+    pub offset: i64,
+}
+
+/// Finds the reading of a reference that names data.
+pub(crate) fn of_reference(
+    programs: &Correspondence<'_>,
+    old_function: Option<AtomIndex>,
+    function: &Function,
+    reference: &Reference,
+    atom: AtomIndex,
+    offset: u32,
+) -> Result<Reading, String> {
+    let new = programs.new;
+    let plain = Reading { atom, offset: i64::from(offset) };
+    let Some(object) = new.atom(atom) else { return Err("an address outside all objects".to_owned()) };
+    let is_data = matches!(object.kind, AtomKind::ReadOnly | AtomKind::Writable);
+    if !is_data || !matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute) {
+        return if offset < object.size {
+            Ok(plain)
+        } else {
+            Err(format!("accesses {} behind its end", new.display(object)))
+        };
+    }
+    let agreed = old_function.map(|old| agreed_readings(programs, old, reference.target, plain)).unwrap_or_default();
+    if let [only] = agreed.as_slice() {
+        return Ok(*only);
+    }
+    let name = new.display(object);
+    if offset >= object.size {
+        return Err(format!("takes an address behind the end of {name}, and the old build does not tell what it means"));
+    }
+    // A base of indexed accesses may be an end or biased, and so may what is compared or computed with. An address that is
+    // read at directly, passed on or stored is the object's own, unless the function also has the object that ends here.
+    let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
+    if uses.indexed || uses.compared || uses.computed {
+        return Err(format!("computes with the address {name}+{offset:#x}, which may stand for another object nearby"));
+    }
+    if let Some(before) = before(new, atom).filter(|before| offset == 0 && is_referenced(new, function, *before)) {
+        let before = new.atom(before).map(|atom| new.display(atom)).unwrap_or_default();
+        return Err(format!("takes an address that is both the start of {name} and the end of {before}"));
+    }
+    Ok(plain)
+}
+
+/// The data atom that ends exactly where this one starts.
+fn before(new: &Program, atom: AtomIndex) -> Option<AtomIndex> {
+    let index = AtomIndex(atom.0.checked_sub(1)?);
+    let (before, this) = (new.atom(index)?, new.atom(atom)?);
+    let is_data = matches!(before.kind, AtomKind::ReadOnly | AtomKind::Writable);
+    (is_data && before.end() == this.rva).then_some(index)
+}
+
+/// Whether the function names an object otherwise.
+fn is_referenced(new: &Program, function: &Function, atom: AtomIndex) -> bool {
+    function.code.references.iter().any(|r| matches!(new.locate(r.target), Location::Atom { atom: a, .. } if a == atom))
+}
+
+/// Readings of a new address that the old version of the function has, too.
+fn agreed_readings(
+    programs: &Correspondence<'_>,
+    old_function: AtomIndex,
+    target: Rva,
+    plain: Reading,
+) -> Vec<Reading> {
+    let Some(old_function) = programs.old.function(old_function) else { return Vec::new() };
+    let addresses = old_function
+        .code
+        .references
+        .iter()
+        .filter(|r| matches!(r.kind, ReferenceKind::Address | ReferenceKind::Absolute));
+    let mut found: Vec<Reading> = Vec::new();
+    for reference in addresses {
+        let readings = programs.common_readings(reference.target, target);
+        let starts_object = matches!(programs.old.locate(reference.target), Location::Atom { offset: 0, .. });
+        let reading = if readings.contains(&plain) {
+            Some(plain)
+        } else if plain.offset == 0 && starts_object {
+            // Both are starts of objects that do not correspond: that their neighbours do proves nothing.
+            None
+        } else {
+            readings.first().copied()
+        };
+        found.extend(reading.filter(|reading| !found.contains(reading)));
+    }
+    found
+}
