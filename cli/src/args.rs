@@ -64,8 +64,8 @@ pub struct Images {
     /// PDB of NEW; beside it when not named.
     #[arg(long, value_name = "FILE")]
     pub new_pdb: Option<PathBuf>,
-    /// Functions to put into a payload: `all`, or names in addition to those that changed.
-    #[arg(long, value_name = "all|NAME", num_args = 1.., global = false)]
+    /// Also put this function into the payload, by name; `all` puts in every function of the new build.
+    #[arg(long, value_name = "all|NAME", value_delimiter = ',')]
     pub include: Vec<String>,
 }
 

@@ -9,8 +9,14 @@ fn main() {
     let c = Comparison::of(&o, &n);
     let s = ChangeSet::of(&o, &n, &c);
     println!("{:?} unchanged {}", t.elapsed(), s.unchanged);
-    for f in &s.functions { println!("{:?} {} {:?}: {}", f.status, f.display, f.module, f.why); }
-    for f in &s.data { println!("data {:?} {}: {}", f.status, f.name, f.why); }
-    for f in &s.reasons { println!("reason {:?}", f); }
+    for f in &s.functions {
+        println!("{:?} {} {:?}: {}", f.status, f.display, f.module, f.why);
+    }
+    for f in &s.data {
+        println!("data {:?} {}: {}", f.status, f.name, f.why);
+    }
+    for f in &s.reasons {
+        println!("reason {:?}", f);
+    }
     println!("{:?}", s.verdict(&[]));
 }

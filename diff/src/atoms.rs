@@ -95,8 +95,8 @@ pub(crate) fn function_starts(image: &Image, symbols: &Symbols) -> BTreeMap<Rva,
     }
     let mut previous_end = Rva(0);
     for entry in &image.runtime_functions {
-        let chained =
-            UnwindInfo::read(image, entry.unwind_info).is_ok_and(|info| info.flags & FLAG_CHAINED != 0);
+        let chained = UnwindInfo::read(image, entry.unwind_info)
+            .is_ok_and(|info| info.flags & FLAG_CHAINED != 0);
         // A chained record that continues the code before it is a part of that function, not a function.
         if !(chained && previous_end == entry.range.start) {
             add(entry.range.start, None);
@@ -126,12 +126,16 @@ pub(crate) fn function_extents(
         if *rva < covered {
             continue;
         }
-        let Some(section) = image.section_at(*rva) else { continue };
+        let Some(section) = image.section_at(*rva) else {
+            continue;
+        };
         let limit = match size {
             Some(size) => Rva(rva.0.saturating_add(*size)),
             None => {
                 let next = iter.peek().map_or(section.range.end, |(next, _)| **next);
-                let contribution = symbols.contribution_at(*rva).map_or(section.range.end, |c| c.range.end);
+                let contribution = symbols
+                    .contribution_at(*rva)
+                    .map_or(section.range.end, |c| c.range.end);
                 next.min(contribution)
             }
         };
@@ -153,12 +157,29 @@ pub(crate) fn partition(
     let mut atoms: Vec<Atom> = functions
         .iter()
         .enumerate()
-        .map(|(index, (rva, size))| new_atom(symbols, &names, *rva, *size, AtomKind::Function(index as u32)))
+        .map(|(index, (rva, size))| {
+            new_atom(
+                symbols,
+                &names,
+                *rva,
+                *size,
+                AtomKind::Function(index as u32),
+            )
+        })
         .collect();
-    atoms.extend(image.imports.iter().map(|slot| new_atom(symbols, &names, slot.rva, 8, AtomKind::ImportSlot)));
+    atoms.extend(
+        image
+            .imports
+            .iter()
+            .map(|slot| new_atom(symbols, &names, slot.rva, 8, AtomKind::ImportSlot)),
+    );
     let sizes = variable_sizes(symbols);
     for section in image.sections.iter().filter(|s| !s.is_executable()) {
-        let kind = if section.is_writable() { AtomKind::Writable } else { AtomKind::ReadOnly };
+        let kind = if section.is_writable() {
+            AtomKind::Writable
+        } else {
+            AtomKind::ReadOnly
+        };
         for (start, end) in data_pieces(image, symbols, section, &names, &sizes, targets) {
             atoms.push(new_atom(symbols, &names, start, end.0 - start.0, kind));
         }
@@ -167,7 +188,13 @@ pub(crate) fn partition(
     atoms
 }
 
-fn new_atom(symbols: &Symbols, names: &BTreeMap<Rva, Vec<Name>>, rva: Rva, size: u32, kind: AtomKind) -> Atom {
+fn new_atom(
+    symbols: &Symbols,
+    names: &BTreeMap<Rva, Vec<Name>>,
+    rva: Rva,
+    size: u32,
+    kind: AtomKind,
+) -> Atom {
     Atom {
         rva,
         size,
@@ -182,20 +209,38 @@ fn collect_names(symbols: &Symbols) -> BTreeMap<Rva, Vec<Name>> {
     let mut names: BTreeMap<Rva, Vec<Name>> = BTreeMap::new();
     for public in &symbols.publics {
         let display = crate::demangle::demangle(&public.name);
-        names.entry(public.rva).or_default().push(Name { key: public.name.clone(), local: None, display });
+        names.entry(public.rva).or_default().push(Name {
+            key: public.name.clone(),
+            local: None,
+            display,
+        });
     }
     let is_public: BTreeSet<Rva> = names.keys().copied().collect();
-    let module_name =
-        |module: Option<ModuleIndex>| module.and_then(|m| symbols.modules.get(m)).map(|m| m.short_name().to_owned());
-    let mut add = |rva: Rva, name: &str, is_global: bool, module: Option<ModuleIndex>, scope: Option<String>| {
+    let module_name = |module: Option<ModuleIndex>| {
+        module
+            .and_then(|m| symbols.modules.get(m))
+            .map(|m| m.short_name().to_owned())
+    };
+    let mut add = |rva: Rva,
+                   name: &str,
+                   is_global: bool,
+                   module: Option<ModuleIndex>,
+                   scope: Option<String>| {
         if is_global && is_public.contains(&rva) {
             return;
         }
         let module = module.or_else(|| symbols.contribution_at(rva).map(|c| c.module));
-        let local = (!is_global).then(|| Local { module: module_name(module).unwrap_or_default(), scope });
+        let local = (!is_global).then(|| Local {
+            module: module_name(module).unwrap_or_default(),
+            scope,
+        });
         let entry = names.entry(rva).or_default();
         if !entry.iter().any(|n| n.key == name) {
-            entry.push(Name { key: name.to_owned(), local, display: crate::demangle::demangle(name) });
+            entry.push(Name {
+                key: name.to_owned(),
+                local,
+                display: crate::demangle::demangle(name),
+            });
         }
     };
     for p in &symbols.procedures {
@@ -231,21 +276,33 @@ fn data_pieces(
     let range = section.range.clone();
     // Addresses where one atom ends for certain, whatever a type says.
     let mut hard: BTreeSet<Rva> = names.range(range.clone()).map(|(rva, _)| *rva).collect();
-    let first = symbols.contributions.partition_point(|c| c.range.end <= range.start);
-    for c in symbols.contributions.iter().skip(first).take_while(|c| c.range.start < range.end) {
+    let first = symbols
+        .contributions
+        .partition_point(|c| c.range.end <= range.start);
+    for c in symbols
+        .contributions
+        .iter()
+        .skip(first)
+        .take_while(|c| c.range.start < range.end)
+    {
         hard.insert(c.range.start);
         hard.insert(c.range.end);
     }
     // Import slots and directories are not data; what they cover is left out.
     let slots = image.imports.iter().map(|slot| span(slot.rva, 8));
-    let mut taken: Vec<_> =
-        slots.chain(image.directories.iter().cloned()).filter(|r| r.start < range.end && range.start < r.end).collect();
+    let mut taken: Vec<_> = slots
+        .chain(image.directories.iter().cloned())
+        .filter(|r| r.start < range.end && range.start < r.end)
+        .collect();
     taken.sort_by_key(|r| r.start);
     for r in &taken {
         hard.extend([r.start, r.end]);
     }
     hard.extend([range.start, range.end]);
-    let hard: Vec<Rva> = hard.into_iter().filter(|rva| (range.start..=range.end).contains(rva)).collect();
+    let hard: Vec<Rva> = hard
+        .into_iter()
+        .filter(|rva| (range.start..=range.end).contains(rva))
+        .collect();
 
     let mut pieces = Vec::new();
     let mut next_taken = taken.iter().peekable();

@@ -1,13 +1,15 @@
 //! Follows addresses through a function's registers and stack slots: which tables are read relative to themselves or to the
 //! image's base, and how each address that the function takes is used.
 //!
-//! A forward analysis over the control flow graph. Where paths disagree about a register, nothing is known of it. What the
-//! analysis does not see (a value kept in memory, a register after a call) is unknown as well, and noted as a use.
+//! A forward analysis over the control flow graph. Where paths bring different addresses into a register, it may hold any of them, and
+//! what is done with it counts as a use of each. An address that leaves the analysis's sight (stored to memory, passed to a call,
+//! taken along through an unknown jump) is noted as leaving.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{
-    FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
+    ConditionCode, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic,
+    OpAccess, OpKind, Register,
 };
 
 use crate::image::Image;
@@ -54,14 +56,100 @@ pub struct Uses {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
     Unknown,
-    /// The address of something in the image.
-    Address(Rva),
+    /// One of a set of addresses in the image; where not `exact`, something else is possible besides.
+    Addresses {
+        set: SetIndex,
+        exact: bool,
+    },
     /// The stack pointer on entry plus a distance.
     Stack(i64),
     /// A 32-bit entry of the table, read relative to the base.
-    Entry { table: Rva, base: Rva },
+    Entry {
+        table: Rva,
+        base: Rva,
+    },
     /// Base plus entry.
-    Target { table: Rva, base: Rva },
+    Target {
+        table: Rva,
+        base: Rva,
+    },
+}
+
+/// Index of a set in [`AddressSets`].
+type SetIndex = u32;
+
+/// The sets of addresses that values can be; each set is kept once.
+#[derive(Debug, Default)]
+struct AddressSets {
+    sets: Vec<BTreeSet<Rva>>,
+    indices: BTreeMap<BTreeSet<Rva>, SetIndex>,
+}
+
+impl AddressSets {
+    fn index(&mut self, set: BTreeSet<Rva>) -> SetIndex {
+        let next = self.sets.len() as SetIndex;
+        *self.indices.entry(set).or_insert_with_key(|set| {
+            self.sets.push(set.clone());
+            next
+        })
+    }
+
+    fn address(&mut self, rva: Rva) -> Value {
+        Value::Addresses {
+            set: self.index(BTreeSet::from([rva])),
+            exact: true,
+        }
+    }
+
+    /// The addresses that a value may be.
+    fn of(&self, value: Value) -> impl Iterator<Item = Rva> {
+        let set = match value {
+            Value::Addresses { set, .. } => self.sets.get(set as usize),
+            _ => None,
+        };
+        set.into_iter().flatten().copied()
+    }
+
+    /// The one address that a value is for certain.
+    fn exactly(&self, value: Value) -> Option<Rva> {
+        let Value::Addresses { set, exact: true } = value else {
+            return None;
+        };
+        self.sets
+            .get(set as usize)
+            .filter(|set| set.len() == 1)?
+            .first()
+            .copied()
+    }
+
+    /// What holds where one path brings one value and another path the other.
+    fn merge(&mut self, a: Value, b: Value) -> Value {
+        match (a, b) {
+            _ if a == b => a,
+            (
+                Value::Addresses { set, exact },
+                Value::Addresses {
+                    set: other,
+                    exact: other_exact,
+                },
+            ) => {
+                let union = self.of(a).chain(self.of(b)).collect();
+                let exact = exact && other_exact;
+                if set == other {
+                    Value::Addresses { set, exact }
+                } else {
+                    Value::Addresses {
+                        set: self.index(union),
+                        exact,
+                    }
+                }
+            }
+            (Value::Addresses { set, .. }, _) | (_, Value::Addresses { set, .. }) => {
+                Value::Addresses { set, exact: false }
+            }
+            _ => Value::Unknown,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +160,10 @@ struct State {
 
 impl State {
     fn unknown() -> State {
-        State { registers: [Value::Unknown; 16], slots: BTreeMap::new() }
+        State {
+            registers: [Value::Unknown; 16],
+            slots: BTreeMap::new(),
+        }
     }
 
     fn entry() -> State {
@@ -82,7 +173,10 @@ impl State {
     }
 
     fn get(&self, register: Register) -> Value {
-        slot_of(register).and_then(|index| self.registers.get(index)).copied().unwrap_or(Value::Unknown)
+        slot_of(register)
+            .and_then(|index| self.registers.get(index))
+            .copied()
+            .unwrap_or(Value::Unknown)
     }
 
     fn set(&mut self, register: Register, value: Value) {
@@ -91,18 +185,25 @@ impl State {
         }
     }
 
-    /// Keeps what both agree on; says whether anything was lost.
-    fn join(&mut self, other: &State) -> bool {
-        let mut changed = false;
+    /// Adds what another path brings; says whether that changed anything.
+    fn join(&mut self, other: &State, sets: &mut AddressSets) -> bool {
+        let before = self.clone();
         for (mine, theirs) in self.registers.iter_mut().zip(&other.registers) {
-            if *mine != *theirs && *mine != Value::Unknown {
-                *mine = Value::Unknown;
-                changed = true;
-            }
+            *mine = sets.merge(*mine, *theirs);
         }
-        let before = self.slots.len();
-        self.slots.retain(|place, value| other.slots.get(place) == Some(value));
-        changed || self.slots.len() != before
+        for (place, value) in &mut self.slots {
+            *value = sets.merge(
+                *value,
+                other.slots.get(place).copied().unwrap_or(Value::Unknown),
+            );
+        }
+        for (place, value) in &other.slots {
+            self.slots
+                .entry(*place)
+                .or_insert_with(|| sets.merge(Value::Unknown, *value));
+        }
+        self.slots.retain(|_, value| *value != Value::Unknown);
+        *self != before
     }
 }
 
@@ -118,6 +219,7 @@ pub(crate) fn analyse(image: &Image, start: Rva, size: u32, instructions: &[Inst
         range: span(start, size),
         instructions,
         states: BTreeMap::new(),
+        sets: AddressSets::default(),
         facts: Facts::default(),
         info: InstructionInfoFactory::new(),
     };
@@ -131,6 +233,7 @@ struct Analysis<'a> {
     instructions: &'a [Instruction],
     /// State on entry to a block, by index of its first instruction.
     states: BTreeMap<usize, State>,
+    sets: AddressSets,
     facts: Facts,
     info: InstructionInfoFactory,
 }
@@ -148,7 +251,12 @@ impl Analysis<'_> {
                 self.block(block, &leaders, &mut work);
             }
             // Blocks that only an unknown jump or an exception reaches start with nothing known.
-            let Some(unreached) = leaders.iter().find(|leader| !self.states.contains_key(leader)) else { return };
+            let Some(unreached) = leaders
+                .iter()
+                .find(|leader| !self.states.contains_key(leader))
+            else {
+                return;
+            };
             self.flow_to(*unreached, &State::unknown(), &mut work);
         }
     }
@@ -157,7 +265,9 @@ impl Analysis<'_> {
     fn leaders(&self) -> BTreeSet<usize> {
         let mut leaders = BTreeSet::from([0]);
         for (index, instruction) in self.instructions.iter().enumerate() {
-            if instruction.flow_control() != FlowControl::Next && instruction.flow_control() != FlowControl::Call {
+            if instruction.flow_control() != FlowControl::Next
+                && instruction.flow_control() != FlowControl::Call
+            {
                 leaders.insert(index + 1);
                 leaders.extend(self.index_of(instruction.near_branch_target()));
             }
@@ -167,7 +277,9 @@ impl Analysis<'_> {
     }
 
     fn index_of(&self, address: u64) -> Option<usize> {
-        self.instructions.binary_search_by_key(&address, |i| i.ip()).ok()
+        self.instructions
+            .binary_search_by_key(&address, |i| i.ip())
+            .ok()
     }
 
     fn flow_to(&mut self, block: usize, state: &State, work: &mut BTreeSet<usize>) {
@@ -175,7 +287,7 @@ impl Analysis<'_> {
             return;
         }
         let changed = match self.states.get_mut(&block) {
-            Some(known) => known.join(state),
+            Some(known) => known.join(state, &mut self.sets),
             None => {
                 self.states.insert(block, state.clone());
                 true
@@ -187,10 +299,18 @@ impl Analysis<'_> {
     }
 
     fn block(&mut self, first: usize, leaders: &BTreeSet<usize>, work: &mut BTreeSet<usize>) {
-        let Some(mut state) = self.states.get(&first).cloned() else { return };
-        let end = leaders.range(first + 1..).next().copied().unwrap_or(self.instructions.len());
+        let Some(mut state) = self.states.get(&first).cloned() else {
+            return;
+        };
+        let end = leaders
+            .range(first + 1..)
+            .next()
+            .copied()
+            .unwrap_or(self.instructions.len());
         for index in first..end {
-            let Some(instruction) = self.instructions.get(index).copied() else { return };
+            let Some(instruction) = self.instructions.get(index).copied() else {
+                return;
+            };
             let jump = self.step(&instruction, &mut state);
             match instruction.flow_control() {
                 FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
@@ -203,10 +323,21 @@ impl Analysis<'_> {
                 }
                 FlowControl::IndirectBranch => {
                     if let Value::Target { table, base } = jump {
-                        self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: true });
+                        self.facts.tables.insert(OffsetTable {
+                            rva: table,
+                            base,
+                            is_jump: true,
+                        });
                         for target in self.table_targets(table, base) {
                             // A table's entries can lead into what was one block: precision is lost there, nothing else.
                             self.flow_to(target, &state, work);
+                        }
+                    } else if instruction.op0_kind() == OpKind::Memory
+                        && instruction.memory_index() != Register::None
+                    {
+                        // Through a table of addresses, to places that are not followed: what they do is not known.
+                        for value in state.registers.iter().chain(state.slots.values()) {
+                            self.note(*value, |uses| uses.computed = true);
                         }
                     }
                     return;
@@ -227,14 +358,19 @@ impl Analysis<'_> {
             .map_while(|entry| {
                 let distance = i32::from_le_bytes(entry.try_into().ok()?);
                 let target = base.checked_offset(i64::from(distance))?;
-                self.range.contains(&target).then(|| self.index_of(u64::from(target.0))).flatten()
+                self.range
+                    .contains(&target)
+                    .then(|| self.index_of(u64::from(target.0)))
+                    .flatten()
             })
             .collect()
     }
 
     /// Applies one instruction. Gives the value that an indirect jump goes to.
     fn step(&mut self, i: &Instruction, state: &mut State) -> Value {
-        let jump = if i.flow_control() == FlowControl::IndirectBranch && i.op0_kind() == OpKind::Register {
+        let jump = if i.flow_control() == FlowControl::IndirectBranch
+            && i.op0_kind() == OpKind::Register
+        {
             state.get(i.op0_register())
         } else {
             Value::Unknown
@@ -265,23 +401,27 @@ impl Analysis<'_> {
         let (base, index) = (i.memory_base(), i.memory_index());
         let displacement = i.memory_displacement64() as i64;
         for (register, other) in [(base, index), (index, base)] {
-            let Value::Address(rva) = state.get(register) else { continue };
-            if rva == Rva(0) {
+            let value = state.get(register);
+            if self.sets.exactly(value) == Some(Rva(0)) {
                 if let Ok(target) = u32::try_from(displacement)
                     && i.memory_displ_size() != 0
                 {
-                    self.facts.image_relative.insert(((i.ip() - u64::from(self.range.start.0)) as u32, Rva(target)));
+                    self.facts
+                        .image_relative
+                        .insert(((i.ip() - u64::from(self.range.start.0)) as u32, Rva(target)));
                 }
                 continue;
             }
-            let uses = self.facts.uses.entry(rva).or_default();
-            if other == Register::None && displacement >= 0 && i.mnemonic() != Mnemonic::Lea {
-                uses.direct = true;
-            } else if other == Register::None && i.mnemonic() == Mnemonic::Lea && displacement >= 0 {
-                uses.computed = true;
-            } else {
-                uses.indexed = true;
-            }
+            let is_lea = i.mnemonic() == Mnemonic::Lea;
+            self.note(value, |uses| {
+                if other != Register::None || displacement < 0 {
+                    uses.indexed = true;
+                } else if is_lea {
+                    uses.computed = true;
+                } else {
+                    uses.direct = true;
+                }
+            });
         }
     }
 
@@ -298,38 +438,55 @@ impl Analysis<'_> {
                 let value = if i.is_ip_rel_memory_operand() {
                     let rva = Rva(u32::try_from(i.ip_rel_memory_address()).ok()?);
                     self.facts.uses.entry(rva).or_default();
-                    Value::Address(rva)
+                    self.sets.address(rva)
                 } else if i.memory_index() == Register::None {
                     offset(state.get(i.memory_base()), i.memory_displacement64() as i64)
                 } else {
                     let (base, index) = (state.get(i.memory_base()), state.get(i.memory_index()));
                     let plain = i.memory_index_scale() == 1 && i.memory_displacement64() == 0;
-                    if plain { self.sum(base, index) } else { Value::Unknown }
+                    if plain {
+                        self.sum(base, index)
+                    } else {
+                        Value::Unknown
+                    }
                 };
                 Some((target, value))
             }
-            Mnemonic::Mov if source_is_register && wide => Some((target, state.get(i.op1_register()))),
+            Mnemonic::Mov if source_is_register && wide => {
+                Some((target, state.get(i.op1_register())))
+            }
             Mnemonic::Mov if i.op1_kind() == OpKind::Memory && wide => {
-                stack_place(i, state).map(|place| (target, state.slots.get(&place).copied().unwrap_or(Value::Unknown)))
+                stack_place(i, state).map(|place| {
+                    (
+                        target,
+                        state.slots.get(&place).copied().unwrap_or(Value::Unknown),
+                    )
+                })
             }
             // Tables of distances are read with sign extension; tables of RVAs (MSVC) without.
             Mnemonic::Movsxd if i.op1_kind() == OpKind::Memory => {
-                table_entry(i, state).map(|value| (target, value))
+                self.table_entry(i, state).map(|value| (target, value))
             }
             Mnemonic::Mov if target.is_gpr32() && i.memory_size() == MemorySize::UInt32 => {
-                table_entry(i, state).map(|value| (target, value))
+                self.table_entry(i, state).map(|value| (target, value))
             }
             // The upper half is extended in a step of its own where the entry was read as 32 bits.
             Mnemonic::Movsxd if source_is_register => match state.get(i.op1_register()) {
                 value @ Value::Entry { .. } => Some((target, value)),
                 _ => None,
             },
+            _ if is_conditional_move(i) && source_is_register && wide => {
+                let (kept, moved) = (state.get(target), state.get(i.op1_register()));
+                let merged = self.sets.merge(kept, moved);
+                Some((target, merged))
+            }
             Mnemonic::Add if wide => {
                 let left = state.get(target);
                 let value = if source_is_register {
                     self.sum(left, state.get(i.op1_register()))
                 } else {
-                    i.try_immediate(1).map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)))
+                    i.try_immediate(1)
+                        .map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)))
                 };
                 Some((target, value))
             }
@@ -343,14 +500,33 @@ impl Analysis<'_> {
         }
     }
 
+    /// A 32-bit entry of a table whose address or whose image base is in the base register.
+    fn table_entry(&self, i: &Instruction, state: &State) -> Option<Value> {
+        if i.memory_index() == Register::None || i.memory_index_scale() != 4 {
+            return None;
+        }
+        let displacement = i.memory_displacement64();
+        match self.sets.exactly(state.get(i.memory_base()))? {
+            Rva(0) => Some(Value::Entry {
+                table: Rva(u32::try_from(displacement).ok()?),
+                base: Rva(0),
+            }),
+            table if displacement == 0 => Some(Value::Entry { table, base: table }),
+            _ => None,
+        }
+    }
+
     /// Base plus entry of one table, in either order.
     fn sum(&mut self, a: Value, b: Value) -> Value {
         match (a, b) {
-            (Value::Entry { table, base }, Value::Address(other))
-            | (Value::Address(other), Value::Entry { table, base })
-                if other == base =>
+            (Value::Entry { table, base }, other) | (other, Value::Entry { table, base })
+                if self.sets.exactly(other) == Some(base) =>
             {
-                self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: false });
+                self.facts.tables.insert(OffsetTable {
+                    rva: table,
+                    base,
+                    is_jump: false,
+                });
                 Value::Target { table, base }
             }
             _ => Value::Unknown,
@@ -368,7 +544,9 @@ impl Analysis<'_> {
             self.note(state.get(Register::RAX), |uses| uses.escapes = true);
         }
         // A branch out of the function may be a tail call with addresses among its arguments.
-        if i.flow_control() == FlowControl::UnconditionalBranch && self.index_of(i.near_branch_target()).is_none() {
+        if i.flow_control() == FlowControl::UnconditionalBranch
+            && self.index_of(i.near_branch_target()).is_none()
+        {
             for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
                 self.note(state.get(register), |uses| uses.escapes = true);
             }
@@ -378,7 +556,7 @@ impl Analysis<'_> {
                 continue;
             }
             let value = state.get(i.op_register(operand));
-            if !matches!(value, Value::Address(_)) {
+            if !matches!(value, Value::Addresses { .. }) {
                 continue;
             }
             match i.mnemonic() {
@@ -390,6 +568,9 @@ impl Analysis<'_> {
                 }
                 Mnemonic::Mov | Mnemonic::Lea if operand == 0 => {}
                 Mnemonic::Mov => {}
+                _ if is_conditional_move(i) => {}
+                // Tested for null: the address is not computed with.
+                Mnemonic::Test if i.op0_register() == i.op1_register() => {}
                 Mnemonic::Cmp | Mnemonic::Sub => self.note(value, |uses| uses.compared = true),
                 Mnemonic::Push => self.note(value, |uses| uses.escapes = true),
                 Mnemonic::Add if i.op1_kind() == OpKind::Register => {
@@ -399,14 +580,15 @@ impl Analysis<'_> {
                     }
                 }
                 Mnemonic::Xor if i.op0_register() == i.op1_register() => {}
-                Mnemonic::Pop | Mnemonic::Movsxd | Mnemonic::Movzx | Mnemonic::Movsx if operand == 0 => {}
+                Mnemonic::Pop | Mnemonic::Movsxd | Mnemonic::Movzx | Mnemonic::Movsx
+                    if operand == 0 => {}
                 _ => self.note(value, |uses| uses.computed = true),
             }
         }
     }
 
     fn note(&mut self, value: Value, mark: impl Fn(&mut Uses)) {
-        if let Value::Address(rva) = value {
+        for rva in self.sets.of(value) {
             mark(self.facts.uses.entry(rva).or_default());
         }
     }
@@ -417,7 +599,10 @@ impl Analysis<'_> {
         for used in info.used_registers() {
             let writes = matches!(
                 used.access(),
-                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+                OpAccess::Write
+                    | OpAccess::CondWrite
+                    | OpAccess::ReadWrite
+                    | OpAccess::ReadCondWrite
             );
             if writes {
                 state.set(used.register(), Value::Unknown);
@@ -430,9 +615,18 @@ impl Analysis<'_> {
         {
             state.slots.remove(&place);
         }
-        if matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+        if matches!(
+            i.flow_control(),
+            FlowControl::Call | FlowControl::IndirectCall
+        ) {
             const VOLATILE: [Register; 7] = [
-                Register::RAX, Register::RCX, Register::RDX, Register::R8, Register::R9, Register::R10, Register::R11,
+                Register::RAX,
+                Register::RCX,
+                Register::RDX,
+                Register::R8,
+                Register::R9,
+                Register::R10,
+                Register::R11,
             ];
             for register in VOLATILE {
                 state.set(register, Value::Unknown);
@@ -440,7 +634,9 @@ impl Analysis<'_> {
             state.set(Register::RSP, stack);
         }
         if matches!(i.mnemonic(), Mnemonic::Push | Mnemonic::Pop) {
-            let popped = (i.mnemonic() == Mnemonic::Pop && i.op0_register().full_register() == Register::RSP).then_some(Value::Unknown);
+            let popped = (i.mnemonic() == Mnemonic::Pop
+                && i.op0_register().full_register() == Register::RSP)
+                .then_some(Value::Unknown);
             state.set(Register::RSP, popped.unwrap_or(stack));
         }
     }
@@ -448,12 +644,20 @@ impl Analysis<'_> {
 
 /// The slot and value of a store of a whole register to the stack.
 fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
-    let whole = i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register;
+    let whole = i.mnemonic() == Mnemonic::Mov
+        && i.op0_kind() == OpKind::Memory
+        && i.op1_kind() == OpKind::Register;
     let value = state.get(i.op1_register());
     if !whole || !i.op1_register().is_gpr64() || value == Value::Unknown {
         return None;
     }
     Some((stack_place(i, state)?, value))
+}
+
+fn is_conditional_move(i: &Instruction) -> bool {
+    i.code().condition_code() != ConditionCode::None
+        && i.flow_control() == FlowControl::Next
+        && i.op_count() == 2
 }
 
 fn adjust_stack(state: &mut State, by: i64) {
@@ -483,20 +687,6 @@ fn stack_place(i: &Instruction, state: &State) -> Option<i64> {
     }
     match state.get(i.memory_base()) {
         Value::Stack(place) => Some(place.wrapping_add(i.memory_displacement64() as i64)),
-        _ => None,
-    }
-}
-
-/// A 32-bit entry of a table whose address or whose image base is in the base register.
-fn table_entry(i: &Instruction, state: &State) -> Option<Value> {
-    let is_entry = i.memory_index() != Register::None && i.memory_index_scale() == 4;
-    let displacement = i.memory_displacement64();
-    match state.get(i.memory_base()) {
-        Value::Address(Rva(0)) if is_entry => {
-            Some(Value::Entry { table: Rva(u32::try_from(displacement).ok()?), base: Rva(0) })
-        }
-        Value::Address(table) if is_entry && displacement == 0 => Some(Value::Entry { table, base: table }),
-        // A constant index was folded into the address by the compiler, or there is none: one entry.
         _ => None,
     }
 }

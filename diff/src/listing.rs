@@ -1,8 +1,10 @@
 //! Instructions as text, with names in place of addresses.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, MasmFormatter, SymbolResolver, SymbolResult};
+use iced_x86::{
+    Decoder, DecoderOptions, Formatter, Instruction, MasmFormatter, SymbolResolver, SymbolResult,
+};
 
-use crate::atoms::AtomIndex;
+use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::program::{Location, Program};
 use crate::rva::Rva;
 
@@ -20,7 +22,10 @@ pub fn instruction(program: &Program, function: AtomIndex, offset: u32) -> Strin
 
 fn format(program: &Program, function: AtomIndex, instruction: &Instruction) -> String {
     let range = program.atom(function).map(|atom| atom.rva..atom.end());
-    let names = Names { program_names: NameTable::of(program, instruction), own: range };
+    let names = Names {
+        program_names: NameTable::of(program, instruction),
+        own: range,
+    };
     let mut formatter = MasmFormatter::with_options(Some(Box::new(names)), None);
     let options = formatter.options_mut();
     options.set_hex_prefix("0x");
@@ -39,7 +44,9 @@ struct NameTable(Vec<(u64, String)>);
 impl NameTable {
     fn of(program: &Program, instruction: &Instruction) -> NameTable {
         let addresses = [
-            instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address()),
+            instruction
+                .is_ip_rel_memory_operand()
+                .then(|| instruction.ip_rel_memory_address()),
             Some(instruction.near_branch_target()).filter(|target| *target != 0),
         ];
         let named = addresses.into_iter().flatten().filter_map(|address| {
@@ -54,12 +61,20 @@ impl NameTable {
 pub fn describe(program: &Program, rva: Rva) -> String {
     match program.locate(rva) {
         Location::Atom { atom, offset } => {
-            let Some(atom) = program.atom(atom) else { return rva.to_string() };
-            if let Some(text) = string_at(program, atom, offset) {
-                return text;
+            let Some(atom) = program.atom(atom) else {
+                return rva.to_string();
+            };
+            if let Some(text) =
+                text_constant(program, atom).and_then(|text| text.get(offset as usize..))
+            {
+                return quote(text);
             }
             let name = program.display(atom);
-            if offset == 0 { name } else { format!("{name}+{offset:#x}") }
+            if offset == 0 {
+                name
+            } else {
+                format!("{name}+{offset:#x}")
+            }
         }
         Location::Headers(Rva(0)) => "__ImageBase".to_owned(),
         Location::Headers(rva) => format!("headers+{rva}"),
@@ -67,21 +82,32 @@ pub fn describe(program: &Program, rva: Rva) -> String {
     }
 }
 
-/// An anonymous constant that is a printable string, in quotes.
-fn string_at(program: &Program, atom: &crate::atoms::Atom, offset: u32) -> Option<String> {
-    const SHOWN: usize = 40;
-    if atom.kind != crate::atoms::AtomKind::ReadOnly || !atom.names.is_empty() || offset >= atom.size {
+/// Longest piece of a string constant that is shown.
+const SHOWN: usize = 40;
+
+/// A constant that is nothing but text and its terminating zeros: a string without a name, or with the name that Microsoft's
+/// ABI gives to strings.
+pub fn text_constant<'p>(program: &'p Program, atom: &Atom) -> Option<&'p str> {
+    let is_literal = atom.names.iter().all(|name| name.key.starts_with("??_C@"));
+    if atom.kind != AtomKind::ReadOnly || !is_literal {
         return None;
     }
-    let bytes = program.image.bytes_up_to(atom.rva.checked_add(offset)?..atom.end());
-    let end = bytes.iter().position(|b| *b == 0)?;
-    let text = std::str::from_utf8(bytes.get(..end)?).ok()?;
-    let printable = end >= 2 && text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t' | '\r'));
-    printable.then(|| {
-        let shown: String = text.chars().take(SHOWN).collect();
-        let rest = if shown.len() < text.len() { "..." } else { "" };
-        format!("{:?}{rest}", shown)
-    })
+    let bytes = program.image.bytes_up_to(atom.rva..atom.end());
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    let (text, rest) = bytes.split_at(end);
+    let text = std::str::from_utf8(text).ok()?;
+    let is_text = end >= 1
+        && text
+            .chars()
+            .all(|c| !c.is_control() || c.is_ascii_whitespace() || c == '\u{1b}');
+    (is_text && rest.iter().all(|byte| *byte == 0)).then_some(text)
+}
+
+/// A string in quotes, cut off where it is long.
+pub fn quote(text: &str) -> String {
+    let shown: String = text.chars().take(SHOWN).collect();
+    let rest = if shown.len() < text.len() { "..." } else { "" };
+    format!("{shown:?}{rest}")
 }
 
 struct Names {
@@ -103,9 +129,16 @@ impl SymbolResolver for Names {
             && let Ok(rva) = u32::try_from(address)
             && own.contains(&Rva(rva))
         {
-            return Some(SymbolResult::with_string(address, format!("+{:#x}", rva - own.start.0)));
+            return Some(SymbolResult::with_string(
+                address,
+                format!("+{:#x}", rva - own.start.0),
+            ));
         }
-        let (_, name) = self.program_names.0.iter().find(|(known, _)| *known == address)?;
+        let (_, name) = self
+            .program_names
+            .0
+            .iter()
+            .find(|(known, _)| *known == address)?;
         Some(SymbolResult::with_str(address, name))
     }
 }

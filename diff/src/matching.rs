@@ -53,21 +53,33 @@ const NEIGHBOURS: usize = 8;
 impl<'a> Sides<'a> {
     /// Compares an old and a new address.
     pub fn match_address(self, old: Rva, new: Rva, usage: Use) -> Match {
-        let (old_atom, old_offset, new_atom, new_offset) = match (self.old.locate(old), self.new.locate(new)) {
-            (Location::Headers(old), Location::Headers(new)) => {
-                return if self.same_header_place(old, new) { Match::Same(None) } else { Match::Different };
-            }
-            (Location::Atom { atom: a, offset: x }, Location::Atom { atom: b, offset: y }) => (a, x, b, y),
-            _ => return Match::Different,
-        };
-        if let Some(claim) = self.match_reading((old_atom, i64::from(old_offset)), (new_atom, i64::from(new_offset))) {
+        let (old_atom, old_offset, new_atom, new_offset) =
+            match (self.old.locate(old), self.new.locate(new)) {
+                (Location::Headers(old), Location::Headers(new)) => {
+                    return if self.same_header_place(old, new) {
+                        Match::Same(None)
+                    } else {
+                        Match::Different
+                    };
+                }
+                (Location::Atom { atom: a, offset: x }, Location::Atom { atom: b, offset: y }) => {
+                    (a, x, b, y)
+                }
+                _ => return Match::Different,
+            };
+        if let Some(claim) = self.match_reading(
+            (old_atom, i64::from(old_offset)),
+            (new_atom, i64::from(new_offset)),
+        ) {
             return Match::Same(claim);
         }
         if usage == Use::Direct {
             return Match::Different;
         }
         match self.match_neighbours(old, new) {
-            Some(_) if self.contradicts((old_atom, old_offset), (new_atom, new_offset)) => Match::Ambiguous,
+            Some(_) if self.contradicts((old_atom, old_offset), (new_atom, new_offset)) => {
+                Match::Ambiguous
+            }
             Some(claim) => Match::Same(claim),
             None => Match::Different,
         }
@@ -75,9 +87,19 @@ impl<'a> Sides<'a> {
 
     fn same_header_place(self, old: Rva, new: Rva) -> bool {
         let place = |program: &Program, rva: Rva| {
-            let directory = program.image.directories.iter().position(|d| d.contains(&rva));
-            let start = directory.and_then(|index| program.image.directories.get(index)).map_or(Rva(0), |d| d.start);
-            (directory.is_some(), rva.distance_from(start), program.image.section_at(rva).map(|s| s.name.clone()))
+            let directory = program
+                .image
+                .directories
+                .iter()
+                .position(|d| d.contains(&rva));
+            let start = directory
+                .and_then(|index| program.image.directories.get(index))
+                .map_or(Rva(0), |d| d.start);
+            (
+                directory.is_some(),
+                rva.distance_from(start),
+                program.image.section_at(rva).map(|s| s.name.clone()),
+            )
         };
         place(self.old, old) == place(self.new, new)
     }
@@ -97,11 +119,14 @@ impl<'a> Sides<'a> {
             (AtomKind::Function(_), AtomKind::Function(_)) => {
                 (is_pair || self.both_anonymous(a, b)).then_some(Some(Claim::Content(old.0, new.0)))
             }
-            (AtomKind::Writable, AtomKind::Writable) => self.same_identity(a, b, old.0, new.0, is_pair),
+            (AtomKind::Writable, AtomKind::Writable) => {
+                self.same_identity(a, b, old.0, new.0, is_pair)
+            }
             (AtomKind::ImportSlot, AtomKind::ImportSlot) => is_pair.then_some(None),
             (AtomKind::ReadOnly, AtomKind::ReadOnly) => {
                 // Constants are what they hold, unless both have partners elsewhere.
-                let apart = !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty();
+                let apart = !self.pairing.new_of(old.0).is_empty()
+                    && !self.pairing.old_of(new.0).is_empty();
                 (is_pair || !apart).then_some(Some(Claim::Content(old.0, new.0)))
             }
             _ => None,
@@ -119,7 +144,8 @@ impl<'a> Sides<'a> {
         if is_pair {
             return Some(None);
         }
-        self.both_anonymous(a, b).then_some(Some(Claim::Identity(old, new)))
+        self.both_anonymous(a, b)
+            .then_some(Some(Claim::Identity(old, new)))
     }
 
     fn both_anonymous(self, a: &Atom, b: &Atom) -> bool {
@@ -136,7 +162,8 @@ impl<'a> Sides<'a> {
                 let atom = self.old.atom(index)?;
                 let offset = old.distance_from(atom.rva);
                 let is_data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable);
-                (is_data && offset.abs() <= MAX_BIAS.max(i64::from(atom.size))).then_some((offset, index))
+                (is_data && offset.abs() <= MAX_BIAS.max(i64::from(atom.size)))
+                    .then_some((offset, index))
             })
             .collect();
         // The nearest first; the end of an object before the start of the next.

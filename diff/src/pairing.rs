@@ -42,14 +42,24 @@ impl Pairing {
         pairing.pair_imports(old, new);
         // From the most specific key to the least; each looks only at what the ones before it left.
         pairing.pair_by(old, new, How::LinkageName, |name| {
-            name.local.is_none().then(|| (name.key.clone(), String::new(), String::new()))
+            name.local
+                .is_none()
+                .then(|| (name.key.clone(), String::new(), String::new()))
         });
         pairing.pair_by(old, new, How::NameInModule, |name| {
             let local = name.local.as_ref()?;
-            Some((name.key.clone(), local.module.clone(), local.scope.clone().unwrap_or_default()))
+            Some((
+                name.key.clone(),
+                local.module.clone(),
+                local.scope.clone().unwrap_or_default(),
+            ))
         });
         pairing.pair_by(old, new, How::NameInModule, |name| {
-            Some((name.key.clone(), name.local.as_ref()?.module.clone(), String::new()))
+            Some((
+                name.key.clone(),
+                name.local.as_ref()?.module.clone(),
+                String::new(),
+            ))
         });
         pairing.pair_by(old, new, How::NameOnly, |name| {
             Some((name.key.clone(), String::new(), String::new()))
@@ -131,7 +141,9 @@ impl Pairing {
         let collect = |program: &Program, is_taken: &dyn Fn(AtomIndex) -> bool| {
             let mut atoms: HashMap<(Family, K), Vec<AtomIndex>> = HashMap::new();
             for (index, atom) in indexed(program) {
-                let Some(family) = Family::of(atom) else { continue };
+                let Some(family) = Family::of(atom) else {
+                    continue;
+                };
                 if is_taken(index) {
                     continue;
                 }
@@ -142,11 +154,17 @@ impl Pairing {
             atoms
         };
         // A linkage name pairs folded atoms with each of their parts; what has only local names is paired once.
-        let olds = collect(old, &|index| how != How::LinkageName && self.to_new.contains_key(&index));
-        let news = collect(new, &|index| how != How::LinkageName && self.to_old.contains_key(&index));
+        let olds = collect(old, &|index| {
+            how != How::LinkageName && self.to_new.contains_key(&index)
+        });
+        let news = collect(new, &|index| {
+            how != How::LinkageName && self.to_old.contains_key(&index)
+        });
         let mut found: Vec<(AtomIndex, AtomIndex, How)> = Vec::new();
         for (key, olds) in &olds {
-            let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else { continue };
+            let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else {
+                continue;
+            };
             if how == How::NameOnly && olds.len() != 1 {
                 continue;
             }
@@ -162,13 +180,20 @@ impl Pairing {
     fn find_ambiguous(&mut self, old: &Program, new: &Program) {
         let known: HashSet<(Family, &str)> = indexed(old)
             .filter_map(|(_, atom)| Some((Family::of(atom)?, atom)))
-            .flat_map(|(family, atom)| atom.names.iter().map(move |name| (family, name.key.as_str())))
+            .flat_map(|(family, atom)| {
+                atom.names
+                    .iter()
+                    .map(move |name| (family, name.key.as_str()))
+            })
             .collect();
         self.ambiguous = indexed(new)
             .filter(|(index, _)| !self.to_old.contains_key(index))
             .filter(|(_, atom)| {
-                Family::of(atom)
-                    .is_some_and(|family| atom.names.iter().any(|name| known.contains(&(family, name.key.as_str()))))
+                Family::of(atom).is_some_and(|family| {
+                    atom.names
+                        .iter()
+                        .any(|name| known.contains(&(family, name.key.as_str())))
+                })
             })
             .map(|(index, _)| index)
             .collect();
@@ -196,5 +221,9 @@ impl Family {
 
 /// All atoms of a program with their indices.
 pub(crate) fn indexed(program: &Program) -> impl Iterator<Item = (AtomIndex, &Atom)> {
-    program.atoms.iter().enumerate().map(|(index, atom)| (AtomIndex(index as u32), atom))
+    program
+        .atoms
+        .iter()
+        .enumerate()
+        .map(|(index, atom)| (AtomIndex(index as u32), atom))
 }

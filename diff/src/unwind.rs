@@ -34,23 +34,40 @@ impl UnwindInfo {
     /// Says in words what is wrong with it.
     pub fn read(image: &Image, rva: Rva) -> Result<UnwindInfo, &'static str> {
         const OUTSIDE: &str = "the unwind record is not inside a section";
-        let &[first, _, count, _] = image.bytes(rva, 4).ok_or(OUTSIDE)? else { return Err(OUTSIDE) };
+        let &[first, _, count, _] = image.bytes(rva, 4).ok_or(OUTSIDE)? else {
+            return Err(OUTSIDE);
+        };
         let (version, flags) = (first & 7, first >> 3);
         if !(1..=2).contains(&version) {
             return Err("the unwind record has a version other than 1 and 2");
         }
         let codes_len = 4 + 2 * u32::from(count);
         let codes = image.bytes(rva, codes_len).ok_or(OUTSIDE)?.to_vec();
-        let tail = rva.checked_add(4 + 2 * u32::from(count).next_multiple_of(2)).ok_or(OUTSIDE)?;
+        let tail = rva
+            .checked_add(4 + 2 * u32::from(count).next_multiple_of(2))
+            .ok_or(OUTSIDE)?;
         let field = |index: u32| {
-            tail.checked_add(4 * index).and_then(|place| image.u32_at(place)).map(Rva).ok_or(OUTSIDE)
+            tail.checked_add(4 * index)
+                .and_then(|place| image.u32_at(place))
+                .map(Rva)
+                .ok_or(OUTSIDE)
         };
         let (mut handler, mut chained) = (None, None);
         if flags & FLAG_CHAINED != 0 {
-            chained = Some(RuntimeFunction { range: field(0)?..field(1)?, unwind_info: field(2)? });
+            chained = Some(RuntimeFunction {
+                range: field(0)?..field(1)?,
+                unwind_info: field(2)?,
+            });
         } else if flags & (FLAG_EXCEPTION_HANDLER | FLAG_TERMINATION_HANDLER) != 0 {
             handler = Some((field(0)?, tail.checked_add(4).ok_or(OUTSIDE)?));
         }
-        Ok(UnwindInfo { rva, version, flags, codes, handler, chained })
+        Ok(UnwindInfo {
+            rva,
+            version,
+            flags,
+            codes,
+            handler,
+            chained,
+        })
     }
 }

@@ -23,34 +23,52 @@ const MAX_BIAS: i64 = 4096;
 const NEIGHBOURS: u32 = 8;
 
 impl<'a> Correspondence<'a> {
-    pub fn new(old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Correspondence<'a> {
-        Correspondence { old, new, comparison, same_content: comparison.same_content() }
+    pub fn new(
+        old: &'a Program,
+        new: &'a Program,
+        comparison: &'a Comparison,
+    ) -> Correspondence<'a> {
+        Correspondence {
+            old,
+            new,
+            comparison,
+            same_content: comparison.same_content(),
+        }
     }
 
     /// The old atom that stands for a new one in the running process: for code and variables their partner, for constants one
     /// that holds the same.
     pub fn old_atom(&self, new: AtomIndex) -> Option<AtomIndex> {
-        let is_constant = self.new.atom(new).is_some_and(|atom| atom.kind == AtomKind::ReadOnly);
+        let is_constant = self
+            .new
+            .atom(new)
+            .is_some_and(|atom| atom.kind == AtomKind::ReadOnly);
         if is_constant {
             return self.same_content.get(&new).copied();
         }
         self.comparison.pairing.old_of(new).first().copied()
     }
 
-    /// The old atom that is the same thing, even where what it holds changed.
-    fn partner(&self, new: AtomIndex) -> Option<AtomIndex> {
-        self.comparison.pairing.old_of(new).first().copied().or_else(|| self.old_atom(new))
+    /// The two are the same thing, or hold the same.
+    fn corresponds(&self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.comparison.pairing.is_pair(old, new)
+            || self.comparison.outcome(old, new) == Some(&Outcome::Same)
     }
 
     /// Whether a function means the same in both programs.
     pub fn is_unchanged(&self, new: AtomIndex) -> bool {
         let olds = self.comparison.pairing.old_of(new);
-        !olds.is_empty() && olds.iter().all(|old| self.comparison.outcome(*old, new) == Some(&Outcome::Same))
+        !olds.is_empty()
+            && olds
+                .iter()
+                .all(|old| self.comparison.outcome(*old, new) == Some(&Outcome::Same))
     }
 
     /// Readings that an old and a new address have in common: the same offset from corresponding objects.
     pub fn common_readings(&self, old_target: Rva, new_target: Rva) -> Vec<Reading> {
-        let Some(nearest) = self.new.atom_before(new_target) else { return Vec::new() };
+        let Some(nearest) = self.new.atom_before(new_target) else {
+            return Vec::new();
+        };
         let first = nearest.0.saturating_sub(NEIGHBOURS);
         let last = nearest.0.saturating_add(NEIGHBOURS);
         (first..=last)
@@ -61,8 +79,16 @@ impl<'a> Correspondence<'a> {
                 if offset.abs() > MAX_BIAS.max(i64::from(atom.size)) {
                     return None;
                 }
-                let old = self.old.atom(self.partner(index)?)?;
-                (old_target.distance_from(old.rva) == offset).then_some(Reading { atom: index, offset })
+                // The old object that the old address would be as far from.
+                let old_start = old_target.checked_offset(-offset)?;
+                let old = self
+                    .old
+                    .atom_before(old_start)
+                    .filter(|old| self.old.atom(*old).is_some_and(|a| a.rva == old_start))?;
+                self.corresponds(old, index).then_some(Reading {
+                    atom: index,
+                    offset,
+                })
             })
             .collect()
     }

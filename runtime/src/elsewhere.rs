@@ -1,0 +1,99 @@
+//! The loader's interface on systems other than Windows: every function says that it cannot do it.
+
+use crate::format::{Payload, Seal};
+use crate::{
+    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand,
+    RunError, RunningProcess,
+};
+
+/// A patch that this process or another one runs with. There is none on this system.
+#[derive(Debug)]
+pub enum Applied {}
+
+impl Applied {
+    /// What is known about the patch.
+    pub fn status(&self) -> Result<PatchStatus, ProcessError> {
+        match *self {}
+    }
+
+    /// Takes the patch out again.
+    ///
+    /// # Errors
+    /// As [`rollback_process`].
+    pub fn rollback(self) -> Result<RolledBack, RollbackError> {
+        match self {}
+    }
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn apply_to_self(_: &Payload, _: &Seal, _: &ApplyOptions) -> Result<Applied, ApplyError> {
+    Err(ProcessError::NotWindows.into())
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn apply_to_process(
+    _: u32,
+    _: &Payload,
+    _: &Seal,
+    _: &ApplyOptions,
+) -> Result<Applied, ApplyError> {
+    Err(ProcessError::NotWindows.into())
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn rollback_self(_: Option<&str>, _: &ApplyOptions) -> Result<RolledBack, RollbackError> {
+    Err(ProcessError::NotWindows.into())
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn rollback_process(
+    _: u32,
+    _: Option<&str>,
+    _: &ApplyOptions,
+) -> Result<RolledBack, RollbackError> {
+    Err(ProcessError::NotWindows.into())
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn status_self() -> Result<Vec<PatchStatus>, ProcessError> {
+    Err(ProcessError::NotWindows)
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn status_process(_: u32) -> Result<Vec<PatchStatus>, ProcessError> {
+    Err(ProcessError::NotWindows)
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn find_processes(_: &str) -> Result<Vec<RunningProcess>, ProcessError> {
+    Err(ProcessError::NotWindows)
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn run(_: &RunCommand, _: &Payload, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
+    Err(ProcessError::NotWindows.into())
+}

@@ -1,0 +1,384 @@
+//! What can go wrong with a live process, in words that say where and what to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::link::LinkError;
+
+/// A process cannot be worked with at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// This is not Windows.
+    #[error("live patching works on Windows only")]
+    NotWindows,
+    /// Nothing runs under this id.
+    #[error("there is no process {0}")]
+    NoSuchProcess(u32),
+    /// Somebody else's process, or a protected one.
+    #[error(
+        "access to process {0} is denied: run as the user that owns it, or elevated (protected processes cannot be patched)"
+    )]
+    AccessDenied(u32),
+    /// A 32-bit process.
+    #[error("process {0} is a 32-bit program; only x64 processes can be patched")]
+    NotX64(u32),
+    /// Too late.
+    #[error("process {pid} has ended with exit code {code:#x}")]
+    Exited {
+        /// Process id.
+        pid: u32,
+        /// Its exit code.
+        code: u32,
+    },
+    /// The process's memory does not hold what belongs there.
+    #[error("process {pid}, address {address:#x}: {problem}")]
+    Memory {
+        /// Process id.
+        pid: u32,
+        /// Where.
+        address: u64,
+        /// What is wrong there.
+        problem: &'static str,
+    },
+    /// Another hpgen is at work in the same process.
+    #[error("another hpgen is changing process {0} at this moment: try again")]
+    Locked(u32),
+    /// The system refused something that it should do.
+    #[error("{call} failed: {error}")]
+    System {
+        /// The system function.
+        call: &'static str,
+        /// Its error.
+        error: io::Error,
+    },
+}
+
+impl ProcessError {
+    /// Whether the target refuses, rather than something given being wrong.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            ProcessError::Locked(_) | ProcessError::NotX64(_) | ProcessError::Memory { .. }
+        )
+    }
+}
+
+/// Code cannot be exchanged under the feet of the process's threads.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// A thread stayed inside the bytes that have to be written.
+    #[error(
+        "thread {thread} stayed inside the first bytes of {function} for {} ms: try again when the process is less busy",
+        waited.as_millis()
+    )]
+    Busy {
+        /// Thread id.
+        thread: u32,
+        /// The function whose entry is to be changed.
+        function: String,
+        /// For how long it was tried.
+        waited: Duration,
+    },
+    /// A thread could not be stopped.
+    #[error("thread {thread} cannot be stopped ({call}: {error}); nothing was changed")]
+    Thread {
+        /// Thread id.
+        thread: u32,
+        /// The system function.
+        call: &'static str,
+        /// Its error.
+        error: io::Error,
+    },
+    /// Threads come into being faster than they can be stopped.
+    #[error("the process starts threads faster than they can be stopped; nothing was changed")]
+    ThreadFlood,
+    /// Other bytes than expected, seen when all threads stood still (or before).
+    #[error(
+        "{function} at RVA {rva:#x} holds {}, expected {}: the image is not the baseline, or a debugger, a security \
+         product or another patch changed it; nothing was changed",
+        hex(found),
+        hex(expected)
+    )]
+    Mismatch {
+        /// The function whose entry it is.
+        function: String,
+        /// RVA of the entry.
+        rva: u32,
+        /// What should be there.
+        expected: Vec<u8>,
+        /// What is there.
+        found: Vec<u8>,
+    },
+    /// Code pages cannot be written.
+    #[error(
+        "the code at {address:#x} cannot be written ({call}: {error}); everything is as before"
+    )]
+    Write {
+        /// First address of the pages.
+        address: u64,
+        /// The system function.
+        call: &'static str,
+        /// Its error.
+        error: io::Error,
+    },
+    /// Writing failed, and so did taking it back.
+    #[error(
+        "writing the code at {address:#x} failed, and the bytes written before could not be restored: the process is in \
+         an undefined state and should be ended"
+    )]
+    Broken {
+        /// First address of the pages.
+        address: u64,
+    },
+    /// The process itself.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl StopError {
+    /// Whether the target refuses, rather than something given being wrong.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            StopError::Process(error) => error.is_refusal(),
+            _ => true,
+        }
+    }
+}
+
+/// A payload was not applied. Unless it says otherwise, the process is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The exchange of code.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// The payload's image is not in the process.
+    #[error("{image} is not loaded in process {pid}")]
+    NotLoaded {
+        /// File name of the image.
+        image: String,
+        /// Process id.
+        pid: u32,
+    },
+    /// The image is in the process more than once.
+    #[error(
+        "{image} is loaded {count} times in process {pid}; hpgen cannot tell which one to patch"
+    )]
+    Ambiguous {
+        /// File name of the image.
+        image: String,
+        /// Process id.
+        pid: u32,
+        /// How often it is there.
+        count: usize,
+    },
+    /// A module of that name is another build.
+    #[error(
+        "{image} at {base:#x} is not the build that the payload was made for: {field} is {found}, the payload wants {expected}"
+    )]
+    Identity {
+        /// File name of the image.
+        image: String,
+        /// Where it is loaded.
+        base: u64,
+        /// Which property differs.
+        field: &'static str,
+        /// What the payload says.
+        expected: String,
+        /// What the process has.
+        found: String,
+    },
+    /// The image is one that the loader itself stands on.
+    #[error("{0} cannot be patched: the loader needs it while it writes code")]
+    SystemImage(String),
+    /// Arbitrary Code Guard.
+    #[error(
+        "process {0} prohibits dynamic code (Arbitrary Code Guard, ProcessDynamicCodePolicy): it cannot be patched while it runs; \
+         restart it with the fixed build"
+    )]
+    DynamicCodeProhibited(u32),
+    /// The same payload is in already.
+    #[error("patch {0} is already applied")]
+    AlreadyApplied(String),
+    /// Another payload has the function.
+    #[error(
+        "{function} at RVA {rva:#x} is already redirected by patch {patch}: roll that back first"
+    )]
+    AlreadyRedirected {
+        /// The function.
+        function: String,
+        /// RVA of its entry.
+        rva: u32,
+        /// The patch that has it.
+        patch: String,
+    },
+    /// No address range is free.
+    #[error("no {size} free bytes within 2 GiB of {image} at {base:#x}")]
+    NoRoom {
+        /// File name of the image.
+        image: String,
+        /// Where it is loaded.
+        base: u64,
+        /// Bytes wanted.
+        size: u64,
+    },
+    /// The payload does not fit together at these addresses.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// An imported DLL is not there.
+    #[error("{symbol} is needed from {dll}, which is not loaded in the process")]
+    ImportModule {
+        /// The DLL.
+        dll: String,
+        /// The wanted symbol.
+        symbol: String,
+    },
+    /// An imported symbol is not there.
+    #[error("{dll} in the process does not export {symbol}{}", if *forwarded { ", or forwards it nowhere" } else { "" })]
+    ImportSymbol {
+        /// The DLL.
+        dll: String,
+        /// The wanted symbol.
+        symbol: String,
+        /// Whether a forwarder led there.
+        forwarded: bool,
+    },
+    /// The process did not take the unwind data.
+    #[error("the process did not accept the unwind data: {0}")]
+    Unwind(&'static str),
+}
+
+impl ApplyError {
+    /// Whether the target refuses (exit code 5), rather than something given being wrong (exit code 1).
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            ApplyError::Process(error) => error.is_refusal(),
+            ApplyError::Stop(error) => error.is_refusal(),
+            ApplyError::Link(_) => false,
+            _ => true,
+        }
+    }
+}
+
+/// A patch was not rolled back. Unless it says otherwise, the process is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RollbackError {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The exchange of code.
+    #[error(transparent)]
+    Stop(#[from] StopError),
+    /// Nothing to roll back.
+    #[error("process {0} has no hpgen patch")]
+    NoPatch(u32),
+    /// No patch of that id.
+    #[error("process {pid} has no patch {patch}; it has {present}")]
+    UnknownPatch {
+        /// Process id.
+        pid: u32,
+        /// The wanted patch id.
+        patch: String,
+        /// The ids that are there, with commas.
+        present: String,
+    },
+    /// Somebody else wrote over our bytes.
+    #[error(
+        "{function} at RVA {rva:#x} holds {}, not the redirection {} that hpgen wrote: a debugger, a security product or \
+         another patch changed it since; nothing was changed",
+        hex(found),
+        hex(ours)
+    )]
+    Changed {
+        /// The function whose entry it is.
+        function: String,
+        /// RVA of the entry.
+        rva: u32,
+        /// What was written.
+        ours: Vec<u8>,
+        /// What is there.
+        found: Vec<u8>,
+    },
+    /// The image was unloaded.
+    #[error("{image} is no longer loaded at {base:#x}: there is nothing to restore")]
+    ImageGone {
+        /// File name of the image.
+        image: String,
+        /// Where it was.
+        base: u64,
+    },
+}
+
+impl RollbackError {
+    /// Whether the target refuses (exit code 5), rather than something given being wrong (exit code 1).
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            RollbackError::Process(error) => error.is_refusal(),
+            RollbackError::Stop(error) => error.is_refusal(),
+            RollbackError::NoPatch(_) | RollbackError::UnknownPatch { .. } => false,
+            RollbackError::Changed { .. } | RollbackError::ImageGone { .. } => true,
+        }
+    }
+}
+
+/// A program was not run with its patch. No process is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The program does not start.
+    #[error("{} cannot be started: {error}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// It ended before its entry point, as it does when a DLL is missing.
+    #[error(
+        "{} ended with code {code:#x} before it reached its entry point{}", program.display(),
+        match *code {
+            0xc000_0135 => " (a DLL that it needs was not found)",
+            0xc000_0139 => " (a DLL lacks a function that it needs)",
+            0xc000_0142 => " (the initialisation of a DLL failed)",
+            _ => "",
+        }
+    )]
+    EndedEarly {
+        /// The program.
+        program: PathBuf,
+        /// Its exit code.
+        code: u32,
+    },
+    /// It did not reach its entry point in time.
+    #[error("{} did not reach its entry point within {} s and was ended", program.display(), waited.as_secs())]
+    NeverStarted {
+        /// The program.
+        program: PathBuf,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The payload was not applied; the program was ended before it did anything.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl RunError {
+    /// Whether the target refuses (exit code 5), rather than something given being wrong (exit code 1).
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            RunError::Apply(error) => error.is_refusal(),
+            RunError::Process(error) => error.is_refusal(),
+            _ => false,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    pairs.join(" ")
+}

@@ -1,0 +1,45 @@
+//! The part of hpgen that enters other people's processes.
+//!
+//! * [`mod@format`] is the payload file, as `FORMAT.md` specifies it: platform-independent, no standard library needed.
+//! * [`link`] turns a payload into the very bytes for one process. It is pure as well.
+//! * The rest is the loader: [`apply_to_self`] and [`apply_to_process`] put a payload into a running process,
+//!   [`rollback_process`] takes it out again, [`status_process`] says what is in there, and [`run`] starts a program
+//!   that is patched before its first instruction. Those are for Windows; elsewhere they return
+//!   [`ProcessError::NotWindows`], so that programs that use them build everywhere.
+//!
+//! What applying does, and in which order, is written down in `loader/apply.rs`.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+pub mod format;
+pub mod link;
+
+#[cfg(feature = "std")]
+mod error;
+#[cfg(feature = "std")]
+mod patch;
+#[cfg(all(feature = "std", any(windows, test)))]
+mod target;
+
+#[cfg(all(feature = "std", windows, target_arch = "x86_64"))]
+mod loader;
+#[cfg(all(feature = "std", not(all(windows, target_arch = "x86_64"))))]
+#[path = "elsewhere.rs"]
+mod loader;
+
+#[cfg(feature = "std")]
+pub use error::{ApplyError, ProcessError, RollbackError, RunError, StopError};
+#[cfg(all(feature = "std", windows, target_arch = "x86_64"))]
+#[doc(hidden)]
+pub use loader::own_threads_are_stopped;
+#[cfg(feature = "std")]
+pub use loader::{
+    Applied, apply_to_process, apply_to_self, find_processes, rollback_process, rollback_self, run,
+    status_process, status_self,
+};
+#[cfg(feature = "std")]
+pub use patch::{
+    ApplyOptions, PatchState, PatchStatus, RedirectedFunction, RegionFate, RolledBack, RunCommand,
+    RunningProcess,
+};

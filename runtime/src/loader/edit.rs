@@ -1,0 +1,439 @@
+//! Exchanging code under the feet of a process's threads: stop them all, look where they stand, compare, write, let them go.
+//! Both directions are this one operation: redirecting puts a jump over an entry, rolling back puts the entry over the jump.
+
+use std::io;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use windows_sys::Win32::Foundation::GetLastError;
+use windows_sys::Win32::System::Memory::PAGE_READWRITE;
+
+use super::process::{PageState, Process};
+use super::threads::{Fault as ThreadFault, Threads};
+use super::write_routine::{Interrupted, Piece, WriteRoutine};
+use crate::StopError;
+use crate::target::memory::Memory;
+
+const PAGE: u64 = 0x1000;
+
+/// Bytes to exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Edit {
+    /// For messages.
+    pub function: String,
+    /// For messages.
+    pub rva: u32,
+    pub address: u64,
+    /// What must be there. Not shorter than `replacement`.
+    pub expected: Vec<u8>,
+    pub replacement: Vec<u8>,
+}
+
+/// One operation. Edits rise by address and do not overlap.
+pub(super) struct Operation<'a> {
+    pub edits: &'a [Edit],
+    /// Written together with the edits, to writable memory of the loader's own.
+    pub mark: Option<(u64, [u8; 4])>,
+    /// A range of addresses to look for in all threads, once the edits are made.
+    pub watch: Option<Range<u64>>,
+    /// How long to try when a thread is in the way.
+    pub patience: Duration,
+    /// See [`Threads::prepare`].
+    pub own_stack: u64,
+}
+
+/// What an operation took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    pub threads: u32,
+    pub stopped: Duration,
+    /// A thread that has an address of the watched range.
+    pub watched: Option<u32>,
+}
+
+/// What went wrong while threads stood still: a plain value, turned into words when they run again.
+enum Fault {
+    Threads(ThreadFault),
+    Busy {
+        thread: u32,
+        edit: usize,
+    },
+    Mismatch {
+        edit: usize,
+    },
+    Unreadable {
+        span: usize,
+    },
+    Write {
+        address: u64,
+        call: &'static str,
+        code: u32,
+    },
+    Broken {
+        address: u64,
+    },
+}
+
+/// A run of pages that edits lie on, with room for its content before and after.
+struct Span {
+    address: u64,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+/// Checks the edits' expected bytes without stopping anything.
+pub(super) fn check_expected(process: &Process, edits: &[Edit]) -> Result<(), StopError> {
+    for edit in edits {
+        let found = process.bytes(edit.address, edit.expected.len());
+        let found = found.ok_or_else(|| {
+            process.bad_memory(edit.address, "the function's entry cannot be read")
+        })?;
+        if found != edit.expected {
+            return Err(mismatch(edit, found));
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(edit: &Edit, found: Vec<u8>) -> StopError {
+    StopError::Mismatch {
+        function: edit.function.clone(),
+        rva: edit.rva,
+        expected: edit.expected.clone(),
+        found,
+    }
+}
+
+/// Does it, or leaves everything as it was.
+pub(super) fn perform(process: &Process, operation: &Operation<'_>) -> Result<Report, StopError> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    let mut room = 256;
+    let mut scene = Scene::prepare(process, operation.edits)?;
+    loop {
+        let mut threads = Threads::prepare(process, room, operation.own_stack)?;
+        let start = Instant::now();
+        let result = match threads.stop() {
+            Ok(()) => scene.exchange(&mut threads, operation),
+            Err(fault) => Err(Fault::Threads(fault)),
+        };
+        let count = threads.count() as u32;
+        threads.resume();
+        let stopped = start.elapsed();
+        // From here on everything is allowed again.
+        drop(threads);
+        match result {
+            Ok(watched) => {
+                return Ok(Report {
+                    threads: count,
+                    stopped,
+                    watched,
+                });
+            }
+            Err(Fault::Threads(ThreadFault::Full)) if room < 1 << 20 => {
+                room *= 4;
+                continue;
+            }
+            Err(Fault::Busy { .. }) if begin.elapsed() < operation.patience => {}
+            Err(fault) => return Err(scene.explain(fault, operation, begin.elapsed())),
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// All memory that the work between stopping and resuming takes.
+struct Scene<'p> {
+    process: &'p Process,
+    spans: Vec<Span>,
+    /// Pieces with the spans' new content, and the same with the old one.
+    forward: Vec<Piece>,
+    back: Vec<Piece>,
+    routine: Option<WriteRoutine>,
+}
+
+impl<'p> Scene<'p> {
+    fn prepare(process: &'p Process, edits: &[Edit]) -> Result<Scene<'p>, StopError> {
+        let mut spans: Vec<Span> = Vec::new();
+        for edit in edits {
+            let start = edit.address & !(PAGE - 1);
+            let end = edit
+                .address
+                .saturating_add(edit.expected.len() as u64)
+                .next_multiple_of(PAGE);
+            match spans.last_mut() {
+                Some(last) if start <= last.end() => last.grow(end.max(last.end()) - last.address),
+                _ => {
+                    let mut span = Span {
+                        address: start,
+                        before: Vec::new(),
+                        after: Vec::new(),
+                    };
+                    span.grow(end - start);
+                    spans.push(span);
+                }
+            }
+        }
+        let (mut forward, mut back) = (Vec::new(), Vec::new());
+        for span in &spans {
+            for pages in process.pages(span.address..span.end()) {
+                if matches!(pages.state, PageState::Free | PageState::Reserved) {
+                    return Err(process
+                        .bad_memory(pages.base, "there is no code where it should be")
+                        .into());
+                }
+                let address = pages.base.max(span.address);
+                let size = pages.base.saturating_add(pages.size).min(span.end()) - address;
+                let offset = (address - span.address) as usize;
+                let piece = |content: &[u8]| Piece {
+                    address,
+                    size,
+                    source: content.get(offset..).unwrap_or_default().as_ptr(),
+                    protection: pages.protection.into(),
+                };
+                forward.push(piece(&span.after));
+                back.push(piece(&span.before));
+            }
+        }
+        let routine = if process.is_own() {
+            Some(WriteRoutine::new()?)
+        } else {
+            None
+        };
+        Ok(Scene {
+            process,
+            spans,
+            forward,
+            back,
+            routine,
+        })
+    }
+
+    /// Everything that happens while threads stand still. Allocates nothing.
+    fn exchange(
+        &mut self,
+        threads: &mut Threads<'_>,
+        operation: &Operation<'_>,
+    ) -> Result<Option<u32>, Fault> {
+        let edits = operation.edits;
+        if let Some((thread, edit)) = threads.find(false, |address| edit_around(edits, address)) {
+            return Err(Fault::Busy { thread, edit });
+        }
+        for (index, span) in self.spans.iter_mut().enumerate() {
+            self.process
+                .read(span.address, &mut span.before)
+                .ok_or(Fault::Unreadable { span: index })?;
+            span.after.copy_from_slice(&span.before);
+        }
+        for (index, edit) in edits.iter().enumerate() {
+            let place = edit_place(&mut self.spans, edit).filter(|place| **place == edit.expected);
+            let place = place.ok_or(Fault::Mismatch { edit: index })?;
+            place
+                .iter_mut()
+                .zip(&edit.replacement)
+                .for_each(|(to, from)| *to = *from);
+        }
+        self.write()?;
+        if let Some((address, value)) = operation.mark
+            && !self.process.try_write(address, &value)
+        {
+            let code = last_error();
+            self.write_back(self.back.len())?;
+            return Err(Fault::Write {
+                address,
+                call: "WriteProcessMemory",
+                code,
+            });
+        }
+        let Some(watch) = &operation.watch else {
+            return Ok(None);
+        };
+        Ok(threads
+            .find(true, |address| watch.contains(&address).then_some(()))
+            .map(|(thread, ())| thread))
+    }
+
+    fn write(&self) -> Result<(), Fault> {
+        let (Interrupted { touched, done }, call, code) = match self.write_pieces(&self.forward) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let address = self.forward.get(done).map_or(0, |piece| piece.address);
+        self.write_back(touched)?;
+        Err(Fault::Write {
+            address,
+            call,
+            code,
+        })
+    }
+
+    /// Restores the first `count` pieces.
+    fn write_back(&self, count: usize) -> Result<(), Fault> {
+        let pieces = self.back.get(..count).unwrap_or(&self.back);
+        self.write_pieces(pieces)
+            .map_err(|(interrupted, ..)| Fault::Broken {
+                address: pieces
+                    .get(interrupted.done)
+                    .map_or(0, |piece| piece.address),
+            })
+    }
+
+    /// On failure: how far it came, the call that failed, and its error.
+    fn write_pieces(&self, pieces: &[Piece]) -> Result<(), (Interrupted, &'static str, u32)> {
+        let result = match &self.routine {
+            Some(routine) => {
+                // SAFETY: all other threads stand still; sources and pieces were made together; the target is an image
+                // that `apply` does not refuse; the content is what was there, with the edits in it.
+                unsafe { routine.write(pieces) }
+                    .map_err(|interrupted| (interrupted, "VirtualProtect", last_error()))
+            }
+            None => self.write_remote(pieces),
+        };
+        for piece in pieces {
+            self.process.flush_code(piece.address, piece.size);
+        }
+        result
+    }
+
+    fn write_remote(&self, pieces: &[Piece]) -> Result<(), (Interrupted, &'static str, u32)> {
+        for (done, piece) in pieces.iter().enumerate() {
+            let (address, size) = (piece.address, piece.size);
+            // SAFETY: made in `prepare` from a span's content, which is not touched now.
+            let content = unsafe { std::slice::from_raw_parts(piece.source, size as usize) };
+            if !self.process.try_protect(address, size, PAGE_READWRITE) {
+                return Err((
+                    Interrupted {
+                        touched: done,
+                        done,
+                    },
+                    "VirtualProtectEx",
+                    last_error(),
+                ));
+            }
+            let touched = done + 1;
+            if !self.process.try_write(address, content) {
+                return Err((
+                    Interrupted { touched, done },
+                    "WriteProcessMemory",
+                    last_error(),
+                ));
+            }
+            if !self
+                .process
+                .try_protect(address, size, piece.protection as u32)
+            {
+                return Err((
+                    Interrupted { touched, done },
+                    "VirtualProtectEx",
+                    last_error(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// In words, now that memory may be allocated.
+    fn explain(&mut self, fault: Fault, operation: &Operation<'_>, waited: Duration) -> StopError {
+        let edit = |index: usize| operation.edits.get(index);
+        let error = |code: u32| io::Error::from_raw_os_error(code.cast_signed());
+        match fault {
+            Fault::Threads(ThreadFault::Full | ThreadFault::Flood) => StopError::ThreadFlood,
+            Fault::Threads(ThreadFault::Thread { id, call, code }) => {
+                match self.process.exit_code() {
+                    Some(code) => crate::ProcessError::Exited {
+                        pid: self.process.pid(),
+                        code,
+                    }
+                    .into(),
+                    None if code >= 0xc000_0000 => StopError::Thread {
+                        thread: id,
+                        call,
+                        error: io::Error::other(format!("NTSTATUS {code:#x}")),
+                    },
+                    None => StopError::Thread {
+                        thread: id,
+                        call,
+                        error: error(code),
+                    },
+                }
+            }
+            Fault::Busy {
+                thread,
+                edit: index,
+            } => {
+                let function = edit(index)
+                    .map(|edit| edit.function.clone())
+                    .unwrap_or_default();
+                StopError::Busy {
+                    thread,
+                    function,
+                    waited,
+                }
+            }
+            Fault::Mismatch { edit: index } => {
+                let Some(edit) = edit(index) else {
+                    return StopError::ThreadFlood;
+                };
+                let found = edit_place(&mut self.spans, edit)
+                    .map(|place| place.to_vec())
+                    .unwrap_or_default();
+                mismatch(edit, found)
+            }
+            Fault::Unreadable { span } => {
+                let address = self.spans.get(span).map_or(0, |span| span.address);
+                self.process
+                    .bad_memory(address, "the code cannot be read")
+                    .into()
+            }
+            Fault::Write {
+                address,
+                call,
+                code,
+            } => StopError::Write {
+                address,
+                call,
+                error: error(code),
+            },
+            Fault::Broken { address } => StopError::Broken { address },
+        }
+    }
+}
+
+impl Span {
+    fn end(&self) -> u64 {
+        self.address.saturating_add(self.before.len() as u64)
+    }
+
+    fn grow(&mut self, size: u64) {
+        self.before.resize(size as usize, 0);
+        self.after.resize(size as usize, 0);
+    }
+}
+
+/// The index of the edit whose written bytes have `address` strictly inside.
+fn edit_around(edits: &[Edit], address: u64) -> Option<usize> {
+    let index = edits
+        .partition_point(|edit| edit.address < address)
+        .checked_sub(1)?;
+    let edit = edits.get(index)?;
+    (address - edit.address < edit.replacement.len() as u64).then_some(index)
+}
+
+/// Where an edit's expected bytes are in the new content.
+fn edit_place<'s>(spans: &'s mut [Span], edit: &Edit) -> Option<&'s mut [u8]> {
+    let index = spans
+        .partition_point(|span| span.address <= edit.address)
+        .checked_sub(1)?;
+    let span = spans.get_mut(index)?;
+    let start = (edit.address - span.address) as usize;
+    span.after.get_mut(start..start + edit.expected.len())
+}
+
+fn last_error() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { GetLastError() }
+}
+
+#[cfg(test)]
+#[path = "edit_tests.rs"]
+mod tests;

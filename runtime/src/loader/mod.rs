@@ -1,0 +1,210 @@
+//! The loader, for x64 Windows. This file is what other programs call; each file beside it is one part of the work.
+
+mod apply;
+mod call;
+mod edit;
+mod find;
+mod guards;
+mod imports;
+mod launch;
+mod lock;
+mod modules;
+mod process;
+mod records;
+mod region;
+mod rollback;
+mod system;
+mod threads;
+mod write_routine;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::format::{Payload, Seal};
+use crate::{
+    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand,
+    RunError, RunningProcess,
+};
+use process::{Access, Process};
+use rollback::Which;
+
+/// A patch that this process or another one runs with. Dropping it leaves the patch in place.
+#[derive(Debug)]
+pub struct Applied {
+    process: Process,
+    /// Not the address itself: a rollback that finds it on the caller's stack would take it for a use of the region.
+    inverted_region: u64,
+}
+
+impl Applied {
+    /// What is known about the patch.
+    ///
+    /// # Errors
+    /// When the process has ended, or the patch was rolled back by somebody else.
+    pub fn status(&self) -> Result<PatchStatus, ProcessError> {
+        let records = records::find(&self.process);
+        let own = records
+            .iter()
+            .find(|record| !record.region_base == self.inverted_region);
+        let own = own.ok_or_else(|| {
+            self.process
+                .bad_memory(!self.inverted_region, "the patch is no longer there")
+        })?;
+        Ok(records::status(&self.process, own))
+    }
+
+    /// Takes the patch out again.
+    ///
+    /// # Errors
+    /// As [`rollback_process`].
+    pub fn rollback(self) -> Result<RolledBack, RollbackError> {
+        let here = 0u8;
+        let which = Which::Region {
+            inverted: self.inverted_region,
+        };
+        rollback::rollback(
+            &self.process,
+            which,
+            &ApplyOptions::default(),
+            address_of(&here),
+        )
+    }
+}
+
+/// Applies a payload to the process that calls.
+///
+/// # Errors
+/// Says what does not fit; the process is then as it was.
+pub fn apply_to_self(
+    payload: &Payload,
+    seal: &Seal,
+    options: &ApplyOptions,
+) -> Result<Applied, ApplyError> {
+    let here = 0u8;
+    apply_in(Process::own(), payload, seal, options, address_of(&here))
+}
+
+/// Applies a payload to the process with this id.
+///
+/// # Errors
+/// Says what does not fit; the process is then as it was.
+pub fn apply_to_process(
+    pid: u32,
+    payload: &Payload,
+    seal: &Seal,
+    options: &ApplyOptions,
+) -> Result<Applied, ApplyError> {
+    let here = 0u8;
+    apply_in(
+        Process::open(pid, Access::Change)?,
+        payload,
+        seal,
+        options,
+        address_of(&here),
+    )
+}
+
+/// Takes a patch out of the process that calls: the one of that id, or the newest.
+///
+/// # Errors
+/// Says why not; the process is then as it was.
+pub fn rollback_self(
+    patch: Option<&str>,
+    options: &ApplyOptions,
+) -> Result<RolledBack, RollbackError> {
+    let here = 0u8;
+    rollback::rollback(&Process::own(), which(patch), options, address_of(&here))
+}
+
+/// Takes a patch out of a process: the one of that id, or the newest.
+///
+/// # Errors
+/// Says why not; the process is then as it was.
+pub fn rollback_process(
+    pid: u32,
+    patch: Option<&str>,
+    options: &ApplyOptions,
+) -> Result<RolledBack, RollbackError> {
+    let here = 0u8;
+    rollback::rollback(
+        &Process::open(pid, Access::Change)?,
+        which(patch),
+        options,
+        address_of(&here),
+    )
+}
+
+/// The patches in the process that calls, the oldest first.
+///
+/// # Errors
+/// None at present; the type is that of [`status_process`].
+pub fn status_self() -> Result<Vec<PatchStatus>, ProcessError> {
+    Ok(status_in(&Process::own()))
+}
+
+/// The patches in the process with this id, the oldest first.
+///
+/// # Errors
+/// When there is no such process, or it may not be looked into.
+pub fn status_process(pid: u32) -> Result<Vec<PatchStatus>, ProcessError> {
+    Ok(status_in(&Process::open(pid, Access::Look)?))
+}
+
+/// The processes whose EXE, or one of whose DLLs, has this file name.
+///
+/// # Errors
+/// When the system gives no list of processes.
+pub fn find_processes(image: &str) -> Result<Vec<RunningProcess>, ProcessError> {
+    find::find(image)
+}
+
+/// Runs a program that has the payload from before its first instruction, and gives its exit code. The program has this process's
+/// standard handles. The payload may be for the EXE or for a DLL that is loaded with it.
+///
+/// # Errors
+/// When the program does not start or the payload does not fit; no process is left behind then.
+pub fn run(
+    command: &RunCommand,
+    payload: &Payload,
+    seal: &Seal,
+    options: &ApplyOptions,
+) -> Result<u32, RunError> {
+    launch::run(command, payload, seal, options)
+}
+
+/// Whether threads of this process are stopped by the loader at this moment. Code that hooks the allocator can check with it that the
+/// loader keeps its promise to allocate nothing then.
+#[doc(hidden)]
+pub fn own_threads_are_stopped() -> bool {
+    let stopped: &AtomicBool = &threads::OWN_THREADS_STOPPED;
+    stopped.load(Ordering::SeqCst)
+}
+
+fn apply_in(
+    process: Process,
+    payload: &Payload,
+    seal: &Seal,
+    options: &ApplyOptions,
+    own_stack: u64,
+) -> Result<Applied, ApplyError> {
+    let region = apply::apply(&process, payload, seal, options, own_stack)?;
+    Ok(Applied {
+        process,
+        inverted_region: !region,
+    })
+}
+
+fn status_in(process: &Process) -> Vec<PatchStatus> {
+    records::find(process)
+        .iter()
+        .map(|record| records::status(process, record))
+        .collect()
+}
+
+fn which(patch: Option<&str>) -> Which<'_> {
+    patch.map_or(Which::Newest, Which::Id)
+}
+
+/// An address in the caller's frame; what lies above it on the stack is the caller's callers'.
+fn address_of(local: &u8) -> u64 {
+    std::ptr::from_ref(local) as u64
+}

@@ -1,0 +1,160 @@
+//! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
+//! thread (its stack, its registers) points into it.
+
+use super::edit::{Edit, Operation, check_expected, perform};
+use super::guards::{delete_function_table, release_module};
+use super::lock::Lock;
+use super::modules::Modules;
+use super::process::Process;
+use super::records;
+use crate::format::PAGE;
+use crate::target::image::LoadedImage;
+use crate::target::memory::Memory;
+use crate::target::record::{PROGRESS, Record, state_code};
+use crate::{ApplyOptions, PatchState, RegionFate, RollbackError, RolledBack, StopError};
+
+/// Which patch to roll back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// The newest that is applied; where none is, the newest whose memory was kept.
+    Newest,
+    /// By patch id.
+    Id(&'a str),
+    /// By the address of its region, with all bits inverted: see `Applied`.
+    Region { inverted: u64 },
+}
+
+/// Rolls back.
+pub(super) fn rollback(
+    process: &Process,
+    which: Which<'_>,
+    options: &ApplyOptions,
+    own_stack: u64,
+) -> Result<RolledBack, RollbackError> {
+    let _lock = Lock::take(process)?;
+    let record = select(process, which)?;
+    let modules = Modules::read(process)?;
+    require_image(process, &modules, &record)?;
+    let edits = edits(process, &record);
+    check_expected(process, &edits).map_err(changed)?;
+    let operation = Operation {
+        edits: &edits,
+        mark: Some((
+            record.region_base + PROGRESS,
+            state_code(PatchState::Retired).to_le_bytes(),
+        )),
+        // Only the loader knows of the first page, by the region's address in a status.
+        watch: Some(record.region_base + u64::from(PAGE)..record.region_base + record.region_size),
+        patience: options.patience,
+        own_stack,
+    };
+    let report = perform(process, &operation).map_err(changed)?;
+    let region = match report.watched {
+        Some(thread) => RegionFate::Kept { thread },
+        None => {
+            if let Some((table, _)) = record.function_table {
+                delete_function_table(process, &modules, table);
+            }
+            process.free(record.region_base)?;
+            release_module(process, &modules, record.image_base);
+            RegionFate::Freed
+        }
+    };
+    Ok(RolledBack {
+        patch_id: record.seal.patch_id(),
+        functions: edits.len(),
+        region,
+        stopped: report.stopped,
+        threads_stopped: report.threads,
+    })
+}
+
+/// Other bytes than ours at an entry mean something else here than they do when a payload is applied.
+fn changed(error: StopError) -> RollbackError {
+    match error {
+        StopError::Mismatch {
+            function,
+            rva,
+            expected,
+            found,
+        } => RollbackError::Changed {
+            function,
+            rva,
+            ours: expected,
+            found,
+        },
+        other => other.into(),
+    }
+}
+
+fn select(process: &Process, which: Which<'_>) -> Result<Record, RollbackError> {
+    let mut records = records::find(process);
+    if records.is_empty() {
+        return Err(RollbackError::NoPatch(process.pid()));
+    }
+    let present: Vec<String> = records
+        .iter()
+        .map(|record| record.seal.patch_id())
+        .collect();
+    records.retain(|record| match which {
+        Which::Newest => true,
+        Which::Id(id) => record.seal.patch_id().eq_ignore_ascii_case(id),
+        Which::Region { inverted } => !record.region_base == inverted,
+    });
+    // Applied before retired, then the newest.
+    let newest = records
+        .into_iter()
+        .max_by_key(|record| (record.state != PatchState::Retired, record.sequence));
+    newest.ok_or_else(|| RollbackError::UnknownPatch {
+        pid: process.pid(),
+        patch: match which {
+            Which::Id(id) => id.to_owned(),
+            _ => "of that kind".to_owned(),
+        },
+        present: present.join(", "),
+    })
+}
+
+/// The record's image must still be the one at its address, or bytes would be written into something else.
+fn require_image(
+    process: &Process,
+    modules: &Modules,
+    record: &Record,
+) -> Result<(), RollbackError> {
+    let loaded = modules
+        .named(&record.image_name)
+        .any(|module| module.base == record.image_base);
+    let image = LoadedImage::read(process, record.image_base).ok();
+    let same = image.is_some_and(|image| {
+        (image.timestamp, image.size) == (record.image_timestamp, record.image_size)
+    });
+    if loaded && same {
+        return Ok(());
+    }
+    Err(RollbackError::ImageGone {
+        image: record.image_name.clone(),
+        base: record.image_base,
+    })
+}
+
+/// What has to be restored. An interrupted apply redirected all entries or none; each is restored where it is redirected.
+fn edits(process: &Process, record: &Record) -> Vec<Edit> {
+    let edit = |entry: &crate::target::record::RecordEntry| {
+        let address = record.image_base + u64::from(entry.rva);
+        let untouched =
+            || process.bytes(address, entry.original.len()).as_ref() == Some(&entry.original);
+        let needed = match record.state {
+            PatchState::Applied => true,
+            PatchState::Prepared => !untouched(),
+            PatchState::Retired => false,
+        };
+        needed.then(|| Edit {
+            function: entry.name.clone(),
+            rva: entry.rva,
+            address,
+            expected: entry.replacement.clone(),
+            replacement: entry.original.clone(),
+        })
+    };
+    record.entries.iter().filter_map(edit).collect()
+}

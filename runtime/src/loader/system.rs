@@ -1,0 +1,83 @@
+//! System functions that are looked up at run time: undocumented ones, and ones that older systems lack.
+
+use std::ffi::{CStr, c_void};
+use std::io;
+
+use windows_sys::Win32::Foundation::HANDLE;
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
+
+use crate::ProcessError;
+
+/// `NTSTATUS NtGetNextThread(process, thread, access, attributes, flags, out thread)`
+pub(super) type NtGetNextThread =
+    unsafe extern "system" fn(HANDLE, HANDLE, u32, u32, u32, *mut HANDLE) -> i32;
+/// `NTSTATUS NtSuspendThread(thread, out previous count)`
+pub(super) type NtSuspendThread = unsafe extern "system" fn(HANDLE, *mut u32) -> i32;
+/// `BOOL GetProcessMitigationPolicy(process, policy, buffer, size)`
+type GetProcessMitigationPolicy = unsafe extern "system" fn(HANDLE, i32, *mut c_void, usize) -> i32;
+
+/// Functions that stopping threads takes.
+#[derive(Clone, Copy)]
+pub(super) struct ThreadCalls {
+    pub next: NtGetNextThread,
+    pub suspend: NtSuspendThread,
+}
+
+impl ThreadCalls {
+    pub fn find() -> Result<ThreadCalls, ProcessError> {
+        let next = address(c"ntdll.dll", c"NtGetNextThread", "NtGetNextThread")?;
+        let suspend = address(c"ntdll.dll", c"NtSuspendThread", "NtSuspendThread")?;
+        // SAFETY: ntdll's functions of these names have had these signatures since Windows Vista.
+        Ok(unsafe {
+            ThreadCalls {
+                next: std::mem::transmute::<usize, NtGetNextThread>(next),
+                suspend: std::mem::transmute::<usize, NtSuspendThread>(suspend),
+            }
+        })
+    }
+}
+
+/// Whether the process may not get new code (`ProcessDynamicCodePolicy.ProhibitDynamicCode`). Systems that cannot tell have no
+/// such policy.
+pub(super) fn prohibits_dynamic_code(process: HANDLE) -> bool {
+    const PROCESS_DYNAMIC_CODE_POLICY: i32 = 2;
+    let Ok(call) = address(c"kernel32.dll", c"GetProcessMitigationPolicy", "") else {
+        return false;
+    };
+    // SAFETY: the documented signature.
+    let call: GetProcessMitigationPolicy = unsafe { std::mem::transmute(call) };
+    let mut flags = 0u32;
+    // SAFETY: this policy is a record of four bytes.
+    let known = unsafe {
+        call(
+            process,
+            PROCESS_DYNAMIC_CODE_POLICY,
+            (&raw mut flags).cast(),
+            size_of_val(&flags),
+        )
+    };
+    known != 0 && flags & 1 != 0
+}
+
+/// Where a function of a module that every process has really is: not a thunk in the caller's own image.
+pub(super) fn address(
+    module: &CStr,
+    function: &CStr,
+    call: &'static str,
+) -> Result<usize, ProcessError> {
+    // SAFETY: both names end with zero.
+    let found = unsafe {
+        let module = GetModuleHandleA(module.as_ptr().cast());
+        if module.is_null() {
+            None
+        } else {
+            GetProcAddress(module, function.as_ptr().cast())
+        }
+    };
+    found
+        .map(|function| function as usize)
+        .ok_or_else(|| ProcessError::System {
+            call,
+            error: io::Error::last_os_error(),
+        })
+}

@@ -1,0 +1,444 @@
+//! Stopping all threads of a process, and looking where they are.
+//!
+//! In the own process a stopped thread may own the heap lock or the loader lock. Between the first suspend and the last resume
+//! nothing here allocates, locks, logs or panics: all memory is there before, and what goes wrong is a [`Fault`], a plain value.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use windows_sys::Wdk::System::Threading::{NtQueryInformationThread, ThreadBasicInformation};
+use windows_sys::Win32::Foundation::{CloseHandle, GetLastError, HANDLE, WAIT_OBJECT_0};
+use windows_sys::Win32::System::Diagnostics::Debug::{
+    CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext,
+};
+use windows_sys::Win32::System::Threading::{
+    GetCurrentThreadId, GetCurrentThreadStackLimits, GetThreadId, ResumeThread, SwitchToThread,
+    THREAD_GET_CONTEXT, THREAD_QUERY_INFORMATION, THREAD_SUSPEND_RESUME, THREAD_SYNCHRONIZE,
+    WaitForSingleObject,
+};
+
+use super::process::Process;
+use super::system::ThreadCalls;
+use crate::ProcessError;
+use crate::target::memory::Memory;
+
+/// Set while threads of the own process stand still. For tests that watch the allocator.
+pub(super) static OWN_THREADS_STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Why threads could not be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// More threads than there is room for: try again with more room.
+    Full,
+    /// New threads in every pass.
+    Flood,
+    /// One cannot be stopped.
+    Thread {
+        id: u32,
+        call: &'static str,
+        code: u32,
+    },
+}
+
+/// The general registers of a stopped thread.
+const REGISTERS: usize = 16;
+/// Stack is read in steps of so many 8-byte words.
+const CHUNK: usize = 8192;
+/// More stack than any thread has by far.
+const MAX_STACK: u64 = 1 << 30;
+const MAX_PASSES: u32 = 200;
+/// How often to ask again for the context of a thread that seems to be ending.
+const MAX_TRIES: u32 = 100;
+/// Threads that end while they are enumerated make a pass begin anew, at most so often.
+const MAX_RESTARTS: u32 = 8;
+const STATUS_NO_MORE_ENTRIES: i32 = 0x8000_001a_u32.cast_signed();
+const STATUS_THREAD_IS_TERMINATING: i32 = 0xc000_004b_u32.cast_signed();
+
+/// All threads of a process but the one that asks, once they are stopped. They go on when this is dropped.
+pub(super) struct Threads<'p> {
+    process: &'p Process,
+    calls: ThreadCalls,
+    stopped: Vec<Stopped>,
+    chunk: Box<[u64]>,
+    context: Box<Context>,
+    /// Own process: from where on the own stack is looked through. Everything below belongs to the loader.
+    own_stack: u64,
+}
+
+struct Stopped {
+    handle: ThreadHandle,
+    id: u32,
+    /// Address of the thread environment block; 0 for a thread that runs nothing.
+    teb: u64,
+    rip: u64,
+    rsp: u64,
+    registers: [u64; REGISTERS],
+}
+
+/// The part of a stack that is in use.
+struct Stack {
+    from: u64,
+    end: u64,
+    /// Whether the system says that this is the thread's stack, or it is only guessed from the stack pointer.
+    known: bool,
+}
+
+/// `CONTEXT` must be aligned to 16 bytes.
+#[repr(C, align(16))]
+struct Context(CONTEXT);
+
+struct ThreadHandle(HANDLE);
+
+impl Drop for ThreadHandle {
+    fn drop(&mut self) {
+        // SAFETY: the handle was opened for this object alone.
+        unsafe { CloseHandle(self.0) };
+    }
+}
+
+/// What a thread that was met means for a pass.
+enum Met {
+    /// It is stopped now, and its handle kept.
+    New,
+    /// The own one, or stopped before.
+    Known(ThreadHandle),
+    /// It will not run any more.
+    Ending(ThreadHandle),
+}
+
+impl<'p> Threads<'p> {
+    /// Makes room; stops nothing yet. `own_stack` is an address in the frame of the function that entered the loader.
+    pub fn prepare(
+        process: &'p Process,
+        room: usize,
+        own_stack: u64,
+    ) -> Result<Threads<'p>, ProcessError> {
+        // SAFETY: a record of numbers.
+        let context = Box::new(Context(unsafe { std::mem::zeroed() }));
+        Ok(Threads {
+            process,
+            calls: ThreadCalls::find()?,
+            stopped: Vec::with_capacity(room),
+            chunk: vec![0; CHUNK].into_boxed_slice(),
+            context,
+            own_stack,
+        })
+    }
+
+    /// Stops every thread. When it fails, all run again.
+    pub fn stop(&mut self) -> Result<(), Fault> {
+        if self.process.is_own() {
+            OWN_THREADS_STOPPED.store(true, Ordering::SeqCst);
+        }
+        let result = self.stop_all();
+        if result.is_err() {
+            self.resume();
+        }
+        result
+    }
+
+    /// Lets every thread run again.
+    pub fn resume(&mut self) {
+        for thread in &self.stopped {
+            // SAFETY: the handle is open, and the thread was suspended exactly once by us.
+            unsafe { ResumeThread(thread.handle.0) };
+        }
+        OWN_THREADS_STOPPED.store(false, Ordering::SeqCst);
+        self.stopped.clear();
+    }
+
+    /// How many are stopped.
+    pub fn count(&self) -> usize {
+        self.stopped.len()
+    }
+
+    fn stop_all(&mut self) -> Result<(), Fault> {
+        for pass in 0..MAX_PASSES {
+            if self.pass()? == 0 {
+                return Ok(());
+            }
+            if pass > 1 {
+                // Threads that are just ending need the processor for it.
+                // SAFETY: takes nothing.
+                unsafe { SwitchToThread() };
+            }
+        }
+        Err(Fault::Flood)
+    }
+
+    /// Walks the thread list once; gives the number of threads that were not yet stopped.
+    fn pass(&mut self) -> Result<usize, Fault> {
+        let (mut new, mut restarts) = (0, 0);
+        let mut anchor = std::ptr::null_mut();
+        // Keeps the anchor open where it is not among the stopped; closed only when the walk has gone on from it.
+        let mut passing = None;
+        while let Some(next) = self.next_thread(anchor)? {
+            anchor = next.0;
+            match self.meet(next)? {
+                Met::New => {
+                    new += 1;
+                    passing = None;
+                }
+                Met::Ending(_) if restarts < MAX_RESTARTS => {
+                    restarts += 1;
+                    passing = None;
+                    anchor = std::ptr::null_mut();
+                }
+                Met::Known(thread) | Met::Ending(thread) => passing = Some(thread),
+            }
+        }
+        drop(passing);
+        self.settle(self.stopped.len() - new)?;
+        Ok(new)
+    }
+
+    fn next_thread(&self, anchor: HANDLE) -> Result<Option<ThreadHandle>, Fault> {
+        let access = THREAD_SUSPEND_RESUME
+            | THREAD_GET_CONTEXT
+            | THREAD_QUERY_INFORMATION
+            | THREAD_SYNCHRONIZE;
+        let mut next = std::ptr::null_mut();
+        // SAFETY: both handles are open, the anchor may be null, and the result's place is valid.
+        let status =
+            unsafe { (self.calls.next)(self.process.raw(), anchor, access, 0, 0, &raw mut next) };
+        match status {
+            0 => Ok(Some(ThreadHandle(next))),
+            STATUS_NO_MORE_ENTRIES => Ok(None),
+            _ => Err(Fault::Thread {
+                id: 0,
+                call: "NtGetNextThread",
+                code: status.cast_unsigned(),
+            }),
+        }
+    }
+
+    /// Stops the thread if it is one that runs and is not known yet.
+    fn meet(&mut self, thread: ThreadHandle) -> Result<Met, Fault> {
+        // SAFETY: the handle is open.
+        let id = unsafe { GetThreadId(thread.0) };
+        // SAFETY: takes nothing.
+        let own = self.process.is_own() && id == unsafe { GetCurrentThreadId() };
+        if own || self.stopped.iter().any(|known| known.id == id) {
+            return Ok(Met::Known(thread));
+        }
+        if self.stopped.len() == self.stopped.capacity() {
+            return Err(Fault::Full);
+        }
+        // SAFETY: the handle is open and was opened for this.
+        let status = unsafe { (self.calls.suspend)(thread.0, std::ptr::null_mut()) };
+        if status < 0 {
+            if status == STATUS_THREAD_IS_TERMINATING || has_ended(&thread) {
+                return Ok(Met::Ending(thread));
+            }
+            return Err(Fault::Thread {
+                id,
+                call: "NtSuspendThread",
+                code: status.cast_unsigned(),
+            });
+        }
+        // Within the capacity: does not allocate.
+        self.stopped.push(Stopped {
+            handle: thread,
+            id,
+            teb: 0,
+            rip: 0,
+            rsp: 0,
+            registers: [0; REGISTERS],
+        });
+        Ok(Met::New)
+    }
+
+    /// Suspending only asks for it; a thread whose context was read does stand still. All are asked before the first is waited for.
+    fn settle(&mut self, from: usize) -> Result<(), Fault> {
+        for thread in self.stopped.iter_mut().skip(from) {
+            thread.teb = teb_address(&thread.handle);
+            if thread.teb == 0 {
+                // Wine shows a thread before it is quite made, and its maker may be stopped by now: it has run no instruction, will
+                // not run any before it is resumed, and to ask for its context would be to wait for ever.
+                continue;
+            }
+            if let Err(code) = read_context(&thread.handle, &mut self.context) {
+                if has_ended(&thread.handle) {
+                    thread.teb = 0;
+                    continue;
+                }
+                return Err(Fault::Thread {
+                    id: thread.id,
+                    call: "GetThreadContext",
+                    code,
+                });
+            }
+            let c = &self.context.0;
+            (thread.rip, thread.rsp) = (c.Rip, c.Rsp);
+            thread.registers = [
+                c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11,
+                c.R12, c.R13, c.R14, c.R15,
+            ];
+        }
+        Ok(())
+    }
+
+    /// The first thread that executes at, or may return to, an address that `hit` recognises, with what `hit` said.
+    /// Conservative: every word on a stack that looks like such an address counts as one. With `pointers`, registers count as well.
+    pub fn find<T>(&mut self, pointers: bool, hit: impl Fn(u64) -> Option<T>) -> Option<(u32, T)> {
+        for index in 0..self.stopped.len() {
+            let thread = self.stopped.get(index)?;
+            let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
+            let in_registers = || thread.registers.iter().find_map(|register| hit(*register));
+            if let Some(found) =
+                hit(thread.rip).or_else(|| if pointers { in_registers() } else { None })
+            {
+                return Some((id, found));
+            }
+            if teb == 0 {
+                continue;
+            }
+            let stack = self.stack(teb, rsp);
+            if let Some(found) = self.find_on_stack(&stack, &hit) {
+                return Some((id, found));
+            }
+        }
+        if self.process.is_own() {
+            let (mut low, mut high) = (0, 0);
+            // SAFETY: both places are valid.
+            unsafe { GetCurrentThreadStackLimits(&raw mut low, &raw mut high) };
+            let known = (low as u64..high as u64).contains(&self.own_stack);
+            let stack = if known {
+                Stack {
+                    from: self.own_stack,
+                    end: high as u64,
+                    known,
+                }
+            } else {
+                self.unknown_stack(self.own_stack)
+            };
+            if let Some(found) = self.find_on_stack(&stack, &hit) {
+                // SAFETY: takes nothing.
+                return Some((unsafe { GetCurrentThreadId() }, found));
+            }
+        }
+        None
+    }
+
+    fn find_on_stack<T>(&mut self, stack: &Stack, hit: &impl Fn(u64) -> Option<T>) -> Option<T> {
+        let mut at = stack.from & !7;
+        let end = stack.end.min(at.saturating_add(MAX_STACK));
+        while at < end {
+            let words = ((end - at) / 8).clamp(1, CHUNK as u64) as usize;
+            let chunk = self.chunk.get_mut(..words)?;
+            if stack.known && self.process.is_own() {
+                // The system's own way to read memory safely is slow, under Wine most of all.
+                // SAFETY: stopped threads' stacks from their stack pointer to their base, or the own one's from a live frame on: all
+                // committed, and nobody changes them now but this thread, whose part begins below.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(at as *const u64, chunk.as_mut_ptr(), words)
+                };
+            } else {
+                // What cannot be read is no stack.
+                self.process
+                    .read(at, zerocopy::IntoBytes::as_mut_bytes(chunk))?;
+            }
+            if let Some(found) = chunk.iter().find_map(|word| hit(*word)) {
+                return Some(found);
+            }
+            at += words as u64 * 8;
+        }
+        None
+    }
+
+    /// The used part of a thread's stack: up to where its TEB says, or, on a stack of the program's own, up to where its pages end.
+    fn stack(&self, teb: u64, rsp: u64) -> Stack {
+        // NT_TIB: exception list, StackBase, StackLimit.
+        let mut tib = [0u64; 3];
+        if self
+            .process
+            .read(teb, zerocopy::IntoBytes::as_mut_bytes(&mut tib))
+            .is_some()
+        {
+            let [_, base, limit]: [u64; 3] = tib;
+            if (limit..base).contains(&rsp) {
+                return Stack {
+                    from: rsp,
+                    end: base,
+                    known: true,
+                };
+            }
+        }
+        self.unknown_stack(rsp)
+    }
+
+    /// That of a fiber, for example.
+    fn unknown_stack(&self, from: u64) -> Stack {
+        let end = self
+            .process
+            .pages_at(from)
+            .map_or(from, |pages| pages.base.saturating_add(pages.size));
+        Stack {
+            from,
+            end,
+            known: false,
+        }
+    }
+}
+
+impl Drop for Threads<'_> {
+    fn drop(&mut self) {
+        self.resume();
+    }
+}
+
+/// Control and general registers of a suspended thread. One that is just ending has none and may need some time to be gone.
+fn read_context(thread: &ThreadHandle, context: &mut Context) -> Result<(), u32> {
+    context.0.ContextFlags = CONTEXT_CONTROL_AMD64 | CONTEXT_INTEGER_AMD64;
+    let mut code = 0;
+    for _ in 0..MAX_TRIES {
+        // SAFETY: the handle is open, and the context is aligned and says which parts are wanted.
+        unsafe {
+            if GetThreadContext(thread.0, &raw mut context.0) != 0 {
+                return Ok(());
+            }
+            code = GetLastError();
+            SwitchToThread();
+        }
+        if has_ended(thread) {
+            break;
+        }
+    }
+    Err(code)
+}
+
+fn has_ended(thread: &ThreadHandle) -> bool {
+    // SAFETY: the handle is open; no time is waited.
+    unsafe { WaitForSingleObject(thread.0, 0) == WAIT_OBJECT_0 }
+}
+
+/// 0 when the thread has none (yet).
+fn teb_address(thread: &ThreadHandle) -> u64 {
+    /// `THREAD_BASIC_INFORMATION`
+    #[repr(C)]
+    struct Basic {
+        exit_status: i32,
+        teb: u64,
+        client: [u64; 2],
+        affinity: u64,
+        priorities: [i32; 2],
+    }
+    let mut basic = Basic {
+        exit_status: 0,
+        teb: 0,
+        client: [0; 2],
+        affinity: 0,
+        priorities: [0; 2],
+    };
+    let (place, size) = ((&raw mut basic).cast(), size_of_val(&basic) as u32);
+    // SAFETY: the handle is open; the result's place is valid and of the given size.
+    unsafe {
+        NtQueryInformationThread(
+            thread.0,
+            ThreadBasicInformation,
+            place,
+            size,
+            std::ptr::null_mut(),
+        )
+    };
+    basic.teb
+}

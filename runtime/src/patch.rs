@@ -1,0 +1,133 @@
+//! What callers hand to the loader, and what it tells them about patches in a process.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use crate::format::Seal;
+
+/// How to apply or roll back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// How long to try again while a thread stands where bytes have to be written. Threads run between the attempts.
+    pub patience: Duration,
+}
+
+impl Default for ApplyOptions {
+    fn default() -> Self {
+        ApplyOptions {
+            patience: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A program to start with [`crate::run`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunCommand {
+    /// The EXE: a path, or a name that is searched as `CreateProcess` does.
+    pub program: PathBuf,
+    /// Its arguments, each as the program shall see it; quoting is done here.
+    pub arguments: Vec<OsString>,
+}
+
+/// A process that [`crate::find_processes`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningProcess {
+    /// Process id.
+    pub pid: u32,
+    /// File name of its EXE.
+    pub image_name: String,
+}
+
+/// How far a patch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchState {
+    /// In memory, nothing redirected: an apply is going on, or was interrupted.
+    Prepared,
+    /// The old functions lead to the new ones.
+    Applied,
+    /// Rolled back; its memory is kept because a thread may still return into it.
+    Retired,
+}
+
+impl core::fmt::Display for PatchState {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            PatchState::Prepared => "prepared",
+            PatchState::Applied => "applied",
+            PatchState::Retired => "retired",
+        })
+    }
+}
+
+/// A patch that is in a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchStatus {
+    /// First eight bytes of the seal in hexadecimal.
+    pub patch_id: String,
+    /// Seal of the payload file.
+    pub seal: Seal,
+    /// How far it is.
+    pub state: PatchState,
+    /// Counts up with every patch that goes into the process.
+    pub sequence: u64,
+    /// File name of the patched image.
+    pub image_name: String,
+    /// Where that image is loaded.
+    pub image_base: u64,
+    /// Where the patch's memory begins.
+    pub region_base: u64,
+    /// Bytes of the patch's memory, the loader's own pages included.
+    pub region_size: u64,
+    /// The redirected functions, by rising RVA.
+    pub functions: Vec<RedirectedFunction>,
+    /// When the redirection took effect (or was prepared).
+    pub applied_at: SystemTime,
+    /// How long threads stood still for it.
+    pub stopped: Duration,
+    /// How many threads were stopped.
+    pub threads_stopped: u32,
+}
+
+/// An old function whose entry leads to a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedirectedFunction {
+    /// Linkage name.
+    pub name: String,
+    /// RVA of the old entry.
+    pub old_rva: u32,
+    /// Address of the old entry.
+    pub old_address: u64,
+    /// Address of the new body.
+    pub new_address: u64,
+    /// Whether the entry holds the redirection at this moment. `false` in an applied patch means that somebody else
+    /// wrote over it.
+    pub redirected: bool,
+}
+
+/// What became of the patch's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionFate {
+    /// Given back.
+    Freed,
+    /// Kept, because something of this thread still points into it. Roll back again later to have it freed.
+    Kept {
+        /// Thread id.
+        thread: u32,
+    },
+}
+
+/// A finished rollback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// First eight bytes of the seal in hexadecimal.
+    pub patch_id: String,
+    /// How many functions have their old entry again.
+    pub functions: usize,
+    /// What became of the patch's memory.
+    pub region: RegionFate,
+    /// How long threads stood still for it.
+    pub stopped: Duration,
+    /// How many threads were stopped.
+    pub threads_stopped: u32,
+}

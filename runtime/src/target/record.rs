@@ -1,0 +1,401 @@
+//! What the loader leaves in a process about each patch, so that any later hpgen finds it again: to report, and to roll back.
+//!
+//! A region is one allocation: the *header* page below, the payload's segments from offset 4096 on, and behind them the
+//! *tables* (one entry for each trampoline, then the names). Nothing else in the process leads to it: it is found by its
+//! magic at the start of a private allocation, holds its own address, and a digest covers all that does not change. It is read from
+//! memory that the process may have overwritten: everything is checked, and nothing is taken for granted.
+
+use sha2::{Digest, Sha256};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::format::{PAGE, Seal};
+use crate::link::Linked;
+use crate::patch::PatchState;
+use crate::target::memory::Memory;
+
+/// At the start of every region. The last byte is the version of this layout.
+pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x01";
+/// Larger tables are not believed.
+const MAX_TABLES: u64 = 256 << 20;
+/// Bytes that a trampoline entry can hold.
+const MAX_CODE: usize = 20;
+
+/// The part of the record that never changes.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Fixed {
+    magic: [u8; 16],
+    region_base: U64,
+    region_size: U64,
+    tables: U64,
+    tables_size: U64,
+    trampolines: U32,
+    image_timestamp: U32,
+    image_base: U64,
+    image_size: U32,
+    image_name: NameRef,
+    table_count: U32,
+    table_address: U64,
+    sequence: U64,
+    seal: [u8; 32],
+}
+
+/// The part that changes, behind the digest.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct Progress {
+    state: U32,
+    pub threads_stopped: U32,
+    /// 100 ns steps since 1601.
+    pub applied_at: U64,
+    pub stopped_micros: U64,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    fixed: Fixed,
+    digest: [u8; 32],
+    progress: Progress,
+}
+
+/// Offset and length in the names.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct NameRef {
+    offset: U32,
+    length: U32,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Entry {
+    rva: U32,
+    target: U64,
+    length: u8,
+    original: [u8; MAX_CODE],
+    replacement: [u8; MAX_CODE],
+    name: NameRef,
+}
+
+const _: () = assert!(size_of::<Header>() <= PAGE as usize);
+/// Offset of the progress part in the region; its first four bytes are the state.
+pub(crate) const PROGRESS: u64 = core::mem::offset_of!(Header, progress) as u64;
+
+/// A patch in a process, as its record tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub region_base: u64,
+    pub region_size: u64,
+    pub seal: Seal,
+    pub state: PatchState,
+    pub sequence: u64,
+    pub image_name: String,
+    pub image_base: u64,
+    pub image_size: u32,
+    pub image_timestamp: u32,
+    /// Address and number of entries of the registered function table; none when the count is 0.
+    pub function_table: Option<(u64, u32)>,
+    pub entries: Vec<RecordEntry>,
+    pub threads_stopped: u32,
+    pub applied_at: u64,
+    pub stopped_micros: u64,
+}
+
+/// One redirected entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordEntry {
+    pub name: String,
+    pub rva: u32,
+    pub target: u64,
+    pub original: Vec<u8>,
+    pub replacement: Vec<u8>,
+}
+
+pub(crate) fn state_code(state: PatchState) -> u32 {
+    match state {
+        PatchState::Prepared => 1,
+        PatchState::Applied => 2,
+        PatchState::Retired => 3,
+    }
+}
+
+impl Progress {
+    pub fn new(
+        state: PatchState,
+        threads_stopped: u32,
+        applied_at: u64,
+        stopped_micros: u64,
+    ) -> Progress {
+        Progress {
+            state: state_code(state).into(),
+            threads_stopped: threads_stopped.into(),
+            applied_at: applied_at.into(),
+            stopped_micros: stopped_micros.into(),
+        }
+    }
+}
+
+impl RecordEntry {
+    /// What a linked payload's trampolines put into the record.
+    pub fn from_linked(linked: &Linked) -> Vec<RecordEntry> {
+        let entry = |t: &crate::link::LinkedTrampoline| RecordEntry {
+            name: t.function.clone(),
+            rva: t.entry_rva,
+            target: t.target,
+            original: t
+                .expected
+                .get(..t.replacement.len())
+                .unwrap_or_default()
+                .to_vec(),
+            replacement: t.replacement.clone(),
+        };
+        linked.trampolines.iter().map(entry).collect()
+    }
+}
+
+/// Bytes of the tables for these entries.
+pub(crate) fn tables_size(image_name: &str, names: impl Iterator<Item = usize>) -> u64 {
+    names.fold(image_name.len() as u64, |sum, length| {
+        sum + (size_of::<Entry>() + length) as u64
+    })
+}
+
+impl Record {
+    /// The bytes of header and tables; the latter stand at region offset `tables`.
+    pub fn encode(&self, tables: u64) -> (Vec<u8>, Vec<u8>) {
+        let mut names = Vec::new();
+        let mut add = |name: &str| {
+            let reference = NameRef {
+                offset: (names.len() as u32).into(),
+                length: (name.len() as u32).into(),
+            };
+            names.extend_from_slice(name.as_bytes());
+            reference
+        };
+        let image_name = add(&self.image_name);
+        let mut content = Vec::new();
+        for entry in &self.entries {
+            let padded = |bytes: &[u8]| {
+                let mut code = [0; MAX_CODE];
+                code.iter_mut()
+                    .zip(bytes)
+                    .for_each(|(to, from)| *to = *from);
+                code
+            };
+            let entry = Entry {
+                rva: entry.rva.into(),
+                target: entry.target.into(),
+                length: entry.original.len().min(MAX_CODE) as u8,
+                original: padded(&entry.original),
+                replacement: padded(&entry.replacement),
+                name: add(&entry.name),
+            };
+            content.extend_from_slice(entry.as_bytes());
+        }
+        content.append(&mut names);
+        let (table_address, table_count) = self.function_table.unwrap_or((0, 0));
+        let fixed = Fixed {
+            magic: MAGIC,
+            region_base: self.region_base.into(),
+            region_size: self.region_size.into(),
+            tables: tables.into(),
+            tables_size: (content.len() as u64).into(),
+            trampolines: (self.entries.len() as u32).into(),
+            image_timestamp: self.image_timestamp.into(),
+            image_base: self.image_base.into(),
+            image_size: self.image_size.into(),
+            image_name,
+            table_count: table_count.into(),
+            table_address: table_address.into(),
+            sequence: self.sequence.into(),
+            seal: self.seal.0,
+        };
+        let header = Header {
+            fixed,
+            digest: digest(&fixed, &content),
+            progress: Progress::new(
+                self.state,
+                self.threads_stopped,
+                self.applied_at,
+                self.stopped_micros,
+            ),
+        };
+        (header.as_bytes().to_vec(), content)
+    }
+
+    /// Reads the record of a region, if there is a sound one at `base` in an allocation of `size` bytes.
+    pub fn read(memory: &impl Memory, base: u64, size: u64) -> Option<Record> {
+        let header: Header = memory.record(base)?;
+        let fixed = header.fixed;
+        let (tables, tables_size) = (fixed.tables.get(), fixed.tables_size.get());
+        let fits = fixed.magic == MAGIC
+            && fixed.region_base.get() == base
+            && fixed.region_size.get() == size
+            && tables >= u64::from(PAGE)
+            && tables_size <= MAX_TABLES
+            && tables
+                .checked_add(tables_size)
+                .is_some_and(|end| end <= size);
+        if !fits {
+            return None;
+        }
+        let content = memory.bytes(
+            base.checked_add(tables)?,
+            usize::try_from(tables_size).ok()?,
+        )?;
+        if header.digest != digest(&fixed, &content) {
+            return None;
+        }
+        let (entries, names) =
+            <[Entry]>::ref_from_prefix_with_elems(&content, fixed.trampolines.get() as usize)
+                .ok()?;
+        let name = |reference: NameRef| {
+            let start = reference.offset.get() as usize;
+            let text = names.get(start..start.checked_add(reference.length.get() as usize)?)?;
+            Some(String::from_utf8_lossy(text).into_owned())
+        };
+        let image_size = fixed.image_size.get();
+        fixed.image_base.get().checked_add(image_size.into())?;
+        let entry = |entry: &Entry| {
+            let (rva, length) = (entry.rva.get(), usize::from(entry.length));
+            let end = rva.checked_add(u32::from(entry.length))?;
+            (end <= image_size && length > 0).then_some(())?;
+            Some(RecordEntry {
+                name: name(entry.name)?,
+                rva,
+                target: entry.target.get(),
+                original: entry.original.get(..length)?.to_vec(),
+                replacement: entry.replacement.get(..length)?.to_vec(),
+            })
+        };
+        let (table_address, table_count) = (fixed.table_address.get(), fixed.table_count.get());
+        if table_count != 0 && (table_address < base || table_address - base >= size) {
+            return None;
+        }
+        let entries = entries.iter().map(entry).collect::<Option<Vec<_>>>()?;
+        if !entries.is_sorted_by(|a, b| a.rva + a.original.len() as u32 <= b.rva) {
+            return None;
+        }
+        Some(Record {
+            region_base: base,
+            region_size: size,
+            seal: Seal(fixed.seal),
+            state: match header.progress.state.get() {
+                1 => PatchState::Prepared,
+                2 => PatchState::Applied,
+                3 => PatchState::Retired,
+                _ => return None,
+            },
+            sequence: fixed.sequence.get(),
+            image_name: name(fixed.image_name)?,
+            image_base: fixed.image_base.get(),
+            image_size,
+            image_timestamp: fixed.image_timestamp.get(),
+            function_table: (table_count != 0).then_some((table_address, table_count)),
+            entries,
+            threads_stopped: header.progress.threads_stopped.get(),
+            applied_at: header.progress.applied_at.get(),
+            stopped_micros: header.progress.stopped_micros.get(),
+        })
+    }
+}
+
+fn digest(fixed: &Fixed, tables: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(fixed.as_bytes());
+    hash.update(tables);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::memory::Bytes;
+
+    const BASE: u64 = 0x1_4002_0000;
+
+    fn sample() -> (Record, Bytes) {
+        let entry = |name: &str, rva| RecordEntry {
+            name: name.into(),
+            rva,
+            target: BASE + 0x1000,
+            original: vec![1, 2, 3, 4, 5],
+            replacement: vec![0xe9, 0, 0, 0, 1],
+        };
+        let record = Record {
+            region_base: BASE,
+            region_size: 0x4000,
+            seal: Seal([7; 32]),
+            state: PatchState::Applied,
+            sequence: 3,
+            image_name: "prog.exe".into(),
+            image_base: 0x1_4000_0000,
+            image_size: 0x2_0000,
+            image_timestamp: 99,
+            function_table: Some((BASE + 0x2000, 4)),
+            entries: vec![
+                entry("first", 0x1000),
+                entry("", 0x1005),
+                entry("third", 0x1100),
+            ],
+            threads_stopped: 12,
+            applied_at: 1 << 60,
+            stopped_micros: 345,
+        };
+        let (header, tables) = record.encode(0x3000);
+        let names = record.entries.iter().map(|e| e.name.len());
+        assert_eq!(tables.len() as u64, tables_size(&record.image_name, names));
+        let mut bytes = vec![0; 0x4000];
+        bytes[..header.len()].copy_from_slice(&header);
+        bytes[0x3000..0x3000 + tables.len()].copy_from_slice(&tables);
+        (record, Bytes { base: BASE, bytes })
+    }
+
+    #[test]
+    fn round_trip() {
+        let (record, memory) = sample();
+        assert_eq!(Record::read(&memory, BASE, 0x4000), Some(record));
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let (_, mut memory) = sample();
+        let progress = PROGRESS as usize;
+        let tables = 0x3000..0x3000 + 3 * size_of::<Entry>();
+        for place in (0..progress).chain(tables) {
+            memory.bytes[place] ^= 0x40;
+            assert_eq!(Record::read(&memory, BASE, 0x4000), None, "byte {place:#x}");
+            memory.bytes[place] ^= 0x40;
+        }
+        memory.bytes[progress] = 9;
+        assert_eq!(Record::read(&memory, BASE, 0x4000), None);
+    }
+
+    #[test]
+    fn lies_with_a_right_digest_are_noticed() {
+        let lies: [fn(&mut Record); 5] = [
+            |r| r.entries[1].rva = 0x1004,
+            |r| r.entries[2].rva = 0x1_fffc,
+            |r| r.entries[0].original.clear(),
+            |r| r.image_base = u64::MAX - 5,
+            |r| r.function_table = Some((BASE - 8, 1)),
+        ];
+        for (index, lie) in lies.iter().enumerate() {
+            let (mut record, mut memory) = sample();
+            lie(&mut record);
+            let (header, tables) = record.encode(0x3000);
+            memory.bytes[..header.len()].copy_from_slice(&header);
+            memory.bytes[0x3000..0x3000 + tables.len()].copy_from_slice(&tables);
+            assert_eq!(Record::read(&memory, BASE, 0x4000), None, "lie {index}");
+        }
+        let (_, memory) = sample();
+        assert_eq!(Record::read(&memory, BASE, 0x3000), None, "cut short");
+        assert_eq!(
+            Record::read(&memory, BASE + 0x1000, 0x3000),
+            None,
+            "elsewhere"
+        );
+    }
+}

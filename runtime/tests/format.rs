@@ -1,0 +1,223 @@
+//! The payload file: what is written is read again, and whatever happens to a file, reading it is an error and never a panic.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use hpgen_runtime::format::*;
+use hpgen_runtime::link::link;
+
+fn sample() -> Payload {
+    let segment = |offset, size, protection, content: &[u8]| Segment {
+        offset,
+        size,
+        protection,
+        content: content.to_vec(),
+    };
+    let relocation = |place, kind, space, target, addend| Relocation {
+        place,
+        kind,
+        space,
+        target,
+        addend,
+    };
+    Payload {
+        identity: Identity {
+            guid: *b"0123456789abcdef",
+            age: 3,
+            timestamp: 0x6000_0000,
+            size_of_image: 0x8000,
+            entry_point: 0x1000,
+            image_base: 0x1_4000_0000,
+            image_name: "prögram.exe".into(),
+        },
+        segments: vec![
+            segment(0x1000, 0x1800, Protection::ReadExecute, &[0x90; 64]),
+            segment(0x3000, 0x80, Protection::Read, &[0; 0x80]),
+            segment(0x4000, 0x2000, Protection::ReadWrite, &[1, 2, 3]),
+        ],
+        relocations: vec![
+            relocation(0x1001, RelocationKind::Rel32, Space::Image, 0x2000, -4),
+            relocation(0x3000, RelocationKind::Rva32, Space::Region, 0x1000, 0),
+            relocation(0x3004, RelocationKind::Rva32, Space::Region, 0x1020, 0),
+            relocation(0x3008, RelocationKind::Rva32, Space::Region, 0x3010, 0),
+            relocation(0x3020, RelocationKind::Addr64, Space::Region, 0x4000, 2),
+        ],
+        trampolines: vec![
+            Trampoline {
+                entry_rva: 0x1100,
+                target: 0x1000,
+                form: TrampolineForm::Jump32,
+                expected: vec![1, 2, 3, 4, 5],
+                rebased_at: None,
+            },
+            Trampoline {
+                entry_rva: 0x1200,
+                target: 0x1020,
+                form: TrampolineForm::Jump32,
+                expected: vec![0x48, 0xb8, 0, 0, 0, 0x40, 1, 0, 0, 0],
+                rebased_at: Some(2),
+            },
+        ],
+        functions: vec![
+            Function {
+                offset: 0x1000,
+                size: 0x20,
+                old_rva: Some(0x1100),
+                name: "first".into(),
+            },
+            Function {
+                offset: 0x1020,
+                size: 0x20,
+                old_rva: Some(0x1200),
+                name: "".into(),
+            },
+        ],
+        imports: vec![
+            Import {
+                slot: 0x3040,
+                dll: "kernel32.dll".into(),
+                symbol: ImportSymbol::Name("Sleep".into()),
+            },
+            Import {
+                slot: 0x3048,
+                dll: "x.dll".into(),
+                symbol: ImportSymbol::Ordinal(65535),
+            },
+        ],
+        unwind: Unwind {
+            table: 0x3000,
+            count: 1,
+        },
+    }
+}
+
+fn seal(body: &[u8]) -> Vec<u8> {
+    let stored =
+        ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest);
+    seal_file(MACHINE_X64, body.len() as u64, &stored)
+}
+
+/// Makes the seal right again, as somebody would who forges a file.
+fn reseal(file: &mut [u8]) {
+    use sha2::{Digest, Sha256};
+    let seal: [u8; 32] = Sha256::new()
+        .chain_update(&file[..32])
+        .chain_update(&file[64..])
+        .finalize()
+        .into();
+    file[32..64].copy_from_slice(&seal);
+}
+
+/// A payload that was accepted must be usable without a panic, and be written as it was read.
+fn use_it(payload: &Payload) {
+    let again = payload.encode_body().unwrap();
+    assert_eq!(&Payload::decode(&seal(&again)).unwrap().0, payload);
+    for region in [0, 0x10_0000, 0x1_4001_0000, u64::MAX - 0x8000] {
+        let _ = link(
+            payload,
+            region,
+            payload.identity.image_base,
+            &vec![7; payload.imports.len()],
+        );
+    }
+}
+
+#[test]
+fn round_trip() {
+    let payload = sample();
+    let body = payload.encode_body().unwrap();
+    assert_eq!(body, payload.encode_body().unwrap());
+    let file = seal(&body);
+    let (decoded, found) = Payload::decode(&file).unwrap();
+    assert_eq!(decoded, payload);
+    assert_eq!(found.0, file[32..64]);
+    assert_eq!(found.patch_id().len(), 16);
+    assert_eq!(unseal(&file).unwrap(), (body, found));
+    use_it(&decoded);
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let file = seal(&sample().encode_body().unwrap());
+    for length in 0..file.len() {
+        let cut = &file[..length];
+        Payload::decode(cut).unwrap_err();
+        if length >= 64 {
+            let mut forged = cut.to_vec();
+            forged[24..32].copy_from_slice(&(length as u64 - 64).to_le_bytes());
+            reseal(&mut forged);
+            Payload::decode(&forged).unwrap_err();
+        }
+    }
+    let mut longer = file.clone();
+    longer.push(0);
+    assert!(matches!(
+        Payload::decode(&longer),
+        Err(FormatError::StoredSize { .. })
+    ));
+}
+
+#[test]
+fn every_flipped_bit_is_an_error() {
+    let file = seal(&sample().encode_body().unwrap());
+    for (place, bit) in (0..file.len()).flat_map(|place| (0..8).map(move |bit| (place, bit))) {
+        let mut flipped = file.clone();
+        flipped[place] ^= 1 << bit;
+        Payload::decode(&flipped).unwrap_err();
+        // With a right seal it may be another payload; it must not be a panic.
+        reseal(&mut flipped);
+        if let Ok((payload, _)) = Payload::decode(&flipped) {
+            use_it(&payload);
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_the_body() {
+    let body = sample().encode_body().unwrap();
+    for place in 0..body.len() {
+        for mask in [0x01, 0x80, 0xff] {
+            let mut flipped = body.clone();
+            flipped[place] ^= mask;
+            if let Ok((payload, _)) = Payload::decode(&seal(&flipped)) {
+                use_it(&payload);
+            }
+        }
+    }
+    for length in 0..body.len() {
+        Payload::decode(&seal(&body[..length])).unwrap_err();
+    }
+}
+
+/// Fields set to values at borders, several at a time. Deterministic.
+#[test]
+fn absurd_numbers_in_the_body() {
+    let body = sample().encode_body().unwrap();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let values = [
+        0,
+        1,
+        4,
+        0x1000,
+        0x3fff_ffff,
+        0x4000_0000,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_f000,
+        u32::MAX,
+    ];
+    for _ in 0..20_000 {
+        let mut changed = body.clone();
+        for _ in 0..=random(3) {
+            let place = random(body.len() / 4) * 4;
+            changed[place..place + 4].copy_from_slice(&values[random(values.len())].to_le_bytes());
+        }
+        if let Ok((payload, _)) = Payload::decode(&seal(&changed)) {
+            use_it(&payload);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask`: everything that is done to this workspace and is not `cargo build`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::toolchain::Toolchain;
+use xtask::{check, fixtures, programs, setup};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Sets up, builds and tests hpgen's workspace"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what this machine lacks (compilers, Wine, Rust targets) and build the test programs; safe to repeat
+    Setup,
+    /// Build the test programs into target/testdata, where their inputs changed
+    Programs,
+    /// Rebuild the committed PE and PDB files of testdata/fixtures from their sources
+    Fixtures {
+        /// Change nothing: fail if a rebuild gives other bytes than the committed files
+        #[arg(long)]
+        check: bool,
+        /// Only these fixtures
+        names: Vec<String>,
+    },
+    /// Set up, then run the lints and all tests, the live ones included
+    Test,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().task {
+        Task::Setup => setup::setup()?,
+        Task::Programs => programs::build_all(&Toolchain::find()?)?,
+        Task::Fixtures { check: true, names } => fixtures::check(&Toolchain::find()?, &names)?,
+        Task::Fixtures {
+            check: false,
+            names,
+        } => fixtures::rebuild(&Toolchain::find()?, &names)?,
+        Task::Test => return check::test(),
+    }
+    Ok(ExitCode::SUCCESS)
+}

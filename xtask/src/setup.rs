@@ -1,0 +1,149 @@
+//! `cargo xtask setup`: makes a machine able to build and test everything. Each step looks before it does something.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::sources::Sources;
+use crate::toolchain::{self, Toolchain};
+use crate::{programs, wine};
+
+/// Debian packages: Wine, the compilers, and mingw-w64's C runtime and linker for Rust's `windows-gnu` target.
+const PACKAGES: [&str; 8] = [
+    "wine64",
+    "wine",
+    "clang-19",
+    "lld-19",
+    "llvm-19",
+    "gcc-mingw-w64-x86-64",
+    "g++-mingw-w64-x86-64",
+    "mingw-w64-x86-64-dev",
+];
+
+/// Rust targets: the first is what hpgen's Windows build and the runtime are made for here.
+const RUST_TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "x86_64-pc-windows-msvc"];
+
+/// Package mirrors fail now and then.
+const APT_ATTEMPTS: u32 = 3;
+
+/// Does all steps.
+pub fn setup() -> Result<()> {
+    if !cfg!(windows) {
+        packages()?;
+    }
+    rust_targets()?;
+    if !wine::is_native() {
+        prefix()?;
+    }
+    Sources::fetch()?;
+    println!("third-party sources: here");
+    programs::build_all(&Toolchain::find()?)
+}
+
+fn packages() -> Result<()> {
+    if toolchain::find_in_path("dpkg-query").is_none() {
+        println!("packages: not a Debian system, nothing is installed; the tools must be in PATH");
+        return Ok(());
+    }
+    let missing: Vec<_> = PACKAGES
+        .into_iter()
+        .filter(|package| !is_installed(package))
+        .collect();
+    if missing.is_empty() {
+        println!("packages: all are here");
+        return Ok(());
+    }
+    println!("packages: installing {}", missing.join(" "));
+    apt_get(&["update"])?;
+    apt_get(
+        &[
+            &["install", "--yes", "--no-install-recommends"],
+            missing.as_slice(),
+        ]
+        .concat(),
+    )
+}
+
+fn is_installed(package: &str) -> bool {
+    let query = toolchain::output(Command::new("dpkg-query").args([
+        "--show",
+        "--showformat=${Status}",
+        package,
+    ]));
+    query.is_ok_and(|status| status.ends_with("ok installed"))
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        let mut command = as_root("apt-get")?;
+        match toolchain::run(command.arg("--quiet").args(arguments)) {
+            Err(error) if attempt < APT_ATTEMPTS => {
+                println!("packages: trying again after: {error:#}")
+            }
+            result => return result,
+        }
+        thread::sleep(Duration::from_secs(5) * attempt);
+        attempt += 1;
+    }
+}
+
+/// A command that runs with root's rights: directly, or through sudo without a question.
+fn as_root(program: &str) -> Result<Command> {
+    const NO_QUESTIONS: &str = "DEBIAN_FRONTEND=noninteractive";
+    let user =
+        toolchain::output(Command::new("id").arg("-u")).context("cannot tell who runs this")?;
+    let mut command = match user.trim() {
+        "0" => Command::new("env"),
+        _ if toolchain::find_in_path("sudo").is_some() => {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["--non-interactive", "env"]);
+            sudo
+        }
+        _ => bail!(
+            "packages are missing, and this is neither root nor is there sudo: run `{program}` as root first"
+        ),
+    };
+    command.args([NO_QUESTIONS, program]);
+    Ok(command)
+}
+
+fn rust_targets() -> Result<()> {
+    if toolchain::find_in_path("rustup").is_none() {
+        println!(
+            "Rust targets: no rustup here, so they must be installed already: {}",
+            RUST_TARGETS.join(" ")
+        );
+        return Ok(());
+    }
+    let installed =
+        toolchain::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
+    let missing: Vec<_> = RUST_TARGETS
+        .into_iter()
+        .filter(|target| !installed.lines().any(|line| line == *target))
+        .collect();
+    if missing.is_empty() {
+        println!("Rust targets: all are here");
+        return Ok(());
+    }
+    println!("Rust targets: installing {}", missing.join(" "));
+    toolchain::run(
+        Command::new("rustup")
+            .args(["target", "add"])
+            .args(&missing),
+    )
+}
+
+fn prefix() -> Result<()> {
+    if wine::is_made() {
+        println!("Wine prefix: here");
+        return Ok(());
+    }
+    let place = wine::prefix();
+    println!("Wine prefix: making it");
+    std::fs::create_dir_all(place.parent().unwrap_or(Path::new(".")))?;
+    wine::make_prefix()
+}
