@@ -36,12 +36,7 @@ impl Compared {
         let changes = ChangeSet::of(&old, &new, &comparison);
         let plan = Plan::of(&old, &new, &comparison, &changes, &include(&images.include));
         progress.finish_and_clear();
-        Ok(Compared {
-            old,
-            new,
-            changes,
-            plan,
-        })
+        Ok(Compared { old, new, changes, plan })
     }
 
     /// The verdict, the plan's refusals included.
@@ -55,10 +50,7 @@ impl Compared {
 
     /// The report for output.
     pub fn report(&self) -> Report {
-        Report {
-            verdict: self.verdict(),
-            ..Report::of(&self.old, &self.new, &self.changes, &self.plan.refusals)
-        }
+        Report { verdict: self.verdict(), ..Report::of(&self.old, &self.new, &self.changes, &self.plan.refusals) }
     }
 }
 

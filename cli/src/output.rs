@@ -62,13 +62,7 @@ pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            rows.iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| width(cell))
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for row in rows {
@@ -86,17 +80,10 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 /// Characters that are seen: colour codes are not.
 fn width(cell: &str) -> usize {
-    anstream::adapter::strip_str(cell)
-        .to_string()
-        .chars()
-        .count()
+    anstream::adapter::strip_str(cell).to_string().chars().count()
 }
 
 /// A count with the right form of its noun.
 pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{number} {noun}s")
-    }
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

@@ -36,6 +36,19 @@ impl Atom {
     pub fn is_function(&self) -> bool {
         matches!(self.kind, AtomKind::Function(_))
     }
+
+    /// A function that runs before `main` to fill variables (names that clang, gcc and MSVC give to them).
+    pub fn is_dynamic_initialiser(&self) -> bool {
+        const PREFIXES: [&str; 4] = ["_GLOBAL__sub_I_", "_GLOBAL__I_", "__cxx_global_var_init", "??__E"];
+        let has_prefix = |name: &Name| PREFIXES.iter().any(|prefix| name.key.starts_with(prefix));
+        self.is_function()
+            && self.names.iter().any(|name| has_prefix(name) || name.display.starts_with("`dynamic initializer for"))
+    }
+
+    /// A table of virtual functions (Itanium and Microsoft C++ ABI), which live objects point to.
+    pub fn is_vtable(&self) -> bool {
+        self.names.iter().any(|name| name.key.starts_with("_ZTV") || name.key.starts_with("??_7"))
+    }
 }
 
 /// What an atom is.
@@ -95,8 +108,7 @@ pub(crate) fn function_starts(image: &Image, symbols: &Symbols) -> BTreeMap<Rva,
     }
     let mut previous_end = Rva(0);
     for entry in &image.runtime_functions {
-        let chained = UnwindInfo::read(image, entry.unwind_info)
-            .is_ok_and(|info| info.flags & FLAG_CHAINED != 0);
+        let chained = UnwindInfo::read(image, entry.unwind_info).is_ok_and(|info| info.flags & FLAG_CHAINED != 0);
         // A chained record that continues the code before it is a part of that function, not a function.
         if !(chained && previous_end == entry.range.start) {
             add(entry.range.start, None);
@@ -133,9 +145,7 @@ pub(crate) fn function_extents(
             Some(size) => Rva(rva.0.saturating_add(*size)),
             None => {
                 let next = iter.peek().map_or(section.range.end, |(next, _)| **next);
-                let contribution = symbols
-                    .contribution_at(*rva)
-                    .map_or(section.range.end, |c| c.range.end);
+                let contribution = symbols.contribution_at(*rva).map_or(section.range.end, |c| c.range.end);
                 next.min(contribution)
             }
         };
@@ -157,29 +167,12 @@ pub(crate) fn partition(
     let mut atoms: Vec<Atom> = functions
         .iter()
         .enumerate()
-        .map(|(index, (rva, size))| {
-            new_atom(
-                symbols,
-                &names,
-                *rva,
-                *size,
-                AtomKind::Function(index as u32),
-            )
-        })
+        .map(|(index, (rva, size))| new_atom(symbols, &names, *rva, *size, AtomKind::Function(index as u32)))
         .collect();
-    atoms.extend(
-        image
-            .imports
-            .iter()
-            .map(|slot| new_atom(symbols, &names, slot.rva, 8, AtomKind::ImportSlot)),
-    );
+    atoms.extend(image.imports.iter().map(|slot| new_atom(symbols, &names, slot.rva, 8, AtomKind::ImportSlot)));
     let sizes = variable_sizes(symbols);
     for section in image.sections.iter().filter(|s| !s.is_executable()) {
-        let kind = if section.is_writable() {
-            AtomKind::Writable
-        } else {
-            AtomKind::ReadOnly
-        };
+        let kind = if section.is_writable() { AtomKind::Writable } else { AtomKind::ReadOnly };
         for (start, end) in data_pieces(image, symbols, section, &names, &sizes, targets) {
             atoms.push(new_atom(symbols, &names, start, end.0 - start.0, kind));
         }
@@ -188,13 +181,7 @@ pub(crate) fn partition(
     atoms
 }
 
-fn new_atom(
-    symbols: &Symbols,
-    names: &BTreeMap<Rva, Vec<Name>>,
-    rva: Rva,
-    size: u32,
-    kind: AtomKind,
-) -> Atom {
+fn new_atom(symbols: &Symbols, names: &BTreeMap<Rva, Vec<Name>>, rva: Rva, size: u32, kind: AtomKind) -> Atom {
     Atom {
         rva,
         size,
@@ -209,38 +196,20 @@ fn collect_names(symbols: &Symbols) -> BTreeMap<Rva, Vec<Name>> {
     let mut names: BTreeMap<Rva, Vec<Name>> = BTreeMap::new();
     for public in &symbols.publics {
         let display = crate::demangle::demangle(&public.name);
-        names.entry(public.rva).or_default().push(Name {
-            key: public.name.clone(),
-            local: None,
-            display,
-        });
+        names.entry(public.rva).or_default().push(Name { key: public.name.clone(), local: None, display });
     }
     let is_public: BTreeSet<Rva> = names.keys().copied().collect();
-    let module_name = |module: Option<ModuleIndex>| {
-        module
-            .and_then(|m| symbols.modules.get(m))
-            .map(|m| m.short_name().to_owned())
-    };
-    let mut add = |rva: Rva,
-                   name: &str,
-                   is_global: bool,
-                   module: Option<ModuleIndex>,
-                   scope: Option<String>| {
+    let module_name =
+        |module: Option<ModuleIndex>| module.and_then(|m| symbols.modules.get(m)).map(|m| m.short_name().to_owned());
+    let mut add = |rva: Rva, name: &str, is_global: bool, module: Option<ModuleIndex>, scope: Option<String>| {
         if is_global && is_public.contains(&rva) {
             return;
         }
         let module = module.or_else(|| symbols.contribution_at(rva).map(|c| c.module));
-        let local = (!is_global).then(|| Local {
-            module: module_name(module).unwrap_or_default(),
-            scope,
-        });
+        let local = (!is_global).then(|| Local { module: module_name(module).unwrap_or_default(), scope });
         let entry = names.entry(rva).or_default();
         if !entry.iter().any(|n| n.key == name) {
-            entry.push(Name {
-                key: name.to_owned(),
-                local,
-                display: crate::demangle::demangle(name),
-            });
+            entry.push(Name { key: name.to_owned(), local, display: crate::demangle::demangle(name) });
         }
     };
     for p in &symbols.procedures {
@@ -276,33 +245,21 @@ fn data_pieces(
     let range = section.range.clone();
     // Addresses where one atom ends for certain, whatever a type says.
     let mut hard: BTreeSet<Rva> = names.range(range.clone()).map(|(rva, _)| *rva).collect();
-    let first = symbols
-        .contributions
-        .partition_point(|c| c.range.end <= range.start);
-    for c in symbols
-        .contributions
-        .iter()
-        .skip(first)
-        .take_while(|c| c.range.start < range.end)
-    {
+    let first = symbols.contributions.partition_point(|c| c.range.end <= range.start);
+    for c in symbols.contributions.iter().skip(first).take_while(|c| c.range.start < range.end) {
         hard.insert(c.range.start);
         hard.insert(c.range.end);
     }
     // Import slots and directories are not data; what they cover is left out.
     let slots = image.imports.iter().map(|slot| span(slot.rva, 8));
-    let mut taken: Vec<_> = slots
-        .chain(image.directories.iter().cloned())
-        .filter(|r| r.start < range.end && range.start < r.end)
-        .collect();
+    let mut taken: Vec<_> =
+        slots.chain(image.directories.iter().cloned()).filter(|r| r.start < range.end && range.start < r.end).collect();
     taken.sort_by_key(|r| r.start);
     for r in &taken {
         hard.extend([r.start, r.end]);
     }
     hard.extend([range.start, range.end]);
-    let hard: Vec<Rva> = hard
-        .into_iter()
-        .filter(|rva| (range.start..=range.end).contains(rva))
-        .collect();
+    let hard: Vec<Rva> = hard.into_iter().filter(|rva| (range.start..=range.end).contains(rva)).collect();
 
     let mut pieces = Vec::new();
     let mut next_taken = taken.iter().peekable();

@@ -127,25 +127,12 @@ impl ChangeSet {
         if !collector.functions.is_empty() || !collector.data.is_empty() {
             collector.layouts();
         }
-        let Collector {
-            mut functions,
-            mut data,
-            unchanged,
-            mut reasons,
-            ..
-        } = collector;
-        functions.sort_by(|a, b| {
-            (a.status, &a.name, a.old, a.new).cmp(&(b.status, &b.name, b.old, b.new))
-        });
+        let Collector { mut functions, mut data, unchanged, mut reasons, .. } = collector;
+        functions.sort_by(|a, b| (a.status, &a.name, a.old, a.new).cmp(&(b.status, &b.name, b.old, b.new)));
         data.sort_by(|a, b| (a.status, &a.name).cmp(&(b.status, &b.name)));
         reasons.sort();
         reasons.dedup();
-        ChangeSet {
-            functions,
-            data,
-            unchanged,
-            reasons,
-        }
+        ChangeSet { functions, data, unchanged, reasons }
     }
 
     /// The verdict, given reasons that later stages found besides.
@@ -153,15 +140,8 @@ impl ChangeSet {
         if !self.reasons.is_empty() || !further.is_empty() {
             return Verdict::RestartRequired;
         }
-        let changes = self
-            .functions
-            .iter()
-            .any(|f| f.status == FunctionStatus::Changed);
-        if changes {
-            Verdict::Hotpatchable
-        } else {
-            Verdict::Unchanged
-        }
+        let changes = self.functions.iter().any(|f| f.status == FunctionStatus::Changed);
+        if changes { Verdict::Hotpatchable } else { Verdict::Unchanged }
     }
 }
 
@@ -193,15 +173,11 @@ impl Collector<'_> {
     }
 
     fn function(&mut self, old: AtomIndex, new: AtomIndex, outcome: &Outcome) {
-        let unresolved = [(self.old, old, "old"), (self.new, new, "new")]
-            .into_iter()
-            .find_map(|(program, index, which)| {
+        let unresolved =
+            [(self.old, old, "old"), (self.new, new, "new")].into_iter().find_map(|(program, index, which)| {
                 let first = program.function(index)?.code.unresolved.first()?;
                 let start = program.atom(index)?.rva;
-                Some(format!(
-                    "{which} {}+{:#x}: {}",
-                    start, first.offset, first.reason
-                ))
+                Some(format!("{which} {}+{:#x}: {}", start, first.offset, first.reason))
             });
         let (status, why) = match (outcome, unresolved) {
             (Outcome::Same, None) => {
@@ -209,26 +185,18 @@ impl Collector<'_> {
                 return;
             }
             (Outcome::Same, Some(why)) => (FunctionStatus::Unresolved, why),
-            (Outcome::Different(difference), None) => {
-                (FunctionStatus::Changed, difference.what.clone())
+            (Outcome::Different(difference), None) => (FunctionStatus::Changed, difference.what.clone()),
+            (Outcome::Different(difference), Some(why)) => {
+                (FunctionStatus::Unresolved, format!("{why}; and {}", difference.what))
             }
-            (Outcome::Different(difference), Some(why)) => (
-                FunctionStatus::Unresolved,
-                format!("{why}; and {}", difference.what),
-            ),
-            (Outcome::Unresolved(difference), _) => {
-                (FunctionStatus::Unresolved, difference.what.clone())
-            }
+            (Outcome::Unresolved(difference), _) => (FunctionStatus::Unresolved, difference.what.clone()),
         };
         let change = self.describe(status, Some(old), Some(new), why);
         if status == FunctionStatus::Unresolved && *outcome != Outcome::Same {
             self.reasons.push(Reason {
                 code: "unresolved-reference",
                 symbol: change.name.clone(),
-                message: format!(
-                    "changed, and a reference in it is not understood: {}",
-                    change.why
-                ),
+                message: format!("changed, and a reference in it is not understood: {}", change.why),
             });
         }
         self.functions.push(change);
@@ -243,26 +211,14 @@ impl Collector<'_> {
     ) -> FunctionChange {
         let of = |program: &Program, index: AtomIndex| {
             program.atom(index).map(|atom| {
-                (
-                    program.linkage_name(atom),
-                    program.display(atom),
-                    program.module_name(atom).map(str::to_owned),
-                )
+                (program.linkage_name(atom), program.display(atom), program.module_name(atom).map(str::to_owned))
             })
         };
         let (name, display, module) = new
             .and_then(|index| of(self.new, index))
             .or_else(|| old.and_then(|index| of(self.old, index)))
             .unwrap_or_default();
-        FunctionChange {
-            name,
-            display,
-            module,
-            status,
-            old,
-            new,
-            why: why.into(),
-        }
+        FunctionChange { name, display, module, status, old, new, why: why.into() }
     }
 
     fn data(&mut self, a: &Atom, b: &Atom, outcome: &Outcome) {
@@ -276,10 +232,7 @@ impl Collector<'_> {
         };
         if writable {
             let (code, message) = if status == DataStatus::Resized {
-                (
-                    "data-resized",
-                    format!("this variable lives in the running process, and {why}"),
-                )
+                ("data-resized", format!("this variable lives in the running process, and {why}"))
             } else {
                 (
                     "data-initialiser",
@@ -288,36 +241,37 @@ impl Collector<'_> {
                     ),
                 )
             };
-            self.reasons.push(Reason {
-                code,
-                symbol: name.clone(),
-                message,
-            });
+            self.reasons.push(Reason { code, symbol: name.clone(), message });
         }
-        self.data.push(DataChange {
-            name,
-            status,
-            writable,
-            why,
-        });
+        if b.is_vtable() {
+            let message = format!(
+                "this table of virtual functions changed ({why}); objects of the running process go on using the old one"
+            );
+            self.reasons.push(Reason { code: "vtable-changed", symbol: name.clone(), message });
+        }
+        self.data.push(DataChange { name, status, writable, why });
     }
 
     fn unpaired(&mut self) {
         let pairing = &self.comparison.pairing;
-        let is_object = |atom: &Atom| {
-            matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable) && !atom.names.is_empty()
-        };
-        for (index, atom) in
-            indexed(self.new).filter(|(index, _)| pairing.old_of(*index).is_empty())
-        {
+        let is_object =
+            |atom: &Atom| matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable) && !atom.names.is_empty();
+        for (index, atom) in indexed(self.new).filter(|(index, _)| pairing.old_of(*index).is_empty()) {
             if atom.is_function() {
+                if atom.is_dynamic_initialiser() {
+                    self.reasons.push(Reason {
+                        code: "dynamic-initialiser",
+                        symbol: self.new.linkage_name(atom),
+                        message: "this function fills variables before main; in a running process that time has passed"
+                            .to_owned(),
+                    });
+                }
                 let why = if pairing.is_ambiguous(index) {
                     "one of several functions of this name, which cannot be told apart"
                 } else {
                     "only in the new build"
                 };
-                self.functions
-                    .push(self.describe(FunctionStatus::Added, None, Some(index), why));
+                self.functions.push(self.describe(FunctionStatus::Added, None, Some(index), why));
             } else if is_object(atom) {
                 self.data.push(DataChange {
                     name: self.new.linkage_name(atom),
@@ -327,13 +281,10 @@ impl Collector<'_> {
                 });
             }
         }
-        for (index, atom) in
-            indexed(self.old).filter(|(index, _)| pairing.new_of(*index).is_empty())
-        {
+        for (index, atom) in indexed(self.old).filter(|(index, _)| pairing.new_of(*index).is_empty()) {
             if atom.is_function() {
                 let why = "only in the old build";
-                self.functions
-                    .push(self.describe(FunctionStatus::Removed, Some(index), None, why));
+                self.functions.push(self.describe(FunctionStatus::Removed, Some(index), None, why));
             } else if is_object(atom) {
                 self.data.push(DataChange {
                     name: self.old.linkage_name(atom),
@@ -350,11 +301,9 @@ impl Collector<'_> {
         let pairing = &self.comparison.pairing;
         for (old, atom) in indexed(self.old).filter(|(_, atom)| atom.is_function()) {
             let news = pairing.new_of(old);
-            let changed =
-                |new: &AtomIndex| self.comparison.outcome(old, *new) != Some(&Outcome::Same);
+            let changed = |new: &AtomIndex| self.comparison.outcome(old, *new) != Some(&Outcome::Same);
             if news.len() > 1 && news.iter().any(changed) {
-                let names: Vec<String> =
-                    atom.names.iter().map(|name| name.display.clone()).collect();
+                let names: Vec<String> = atom.names.iter().map(|name| name.display.clone()).collect();
                 self.reasons.push(Reason {
                     code: "folded-functions-diverge",
                     symbol: self.old.linkage_name(atom),
@@ -373,7 +322,10 @@ impl Collector<'_> {
             self.reasons.push(Reason {
                 code: "type-layout",
                 symbol: change.name,
-                message: format!("the layout of this type changed: {}; objects of the running process have the old layout", change.what),
+                message: format!(
+                    "the layout of this type changed: {}; objects of the running process have the old layout",
+                    change.what
+                ),
             });
         }
     }

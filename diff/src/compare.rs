@@ -58,12 +58,8 @@ struct Local {
 impl Comparison {
     /// Compares two programs.
     pub fn of(old: &Program, new: &Program) -> Comparison {
-        let mut comparison = Comparison {
-            pairing: Pairing::by_name(old, new),
-            outcomes: BTreeMap::new(),
-        };
-        let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> =
-            BTreeMap::new();
+        let mut comparison = Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new() };
+        let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> = BTreeMap::new();
         let mut queue = comparison.pairing.pairs();
         loop {
             if queue.is_empty() {
@@ -75,15 +71,8 @@ impl Comparison {
                     break;
                 }
             }
-            let sides = Sides {
-                old,
-                new,
-                pairing: &comparison.pairing,
-            };
-            let locals: Vec<Local> = queue
-                .par_iter()
-                .map(|(a, b)| compare_atoms(sides, *a, *b))
-                .collect();
+            let sides = Sides { old, new, pairing: &comparison.pairing };
+            let locals: Vec<Local> = queue.par_iter().map(|(a, b)| compare_atoms(sides, *a, *b)).collect();
             let mut next = BTreeSet::new();
             for (pair, local) in queue.drain(..).zip(locals) {
                 let mut outcome = local.difference.unwrap_or(Outcome::Same);
@@ -97,11 +86,7 @@ impl Comparison {
                             next.insert(other);
                         }
                         Settled::Contradiction(other) if outcome == Outcome::Same => {
-                            let name = |index| {
-                                old.atom(index)
-                                    .map(|atom| old.display(atom))
-                                    .unwrap_or_default()
-                            };
+                            let name = |index| old.atom(index).map(|atom| old.display(atom)).unwrap_or_default();
                             outcome = Outcome::Different(Difference::at(
                                 0,
                                 0,
@@ -113,10 +98,7 @@ impl Comparison {
                 }
                 comparison.outcomes.insert(pair, outcome);
             }
-            queue = next
-                .into_iter()
-                .filter(|pair| !comparison.outcomes.contains_key(pair))
-                .collect();
+            queue = next.into_iter().filter(|pair| !comparison.outcomes.contains_key(pair)).collect();
         }
         comparison.spread(old, rests_on);
         comparison
@@ -129,9 +111,7 @@ impl Comparison {
 
     /// All compared pairs in the order of the old program.
     pub fn outcomes(&self) -> impl Iterator<Item = (AtomIndex, AtomIndex, &Outcome)> {
-        self.outcomes
-            .iter()
-            .map(|((old, new), outcome)| (*old, *new, outcome))
+        self.outcomes.iter().map(|((old, new), outcome)| (*old, *new, outcome))
     }
 
     /// Old atoms that were found to hold the same as a new one.
@@ -152,9 +132,7 @@ impl Comparison {
             let mut left: BTreeMap<Option<String>, Vec<AtomIndex>> = BTreeMap::new();
             for (index, atom) in indexed(program) {
                 if atom.is_function() && atom.names.is_empty() && !is_paired(index) {
-                    left.entry(program.module_name(atom).map(str::to_owned))
-                        .or_default()
-                        .push(index);
+                    left.entry(program.module_name(atom).map(str::to_owned)).or_default().push(index);
                 }
             }
             left
@@ -168,35 +146,20 @@ impl Comparison {
             };
             let mut rest = Vec::new();
             for a in olds {
-                let sides = Sides {
-                    old,
-                    new,
-                    pairing: &self.pairing,
-                };
-                match news
-                    .iter()
-                    .position(|b| compare_atoms(sides, a, *b).difference.is_none())
-                {
+                let sides = Sides { old, new, pairing: &self.pairing };
+                match news.iter().position(|b| compare_atoms(sides, a, *b).difference.is_none()) {
                     Some(position) => found.push((a, news.remove(position), How::Content)),
                     None => rest.push(a),
                 }
             }
             if rest.len() == news.len() {
-                found.extend(
-                    rest.into_iter()
-                        .zip(news.drain(..))
-                        .map(|(a, b)| (a, b, How::Order)),
-                );
+                found.extend(rest.into_iter().zip(news.drain(..)).map(|(a, b)| (a, b, How::Order)));
             }
         }
         for (a, b, how) in &found {
             self.pairing.add(*a, *b, *how);
         }
-        found
-            .into_iter()
-            .map(|(a, b, _)| (a, b))
-            .filter(|pair| !self.outcomes.contains_key(pair))
-            .collect()
+        found.into_iter().map(|(a, b, _)| (a, b)).filter(|pair| !self.outcomes.contains_key(pair)).collect()
     }
 
     /// Constants that changed or new functions name, each with the old constants that seem to hold the same. The walk through
@@ -204,32 +167,18 @@ impl Comparison {
     fn equal_constants(&self, old: &Program, new: &Program) -> Vec<(AtomIndex, AtomIndex)> {
         let is_open = |function: &Function| {
             let olds = self.pairing.old_of(function.atom);
-            olds.is_empty()
-                || olds
-                    .iter()
-                    .any(|old| self.outcome(*old, function.atom) != Some(&Outcome::Same))
+            olds.is_empty() || olds.iter().any(|old| self.outcome(*old, function.atom) != Some(&Outcome::Same))
         };
         let named: BTreeSet<AtomIndex> = new
             .functions
             .iter()
             .filter(|function| is_open(function))
             .flat_map(|function| {
-                let tables = function
-                    .data_tables
-                    .iter()
-                    .flat_map(|table| table.targets.iter().copied());
-                function
-                    .code
-                    .references
-                    .iter()
-                    .map(|r| r.target)
-                    .chain(tables)
+                let tables = function.data_tables.iter().flat_map(|table| table.targets.iter().copied());
+                function.code.references.iter().map(|r| r.target).chain(tables)
             })
             .filter_map(|target| new.atom_before(target))
-            .filter(|index| {
-                new.atom(*index)
-                    .is_some_and(|atom| atom.kind == AtomKind::ReadOnly)
-            })
+            .filter(|index| new.atom(*index).is_some_and(|atom| atom.kind == AtomKind::ReadOnly))
             .collect();
         if named.is_empty() {
             return Vec::new();
@@ -241,11 +190,7 @@ impl Comparison {
         named
             .into_iter()
             .filter_map(|index| Some((index, known.get(&content_key(new, new.atom(index)?))?)))
-            .flat_map(|(index, olds)| {
-                olds.iter()
-                    .take(MAX_EQUAL_CONSTANTS)
-                    .map(move |old| (*old, index))
-            })
+            .flat_map(|(index, olds)| olds.iter().take(MAX_EQUAL_CONSTANTS).map(move |old| (*old, index)))
             .filter(|pair| !self.outcomes.contains_key(pair))
             .collect()
     }
@@ -270,17 +215,9 @@ impl Comparison {
     }
 
     /// Makes different whatever rests on something different.
-    fn spread(
-        &mut self,
-        old: &Program,
-        rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>>,
-    ) {
-        let mut queue: Vec<_> = self
-            .outcomes
-            .iter()
-            .filter(|(_, o)| **o != Outcome::Same)
-            .map(|(pair, _)| *pair)
-            .collect();
+    fn spread(&mut self, old: &Program, rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>>) {
+        let mut queue: Vec<_> =
+            self.outcomes.iter().filter(|(_, o)| **o != Outcome::Same).map(|(pair, _)| *pair).collect();
         while let Some(pair) = queue.pop() {
             let Some(cause) = self.outcomes.get(&pair).cloned() else {
                 continue;
@@ -289,10 +226,7 @@ impl Comparison {
                 let Some(outcome @ Outcome::Same) = self.outcomes.get_mut(dependent) else {
                     continue;
                 };
-                let name = old
-                    .atom(pair.0)
-                    .map(|atom| old.display(atom))
-                    .unwrap_or_default();
+                let name = old.atom(pair.0).map(|atom| old.display(atom)).unwrap_or_default();
                 *outcome = match &cause {
                     Outcome::Unresolved(why) => Outcome::Unresolved(why.through(&name)),
                     Outcome::Different(why) => Outcome::Different(why.through(&name)),
@@ -316,10 +250,7 @@ fn content_key(program: &Program, atom: &Atom) -> Vec<u8> {
             pointer.fill(0);
         }
     }
-    let end = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     bytes.truncate(end);
     bytes
 }
@@ -335,43 +266,24 @@ enum Settled {
 
 impl Difference {
     fn at(old_offset: u32, new_offset: u32, what: impl Into<String>) -> Difference {
-        Difference {
-            old_offset,
-            new_offset,
-            what: what.into(),
-        }
+        Difference { old_offset, new_offset, what: what.into() }
     }
 
     fn through(&self, name: &str) -> Difference {
-        let what = if self.what.starts_with("uses ") {
-            self.what.clone()
-        } else {
-            format!("uses {name}: {}", self.what)
-        };
+        let what =
+            if self.what.starts_with("uses ") { self.what.clone() } else { format!("uses {name}: {}", self.what) };
         Difference::at(0, 0, what)
     }
 }
 
 fn compare_atoms(sides: Sides<'_>, old: AtomIndex, new: AtomIndex) -> Local {
-    let mut walk = PairWalk {
-        sides,
-        old,
-        new,
-        claims: BTreeSet::new(),
-    };
+    let mut walk = PairWalk { sides, old, new, claims: BTreeSet::new() };
     let result = match (sides.old.function(old), sides.new.function(new)) {
         (Some(a), Some(b)) => walk.functions(a, b),
         (None, None) => walk.data(),
-        _ => Err(Outcome::Different(Difference::at(
-            0,
-            0,
-            "code here, data there",
-        ))),
+        _ => Err(Outcome::Different(Difference::at(0, 0, "code here, data there"))),
     };
-    Local {
-        difference: result.err(),
-        claims: walk.claims,
-    }
+    Local { difference: result.err(), claims: walk.claims }
 }
 
 /// One pair being compared. Methods end with `Err` at the first difference.
@@ -383,30 +295,21 @@ struct PairWalk<'a> {
 }
 
 fn different<T>(old_offset: u32, new_offset: u32, what: impl Into<String>) -> Result<T, Outcome> {
-    Err(Outcome::Different(Difference::at(
-        old_offset, new_offset, what,
-    )))
+    Err(Outcome::Different(Difference::at(old_offset, new_offset, what)))
 }
 
 impl<'a> PairWalk<'a> {
     fn functions(&mut self, a: &Function, b: &Function) -> Result<(), Outcome> {
         let (old_order, new_order) = (Order::of(&a.code), Order::of(&b.code));
         let (old_image, new_image) = (&self.sides.old.image, &self.sides.new.image);
-        let (Some(old_atom), Some(new_atom)) =
-            (self.sides.old.atom(self.old), self.sides.new.atom(self.new))
-        else {
+        let (Some(old_atom), Some(new_atom)) = (self.sides.old.atom(self.old), self.sides.new.atom(self.new)) else {
             return different(0, 0, "not in the image");
         };
         for position in 0..old_order.indices.len().max(new_order.indices.len()) {
-            let (i, j) = (
-                old_order.indices.get(position),
-                new_order.indices.get(position),
-            );
+            let (i, j) = (old_order.indices.get(position), new_order.indices.get(position));
             let (Some(&i), Some(&j)) = (i, j) else {
                 let offset = |index: Option<&usize>, code: &Code| {
-                    index
-                        .and_then(|i| code.instructions.get(*i))
-                        .map_or(0, |i| i.offset)
+                    index.and_then(|i| code.instructions.get(*i)).map_or(0, |i| i.offset)
                 };
                 let what = if i.is_none() {
                     "instructions were added at the end"
@@ -415,30 +318,18 @@ impl<'a> PairWalk<'a> {
                 };
                 return different(offset(i, &a.code), offset(j, &b.code), what);
             };
-            let (Some(x), Some(y)) = (a.code.instructions.get(i), b.code.instructions.get(j))
-            else {
+            let (Some(x), Some(y)) = (a.code.instructions.get(i), b.code.instructions.get(j)) else {
                 continue;
             };
             let same = match (x.role, y.role) {
-                (
-                    Role::Branch {
-                        mnemonic: m,
-                        target: t,
-                    },
-                    Role::Branch {
-                        mnemonic: n,
-                        target: u,
-                    },
-                ) => {
+                (Role::Branch { mnemonic: m, target: t }, Role::Branch { mnemonic: n, target: u }) => {
                     m == n && old_order.position_of(&a.code, t) == new_order.position_of(&b.code, u)
                 }
                 (Role::Plain, Role::Plain) => {
                     let (refs, other_refs) = (a.code.references_of(i), b.code.references_of(j));
                     let bytes = masked_bytes(old_image, old_atom, x.offset, x.len, refs);
                     let other = masked_bytes(new_image, new_atom, y.offset, y.len, other_refs);
-                    bytes.is_some()
-                        && bytes == other
-                        && same_forms(refs, x.offset, other_refs, y.offset)
+                    bytes.is_some() && bytes == other && same_forms(refs, x.offset, other_refs, y.offset)
                 }
                 _ => false,
             };
@@ -467,11 +358,7 @@ impl<'a> PairWalk<'a> {
     ) -> Result<(), Outcome> {
         if let (Some(t), Some(u)) = (a.table_at(r.target), b.table_at(s.target)) {
             let positions = |table: &JumpTable, code: &Code, order: &Order| -> Vec<Option<usize>> {
-                table
-                    .targets
-                    .iter()
-                    .map(|target| order.position_of(code, *target))
-                    .collect()
+                table.targets.iter().map(|target| order.position_of(code, *target)).collect()
             };
             if positions(t, &a.code, old_order) == positions(u, &b.code, new_order) {
                 return Ok(());
@@ -495,22 +382,14 @@ impl<'a> PairWalk<'a> {
     }
 
     /// Two addresses that the instructions at two offsets name.
-    fn address(
-        &mut self,
-        (x, old): (u32, Rva),
-        (y, new): (u32, Rva),
-        usage: Use,
-    ) -> Result<(), Outcome> {
+    fn address(&mut self, (x, old): (u32, Rva), (y, new): (u32, Rva), usage: Use) -> Result<(), Outcome> {
         match self.match_address(old, new, usage) {
             Match::Same(_) => Ok(()),
             Match::Different => different(x, y, self.show(x, y)),
             Match::Ambiguous => Err(Outcome::Unresolved(Difference::at(
                 x,
                 y,
-                format!(
-                    "{}: the address has two readings, and the builds do not agree on one",
-                    self.show(x, y)
-                ),
+                format!("{}: the address has two readings, and the builds do not agree on one", self.show(x, y)),
             ))),
         }
     }
@@ -536,15 +415,10 @@ impl<'a> PairWalk<'a> {
         }
         for ((entry, info), (other_entry, other_info)) in a.unwind.iter().zip(&b.unwind) {
             let place = |rva: Rva, atom: &Atom, code: &Code, order: &Order| {
-                u32::try_from(rva.distance_from(atom.rva))
-                    .ok()
-                    .map(|offset| order.end_position_of(code, offset))
+                u32::try_from(rva.distance_from(atom.rva)).ok().map(|offset| order.end_position_of(code, offset))
             };
             let ends = |range: &std::ops::Range<Rva>, atom, code, order| {
-                (
-                    place(range.start, atom, code, order),
-                    place(range.end, atom, code, order),
-                )
+                (place(range.start, atom, code, order), place(range.end, atom, code, order))
             };
             if ends(&entry.range, old_atom, &a.code, old_order)
                 != ends(&other_entry.range, new_atom, &b.code, new_order)
@@ -553,19 +427,11 @@ impl<'a> PairWalk<'a> {
             {
                 return different(0, 0, "the unwind codes differ");
             }
-            if let (Some((handler, data)), Some((other_handler, other_data))) =
-                (info.handler, other_info.handler)
-            {
-                if !matches!(
-                    self.match_address(handler, other_handler, Use::Direct),
-                    Match::Same(_)
-                ) {
+            if let (Some((handler, data)), Some((other_handler, other_data))) = (info.handler, other_info.handler) {
+                if !matches!(self.match_address(handler, other_handler, Use::Direct), Match::Same(_)) {
                     return different(0, 0, "the exception handler differs");
                 }
-                self.handler_data(
-                    (handler, data, a, old_order, old_atom),
-                    (other_data, b, new_order, new_atom),
-                )?;
+                self.handler_data((handler, data, a, old_order, old_atom), (other_data, b, new_order, new_atom))?;
             }
         }
         Ok(())
@@ -587,9 +453,7 @@ impl<'a> PairWalk<'a> {
             )));
         }
         let entry = |image: &Image, data: Rva, index: u32, field: u32| {
-            data.checked_add(4 + index * 16 + field * 4)
-                .and_then(|place| image.u32_at(place))
-                .map(Rva)
+            data.checked_add(4 + index * 16 + field * 4).and_then(|place| image.u32_at(place)).map(Rva)
         };
         let (old, new) = (&self.sides.old.image, &self.sides.new.image);
         let count = old.u32_at(data);
@@ -604,10 +468,7 @@ impl<'a> PairWalk<'a> {
         };
         for index in 0..count.unwrap_or(0).min(1 << 16) {
             for field in 0..4 {
-                let (Some(x), Some(y)) = (
-                    entry(old, data, index, field),
-                    entry(new, other_data, index, field),
-                ) else {
+                let (Some(x), Some(y)) = (entry(old, data, index, field), entry(new, other_data, index, field)) else {
                     return different(0, 0, "the exception scope table is cut off");
                 };
                 // Filter: 1 means "execute handler", target: 0 means "termination handler".
@@ -617,10 +478,7 @@ impl<'a> PairWalk<'a> {
                     }
                     return different(0, 0, "an exception scope differs");
                 }
-                let (p, q) = (
-                    place(x, old_atom, &a.code, old_order),
-                    place(y, new_atom, &b.code, new_order),
-                );
+                let (p, q) = (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order));
                 let same = match (p, q) {
                     (Some(p), Some(q)) => p == q,
                     (None, None) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
@@ -635,58 +493,42 @@ impl<'a> PairWalk<'a> {
     }
 
     fn data(&mut self) -> Result<(), Outcome> {
-        let (Some(a), Some(b)) = (self.sides.old.atom(self.old), self.sides.new.atom(self.new))
-        else {
+        let (Some(a), Some(b)) = (self.sides.old.atom(self.old), self.sides.new.atom(self.new)) else {
             return different(0, 0, "not in the image");
         };
         if a.kind == AtomKind::ImportSlot {
             return Ok(());
         }
         let (old, new) = (&self.sides.old.image, &self.sides.new.image);
-        if let (Some(text), Some(other)) = (
-            listing::text_constant(self.sides.old, a),
-            listing::text_constant(self.sides.new, b),
-        ) {
+        if let (Some(text), Some(other)) =
+            (listing::text_constant(self.sides.old, a), listing::text_constant(self.sides.new, b))
+        {
             // A string ends at its zero, whatever the gap behind it.
             if text == other {
                 return Ok(());
             }
-            return different(
-                0,
-                0,
-                format!("{} became {}", listing::quote(text), listing::quote(other)),
-            );
+            return different(0, 0, format!("{} became {}", listing::quote(text), listing::quote(other)));
         }
         if a.size != b.size && !a.names.is_empty() && !b.names.is_empty() {
-            return different(
-                0,
-                0,
-                format!("its size changed from {} to {} bytes", a.size, b.size),
-            );
+            return different(0, 0, format!("its size changed from {} to {} bytes", a.size, b.size));
         }
         // An anonymous object's extent is a guess from what else is named: where the guesses differ, what follows it must agree.
         let size = a.size.max(b.size);
-        let (old_bytes, new_bytes) = (
-            continued_bytes(self.sides.old, a, size),
-            continued_bytes(self.sides.new, b, size),
-        );
+        let (old_bytes, new_bytes) =
+            (continued_bytes(self.sides.old, a, size), continued_bytes(self.sides.new, b, size));
         let pointers = |image: &'a Image, atom: &Atom| {
             crate::program::pointers_in(image, atom.rva..Rva(atom.rva.0.saturating_add(size)))
                 .map(|(place, target)| (place.0 - atom.rva.0, target))
                 .collect::<Vec<_>>()
         };
         let (old_pointers, new_pointers) = (pointers(old, a), pointers(new, b));
-        let places = |pointers: &[(u32, Option<Rva>)]| {
-            pointers.iter().map(|(place, _)| *place).collect::<Vec<_>>()
-        };
+        let places = |pointers: &[(u32, Option<Rva>)]| pointers.iter().map(|(place, _)| *place).collect::<Vec<_>>();
         if places(&old_pointers) != places(&new_pointers) {
             return different(0, 0, "its pointers stand at other places");
         }
         let is_pointer = |offset: usize| {
             let next = old_pointers.partition_point(|(place, _)| *place as usize <= offset);
-            next.checked_sub(1)
-                .and_then(|i| old_pointers.get(i))
-                .is_some_and(|(place, _)| offset < *place as usize + 8)
+            next.checked_sub(1).and_then(|i| old_pointers.get(i)).is_some_and(|(place, _)| offset < *place as usize + 8)
         };
         // What the file does not hold is zero in memory.
         let byte = |bytes: &[u8], offset: usize| bytes.get(offset).copied().unwrap_or(0);
@@ -726,31 +568,19 @@ impl<'a> PairWalk<'a> {
 
 /// Initialised bytes of an atom; an anonymous one goes on up to `size`, but not beyond its contribution.
 fn continued_bytes<'p>(program: &'p Program, atom: &Atom, size: u32) -> &'p [u8] {
-    let limit = program
-        .symbols
-        .contribution_at(atom.rva)
-        .map_or(atom.end(), |c| c.range.end)
-        .max(atom.end());
+    let limit = program.symbols.contribution_at(atom.rva).map_or(atom.end(), |c| c.range.end).max(atom.end());
     let end = Rva(atom.rva.0.saturating_add(size)).min(limit);
     program.image.bytes_up_to(atom.rva..end)
 }
 
 /// An instruction's bytes with its reference fields set to zero.
-fn masked_bytes(
-    image: &Image,
-    atom: &Atom,
-    offset: u32,
-    len: u8,
-    references: &[Reference],
-) -> Option<([u8; 15], u8)> {
+fn masked_bytes(image: &Image, atom: &Atom, offset: u32, len: u8, references: &[Reference]) -> Option<([u8; 15], u8)> {
     let mut bytes = [0; 15];
     let source = image.bytes(atom.rva.checked_add(offset)?, u32::from(len))?;
     bytes.get_mut(..source.len())?.copy_from_slice(source);
     for reference in references {
         let start = reference.field.checked_sub(offset)? as usize;
-        bytes
-            .get_mut(start..start + reference.kind.width() as usize)?
-            .fill(0);
+        bytes.get_mut(start..start + reference.kind.width() as usize)?.fill(0);
     }
     Some((bytes, len))
 }
@@ -758,10 +588,7 @@ fn masked_bytes(
 /// References at the same places of the instruction, of the same kinds.
 fn same_forms(a: &[Reference], a_start: u32, b: &[Reference], b_start: u32) -> bool {
     let form = |r: &Reference, start: u32| (r.field.wrapping_sub(start), r.kind, r.to_end);
-    a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .all(|(r, s)| form(r, a_start) == form(s, b_start))
+    a.len() == b.len() && a.iter().zip(b).all(|(r, s)| form(r, a_start) == form(s, b_start))
 }
 
 /// The instructions that count, in order: padding is left out.
@@ -773,15 +600,7 @@ struct Order {
 impl Order {
     fn of(code: &Code) -> Order {
         let is_real = |(_, i): &(usize, &crate::x64::Instruction)| i.role != Role::Padding;
-        Order {
-            indices: code
-                .instructions
-                .iter()
-                .enumerate()
-                .filter(is_real)
-                .map(|(index, _)| index)
-                .collect(),
-        }
+        Order { indices: code.instructions.iter().enumerate().filter(is_real).map(|(index, _)| index).collect() }
     }
 
     /// Place of the first real instruction at or behind a branch target; none where no instruction starts at the target.
@@ -792,7 +611,6 @@ impl Order {
 
     /// Number of real instructions before an offset.
     fn end_position_of(&self, code: &Code, offset: u32) -> usize {
-        self.indices
-            .partition_point(|i| code.instructions.get(*i).is_some_and(|x| x.offset < offset))
+        self.indices.partition_point(|i| code.instructions.get(*i).is_some_and(|x| x.offset < offset))
     }
 }

@@ -8,8 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{
-    ConditionCode, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic,
-    OpAccess, OpKind, Register,
+    ConditionCode, FlowControl, Instruction, InstructionInfoFactory, MemorySize, Mnemonic, OpAccess, OpKind, Register,
 };
 
 use crate::image::Image;
@@ -95,10 +94,7 @@ impl AddressSets {
     }
 
     fn address(&mut self, rva: Rva) -> Value {
-        Value::Addresses {
-            set: self.index(BTreeSet::from([rva])),
-            exact: true,
-        }
+        Value::Addresses { set: self.index(BTreeSet::from([rva])), exact: true }
     }
 
     /// The addresses that a value may be.
@@ -115,33 +111,20 @@ impl AddressSets {
         let Value::Addresses { set, exact: true } = value else {
             return None;
         };
-        self.sets
-            .get(set as usize)
-            .filter(|set| set.len() == 1)?
-            .first()
-            .copied()
+        self.sets.get(set as usize).filter(|set| set.len() == 1)?.first().copied()
     }
 
     /// What holds where one path brings one value and another path the other.
     fn merge(&mut self, a: Value, b: Value) -> Value {
         match (a, b) {
             _ if a == b => a,
-            (
-                Value::Addresses { set, exact },
-                Value::Addresses {
-                    set: other,
-                    exact: other_exact,
-                },
-            ) => {
+            (Value::Addresses { set, exact }, Value::Addresses { set: other, exact: other_exact }) => {
                 let union = self.of(a).chain(self.of(b)).collect();
                 let exact = exact && other_exact;
                 if set == other {
                     Value::Addresses { set, exact }
                 } else {
-                    Value::Addresses {
-                        set: self.index(union),
-                        exact,
-                    }
+                    Value::Addresses { set: self.index(union), exact }
                 }
             }
             (Value::Addresses { set, .. }, _) | (_, Value::Addresses { set, .. }) => {
@@ -160,10 +143,7 @@ struct State {
 
 impl State {
     fn unknown() -> State {
-        State {
-            registers: [Value::Unknown; 16],
-            slots: BTreeMap::new(),
-        }
+        State { registers: [Value::Unknown; 16], slots: BTreeMap::new() }
     }
 
     fn entry() -> State {
@@ -173,10 +153,7 @@ impl State {
     }
 
     fn get(&self, register: Register) -> Value {
-        slot_of(register)
-            .and_then(|index| self.registers.get(index))
-            .copied()
-            .unwrap_or(Value::Unknown)
+        slot_of(register).and_then(|index| self.registers.get(index)).copied().unwrap_or(Value::Unknown)
     }
 
     fn set(&mut self, register: Register, value: Value) {
@@ -192,15 +169,10 @@ impl State {
             *mine = sets.merge(*mine, *theirs);
         }
         for (place, value) in &mut self.slots {
-            *value = sets.merge(
-                *value,
-                other.slots.get(place).copied().unwrap_or(Value::Unknown),
-            );
+            *value = sets.merge(*value, other.slots.get(place).copied().unwrap_or(Value::Unknown));
         }
         for (place, value) in &other.slots {
-            self.slots
-                .entry(*place)
-                .or_insert_with(|| sets.merge(Value::Unknown, *value));
+            self.slots.entry(*place).or_insert_with(|| sets.merge(Value::Unknown, *value));
         }
         self.slots.retain(|_, value| *value != Value::Unknown);
         *self != before
@@ -251,10 +223,7 @@ impl Analysis<'_> {
                 self.block(block, &leaders, &mut work);
             }
             // Blocks that only an unknown jump or an exception reaches start with nothing known.
-            let Some(unreached) = leaders
-                .iter()
-                .find(|leader| !self.states.contains_key(leader))
-            else {
+            let Some(unreached) = leaders.iter().find(|leader| !self.states.contains_key(leader)) else {
                 return;
             };
             self.flow_to(*unreached, &State::unknown(), &mut work);
@@ -265,9 +234,7 @@ impl Analysis<'_> {
     fn leaders(&self) -> BTreeSet<usize> {
         let mut leaders = BTreeSet::from([0]);
         for (index, instruction) in self.instructions.iter().enumerate() {
-            if instruction.flow_control() != FlowControl::Next
-                && instruction.flow_control() != FlowControl::Call
-            {
+            if instruction.flow_control() != FlowControl::Next && instruction.flow_control() != FlowControl::Call {
                 leaders.insert(index + 1);
                 leaders.extend(self.index_of(instruction.near_branch_target()));
             }
@@ -277,9 +244,7 @@ impl Analysis<'_> {
     }
 
     fn index_of(&self, address: u64) -> Option<usize> {
-        self.instructions
-            .binary_search_by_key(&address, |i| i.ip())
-            .ok()
+        self.instructions.binary_search_by_key(&address, |i| i.ip()).ok()
     }
 
     fn flow_to(&mut self, block: usize, state: &State, work: &mut BTreeSet<usize>) {
@@ -302,11 +267,7 @@ impl Analysis<'_> {
         let Some(mut state) = self.states.get(&first).cloned() else {
             return;
         };
-        let end = leaders
-            .range(first + 1..)
-            .next()
-            .copied()
-            .unwrap_or(self.instructions.len());
+        let end = leaders.range(first + 1..).next().copied().unwrap_or(self.instructions.len());
         for index in first..end {
             let Some(instruction) = self.instructions.get(index).copied() else {
                 return;
@@ -323,18 +284,12 @@ impl Analysis<'_> {
                 }
                 FlowControl::IndirectBranch => {
                     if let Value::Target { table, base } = jump {
-                        self.facts.tables.insert(OffsetTable {
-                            rva: table,
-                            base,
-                            is_jump: true,
-                        });
+                        self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: true });
                         for target in self.table_targets(table, base) {
                             // A table's entries can lead into what was one block: precision is lost there, nothing else.
                             self.flow_to(target, &state, work);
                         }
-                    } else if instruction.op0_kind() == OpKind::Memory
-                        && instruction.memory_index() != Register::None
-                    {
+                    } else if instruction.op0_kind() == OpKind::Memory && instruction.memory_index() != Register::None {
                         // Through a table of addresses, to places that are not followed: what they do is not known.
                         for value in state.registers.iter().chain(state.slots.values()) {
                             self.note(*value, |uses| uses.computed = true);
@@ -358,19 +313,14 @@ impl Analysis<'_> {
             .map_while(|entry| {
                 let distance = i32::from_le_bytes(entry.try_into().ok()?);
                 let target = base.checked_offset(i64::from(distance))?;
-                self.range
-                    .contains(&target)
-                    .then(|| self.index_of(u64::from(target.0)))
-                    .flatten()
+                self.range.contains(&target).then(|| self.index_of(u64::from(target.0))).flatten()
             })
             .collect()
     }
 
     /// Applies one instruction. Gives the value that an indirect jump goes to.
     fn step(&mut self, i: &Instruction, state: &mut State) -> Value {
-        let jump = if i.flow_control() == FlowControl::IndirectBranch
-            && i.op0_kind() == OpKind::Register
-        {
+        let jump = if i.flow_control() == FlowControl::IndirectBranch && i.op0_kind() == OpKind::Register {
             state.get(i.op0_register())
         } else {
             Value::Unknown
@@ -406,9 +356,7 @@ impl Analysis<'_> {
                 if let Ok(target) = u32::try_from(displacement)
                     && i.memory_displ_size() != 0
                 {
-                    self.facts
-                        .image_relative
-                        .insert(((i.ip() - u64::from(self.range.start.0)) as u32, Rva(target)));
+                    self.facts.image_relative.insert(((i.ip() - u64::from(self.range.start.0)) as u32, Rva(target)));
                 }
                 continue;
             }
@@ -444,24 +392,13 @@ impl Analysis<'_> {
                 } else {
                     let (base, index) = (state.get(i.memory_base()), state.get(i.memory_index()));
                     let plain = i.memory_index_scale() == 1 && i.memory_displacement64() == 0;
-                    if plain {
-                        self.sum(base, index)
-                    } else {
-                        Value::Unknown
-                    }
+                    if plain { self.sum(base, index) } else { Value::Unknown }
                 };
                 Some((target, value))
             }
-            Mnemonic::Mov if source_is_register && wide => {
-                Some((target, state.get(i.op1_register())))
-            }
+            Mnemonic::Mov if source_is_register && wide => Some((target, state.get(i.op1_register()))),
             Mnemonic::Mov if i.op1_kind() == OpKind::Memory && wide => {
-                stack_place(i, state).map(|place| {
-                    (
-                        target,
-                        state.slots.get(&place).copied().unwrap_or(Value::Unknown),
-                    )
-                })
+                stack_place(i, state).map(|place| (target, state.slots.get(&place).copied().unwrap_or(Value::Unknown)))
             }
             // Tables of distances are read with sign extension; tables of RVAs (MSVC) without.
             Mnemonic::Movsxd if i.op1_kind() == OpKind::Memory => {
@@ -485,15 +422,14 @@ impl Analysis<'_> {
                 let value = if source_is_register {
                     self.sum(left, state.get(i.op1_register()))
                 } else {
-                    i.try_immediate(1)
-                        .map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)))
+                    i.try_immediate(1).map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)))
                 };
                 Some((target, value))
             }
             Mnemonic::Sub if wide => {
-                let value = i.try_immediate(1).map_or(Value::Unknown, |by| {
-                    stack_only(offset(state.get(target), (by as i64).wrapping_neg()))
-                });
+                let value = i
+                    .try_immediate(1)
+                    .map_or(Value::Unknown, |by| stack_only(offset(state.get(target), (by as i64).wrapping_neg())));
                 Some((target, value))
             }
             _ => None,
@@ -507,10 +443,7 @@ impl Analysis<'_> {
         }
         let displacement = i.memory_displacement64();
         match self.sets.exactly(state.get(i.memory_base()))? {
-            Rva(0) => Some(Value::Entry {
-                table: Rva(u32::try_from(displacement).ok()?),
-                base: Rva(0),
-            }),
+            Rva(0) => Some(Value::Entry { table: Rva(u32::try_from(displacement).ok()?), base: Rva(0) }),
             table if displacement == 0 => Some(Value::Entry { table, base: table }),
             _ => None,
         }
@@ -522,11 +455,7 @@ impl Analysis<'_> {
             (Value::Entry { table, base }, other) | (other, Value::Entry { table, base })
                 if self.sets.exactly(other) == Some(base) =>
             {
-                self.facts.tables.insert(OffsetTable {
-                    rva: table,
-                    base,
-                    is_jump: false,
-                });
+                self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: false });
                 Value::Target { table, base }
             }
             _ => Value::Unknown,
@@ -544,9 +473,7 @@ impl Analysis<'_> {
             self.note(state.get(Register::RAX), |uses| uses.escapes = true);
         }
         // A branch out of the function may be a tail call with addresses among its arguments.
-        if i.flow_control() == FlowControl::UnconditionalBranch
-            && self.index_of(i.near_branch_target()).is_none()
-        {
+        if i.flow_control() == FlowControl::UnconditionalBranch && self.index_of(i.near_branch_target()).is_none() {
             for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
                 self.note(state.get(register), |uses| uses.escapes = true);
             }
@@ -580,8 +507,7 @@ impl Analysis<'_> {
                     }
                 }
                 Mnemonic::Xor if i.op0_register() == i.op1_register() => {}
-                Mnemonic::Pop | Mnemonic::Movsxd | Mnemonic::Movzx | Mnemonic::Movsx
-                    if operand == 0 => {}
+                Mnemonic::Pop | Mnemonic::Movsxd | Mnemonic::Movzx | Mnemonic::Movsx if operand == 0 => {}
                 _ => self.note(value, |uses| uses.computed = true),
             }
         }
@@ -599,10 +525,7 @@ impl Analysis<'_> {
         for used in info.used_registers() {
             let writes = matches!(
                 used.access(),
-                OpAccess::Write
-                    | OpAccess::CondWrite
-                    | OpAccess::ReadWrite
-                    | OpAccess::ReadCondWrite
+                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
             );
             if writes {
                 state.set(used.register(), Value::Unknown);
@@ -615,27 +538,16 @@ impl Analysis<'_> {
         {
             state.slots.remove(&place);
         }
-        if matches!(
-            i.flow_control(),
-            FlowControl::Call | FlowControl::IndirectCall
-        ) {
-            const VOLATILE: [Register; 7] = [
-                Register::RAX,
-                Register::RCX,
-                Register::RDX,
-                Register::R8,
-                Register::R9,
-                Register::R10,
-                Register::R11,
-            ];
+        if matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+            const VOLATILE: [Register; 7] =
+                [Register::RAX, Register::RCX, Register::RDX, Register::R8, Register::R9, Register::R10, Register::R11];
             for register in VOLATILE {
                 state.set(register, Value::Unknown);
             }
             state.set(Register::RSP, stack);
         }
         if matches!(i.mnemonic(), Mnemonic::Push | Mnemonic::Pop) {
-            let popped = (i.mnemonic() == Mnemonic::Pop
-                && i.op0_register().full_register() == Register::RSP)
+            let popped = (i.mnemonic() == Mnemonic::Pop && i.op0_register().full_register() == Register::RSP)
                 .then_some(Value::Unknown);
             state.set(Register::RSP, popped.unwrap_or(stack));
         }
@@ -644,9 +556,7 @@ impl Analysis<'_> {
 
 /// The slot and value of a store of a whole register to the stack.
 fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
-    let whole = i.mnemonic() == Mnemonic::Mov
-        && i.op0_kind() == OpKind::Memory
-        && i.op1_kind() == OpKind::Register;
+    let whole = i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register;
     let value = state.get(i.op1_register());
     if !whole || !i.op1_register().is_gpr64() || value == Value::Unknown {
         return None;
@@ -655,9 +565,7 @@ fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
 }
 
 fn is_conditional_move(i: &Instruction) -> bool {
-    i.code().condition_code() != ConditionCode::None
-        && i.flow_control() == FlowControl::Next
-        && i.op_count() == 2
+    i.code().condition_code() != ConditionCode::None && i.flow_control() == FlowControl::Next && i.op_count() == 2
 }
 
 fn adjust_stack(state: &mut State, by: i64) {

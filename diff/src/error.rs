@@ -72,16 +72,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn image(path: &Path, problem: impl Into<String>) -> Error {
-        Error::Image {
-            path: path.to_owned(),
-            problem: problem.into(),
-        }
+        Error::Image { path: path.to_owned(), problem: problem.into() }
     }
 
     pub(crate) fn pdb(path: &Path, problem: impl Into<String>) -> Error {
-        Error::Pdb {
-            path: path.to_owned(),
-            problem: problem.into(),
-        }
+        Error::Pdb { path: path.to_owned(), problem: problem.into() }
     }
 }

@@ -154,22 +154,15 @@ impl Image {
         if kind == object::FileKind::Pe32 {
             return Err(bad("a 32-bit image; only x64 is supported so far"));
         }
-        let file =
-            PeFile64::parse(&map[..]).map_err(|e| bad(&format!("not a sound PE image: {e}")))?;
+        let file = PeFile64::parse(&map[..]).map_err(|e| bad(&format!("not a sound PE image: {e}")))?;
         let headers = file.nt_headers();
         let machine = headers.file_header.machine.get(LE);
         if machine != pe::IMAGE_FILE_MACHINE_AMD64 {
-            return Err(bad(&format!(
-                "machine {machine:#06x}; only x64 (0x8664) is supported so far"
-            )));
+            return Err(bad(&format!("machine {machine:#06x}; only x64 (0x8664) is supported so far")));
         }
         let optional = &headers.optional_header;
         let sections = read_sections(path, &file, map.len())?;
-        let tables = Tables {
-            path,
-            map: &map,
-            sections: &sections,
-        };
+        let tables = Tables { path, map: &map, sections: &sections };
         let (guid, age, pdb_path) = tables.rsds(&file)?;
         let identity = ImageIdentity {
             guid,
@@ -205,10 +198,7 @@ impl Image {
 
     /// The image's file name, by which a loaded module is found.
     pub fn file_name(&self) -> String {
-        self.path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default()
+        self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// Size of the file in bytes.
@@ -232,11 +222,7 @@ impl Image {
         let Some(section) = self.section_at(range.start) else {
             return &[];
         };
-        let wanted = range
-            .end
-            .min(section.range.end)
-            .0
-            .saturating_sub(range.start.0) as usize;
+        let wanted = range.end.min(section.range.end).0.saturating_sub(range.start.0) as usize;
         let start = (range.start.0 - section.range.start.0) as usize;
         let raw = self.map.get(section.raw.clone()).unwrap_or(&[]);
         let rest = raw.get(start..).unwrap_or(&[]);
@@ -268,76 +254,45 @@ impl Image {
 
     /// Import slot at exactly this address.
     pub fn import_at(&self, rva: Rva) -> Option<&ImportSlot> {
-        let index = self
-            .imports
-            .binary_search_by_key(&rva, |slot| slot.rva)
-            .ok()?;
+        let index = self.imports.binary_search_by_key(&rva, |slot| slot.rva).ok()?;
         self.imports.get(index)
     }
 }
 
 fn section_at(sections: &[Section], rva: Rva) -> Option<&Section> {
-    let index = sections
-        .partition_point(|s| s.range.start <= rva)
-        .checked_sub(1)?;
+    let index = sections.partition_point(|s| s.range.start <= rva).checked_sub(1)?;
     sections.get(index).filter(|s| s.range.contains(&rva))
 }
 
 fn bytes<'m>(map: &'m [u8], sections: &[Section], rva: Rva, len: u32) -> Option<&'m [u8]> {
     let section = section_at(sections, rva)?;
     let start = (rva.0 - section.range.start.0) as usize;
-    map.get(section.raw.clone())?
-        .get(start..start.checked_add(len as usize)?)
+    map.get(section.raw.clone())?.get(start..start.checked_add(len as usize)?)
 }
 
 fn read_sections(path: &Path, file: &PeFile64<'_>, file_len: usize) -> Result<Vec<Section>, Error> {
     let mut sections = Vec::new();
     for header in file.section_table().iter() {
         let raw_name: &[u8] = &header.name;
-        let end = raw_name
-            .iter()
-            .position(|b| *b == 0)
-            .unwrap_or(raw_name.len());
+        let end = raw_name.iter().position(|b| *b == 0).unwrap_or(raw_name.len());
         let name = String::from_utf8_lossy(&raw_name[..end]).into_owned();
         let virtual_size = header.virtual_size.get(LE);
         let raw_size = header.size_of_raw_data.get(LE);
-        let size = if virtual_size == 0 {
-            raw_size
-        } else {
-            virtual_size
-        };
+        let size = if virtual_size == 0 { raw_size } else { virtual_size };
         let start = header.pointer_to_raw_data.get(LE) as usize;
         let raw_len = raw_size.min(size) as usize;
-        let raw = if raw_size == 0 {
-            0..0
-        } else {
-            start..start.saturating_add(raw_len)
-        };
+        let raw = if raw_size == 0 { 0..0 } else { start..start.saturating_add(raw_len) };
         if raw.end > file_len {
             return Err(Error::image(
                 path,
-                format!(
-                    "cut off: section {name} needs bytes up to offset {:#x}, the file has {file_len:#x}",
-                    raw.end
-                ),
+                format!("cut off: section {name} needs bytes up to offset {:#x}, the file has {file_len:#x}", raw.end),
             ));
         }
         let range = span(Rva(header.virtual_address.get(LE)), size);
-        if sections
-            .last()
-            .is_some_and(|last: &Section| last.range.end > range.start)
-        {
-            return Err(Error::image(
-                path,
-                format!("section {name} overlaps the one before it"),
-            ));
+        if sections.last().is_some_and(|last: &Section| last.range.end > range.start) {
+            return Err(Error::image(path, format!("section {name} overlaps the one before it")));
         }
-        sections.push(Section {
-            name,
-            range,
-            raw,
-            characteristics: header.characteristics.get(LE),
-        });
+        sections.push(Section { name, range, raw, characteristics: header.characteristics.get(LE) });
     }
     if sections.is_empty() {
         return Err(Error::image(path, "the image has no sections"));
@@ -388,12 +343,7 @@ impl<'a> Tables<'a> {
         Error::image(self.path, problem)
     }
 
-    fn directory(
-        &self,
-        file: &PeFile64<'a>,
-        index: usize,
-        name: &str,
-    ) -> Result<Option<(Rva, &'a [u8])>, Error> {
+    fn directory(&self, file: &PeFile64<'a>, index: usize, name: &str) -> Result<Option<(Rva, &'a [u8])>, Error> {
         let Some(directory) = file.data_directory(index) else {
             return Ok(None);
         };
@@ -402,34 +352,19 @@ impl<'a> Tables<'a> {
             return Ok(None);
         }
         let data = bytes(self.map, self.sections, Rva(rva), size).ok_or_else(|| {
-            self.bad(format!(
-                "the {name} directory (RVA {rva:#x}, {size} bytes) is not inside a section"
-            ))
+            self.bad(format!("the {name} directory (RVA {rva:#x}, {size} bytes) is not inside a section"))
         })?;
         Ok(Some((Rva(rva), data)))
     }
 
     fn rsds(&self, file: &PeFile64<'a>) -> Result<([u8; 16], u32, String), Error> {
-        let none = || {
-            self.bad("no CodeView record (RSDS) in the debug directory: link with --pdb= or /DEBUG")
-        };
-        let (_, data) = self
-            .directory(file, pe::IMAGE_DIRECTORY_ENTRY_DEBUG, "debug")?
-            .ok_or_else(none)?;
+        let none = || self.bad("no CodeView record (RSDS) in the debug directory: link with --pdb= or /DEBUG");
+        let (_, data) = self.directory(file, pe::IMAGE_DIRECTORY_ENTRY_DEBUG, "debug")?.ok_or_else(none)?;
         let count = data.len() / size_of::<DebugDirectory>();
-        let (entries, _) =
-            <[DebugDirectory]>::ref_from_prefix_with_elems(data, count).map_err(|_| none())?;
-        for entry in entries
-            .iter()
-            .filter(|e| e.kind.get() == DEBUG_TYPE_CODEVIEW)
-        {
-            let record = bytes(
-                self.map,
-                self.sections,
-                Rva(entry.rva.get()),
-                entry.size.get(),
-            )
-            .ok_or_else(|| self.bad("the CodeView record is not inside a section"))?;
+        let (entries, _) = <[DebugDirectory]>::ref_from_prefix_with_elems(data, count).map_err(|_| none())?;
+        for entry in entries.iter().filter(|e| e.kind.get() == DEBUG_TYPE_CODEVIEW) {
+            let record = bytes(self.map, self.sections, Rva(entry.rva.get()), entry.size.get())
+                .ok_or_else(|| self.bad("the CodeView record is not inside a section"))?;
             let Ok((rsds, path)) = Rsds::ref_from_prefix(record) else {
                 continue;
             };
@@ -444,19 +379,14 @@ impl<'a> Tables<'a> {
 
     fn base_relocations(&self, file: &PeFile64<'a>) -> Result<Vec<Rva>, Error> {
         let mut places = Vec::new();
-        let Some((_, mut data)) =
-            self.directory(file, pe::IMAGE_DIRECTORY_ENTRY_BASERELOC, "base relocation")?
-        else {
+        let Some((_, mut data)) = self.directory(file, pe::IMAGE_DIRECTORY_ENTRY_BASERELOC, "base relocation")? else {
             return Ok(places);
         };
         while let Ok(([page, size], _)) = <[U32; 2]>::ref_from_prefix(data) {
             let size = size.get() as usize;
-            let block = data.get(8..size).ok_or_else(|| {
-                self.bad(format!(
-                    "base relocation block of page {:#x}: bad size {size}",
-                    page.get()
-                ))
-            })?;
+            let block = data
+                .get(8..size)
+                .ok_or_else(|| self.bad(format!("base relocation block of page {:#x}: bad size {size}", page.get())))?;
             for entry in block.chunks_exact(2) {
                 let entry = u16::from_le_bytes([entry[0], entry[1]]);
                 let (kind, offset) = (entry >> 12, u32::from(entry & 0xfff));
@@ -492,24 +422,12 @@ impl<'a> Tables<'a> {
                 let dll = dll_name(table.name(d.name.get(LE)).map_err(failed)?);
                 let address_table = d.first_thunk.get(LE);
                 let names = d.original_first_thunk.get(LE);
-                let mut thunks = table
-                    .thunks(if names == 0 { address_table } else { names })
-                    .map_err(failed)?;
+                let mut thunks = table.thunks(if names == 0 { address_table } else { names }).map_err(failed)?;
                 let mut slot = Rva(address_table);
                 while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(failed)? {
-                    let import = table
-                        .import::<pe::ImageNtHeaders64>(thunk)
-                        .map_err(failed)?;
-                    slots.push(ImportSlot {
-                        rva: slot,
-                        import: Import {
-                            dll: dll.clone(),
-                            symbol: symbol(import),
-                        },
-                    });
-                    slot = slot
-                        .checked_add(8)
-                        .ok_or_else(|| self.bad("import table: beyond the image"))?;
+                    let import = table.import::<pe::ImageNtHeaders64>(thunk).map_err(failed)?;
+                    slots.push(ImportSlot { rva: slot, import: Import { dll: dll.clone(), symbol: symbol(import) } });
+                    slot = slot.checked_add(8).ok_or_else(|| self.bad("import table: beyond the image"))?;
                 }
             }
         }
@@ -517,24 +435,12 @@ impl<'a> Tables<'a> {
             let mut descriptors = table.descriptors().map_err(failed)?;
             while let Some(d) = descriptors.next().map_err(failed)? {
                 let dll = dll_name(table.name(d.dll_name_rva.get(LE)).map_err(failed)?);
-                let mut thunks = table
-                    .thunks(d.import_name_table_rva.get(LE))
-                    .map_err(failed)?;
+                let mut thunks = table.thunks(d.import_name_table_rva.get(LE)).map_err(failed)?;
                 let mut slot = Rva(d.import_address_table_rva.get(LE));
                 while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(failed)? {
-                    let import = table
-                        .import::<pe::ImageNtHeaders64>(thunk)
-                        .map_err(failed)?;
-                    slots.push(ImportSlot {
-                        rva: slot,
-                        import: Import {
-                            dll: dll.clone(),
-                            symbol: symbol(import),
-                        },
-                    });
-                    slot = slot
-                        .checked_add(8)
-                        .ok_or_else(|| self.bad("delay import table: beyond the image"))?;
+                    let import = table.import::<pe::ImageNtHeaders64>(thunk).map_err(failed)?;
+                    slots.push(ImportSlot { rva: slot, import: Import { dll: dll.clone(), symbol: symbol(import) } });
+                    slot = slot.checked_add(8).ok_or_else(|| self.bad("delay import table: beyond the image"))?;
                 }
             }
         }
@@ -543,9 +449,7 @@ impl<'a> Tables<'a> {
     }
 
     fn runtime_functions(&self, file: &PeFile64<'a>) -> Result<Vec<RuntimeFunction>, Error> {
-        let Some((_, data)) =
-            self.directory(file, pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION, "exception")?
-        else {
+        let Some((_, data)) = self.directory(file, pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION, "exception")? else {
             return Ok(Vec::new());
         };
         let count = data.len() / size_of::<PdataEntry>();
@@ -557,18 +461,13 @@ impl<'a> Tables<'a> {
             if range.start.0 == 0 && range.end.0 == 0 {
                 continue;
             }
-            if range.is_empty()
-                || section_at(self.sections, range.start).is_none_or(|s| range.end > s.range.end)
-            {
+            if range.is_empty() || section_at(self.sections, range.start).is_none_or(|s| range.end > s.range.end) {
                 return Err(self.bad(format!(
                     "exception directory: the function at {} to {} is not inside a section",
                     range.start, range.end
                 )));
             }
-            functions.push(RuntimeFunction {
-                range,
-                unwind_info: Rva(entry.unwind_info.get()),
-            });
+            functions.push(RuntimeFunction { range, unwind_info: Rva(entry.unwind_info.get()) });
         }
         functions.sort_by_key(|f| f.range.start);
         Ok(functions)
@@ -585,10 +484,7 @@ impl<'a> Tables<'a> {
                         || format!("#{}", export.ordinal),
                         |name| String::from_utf8_lossy(name).into_owned(),
                     );
-                    exports.push(Export {
-                        rva: Rva(rva),
-                        name,
-                    });
+                    exports.push(Export { rva: Rva(rva), name });
                 }
             }
         }

@@ -24,10 +24,7 @@ pub fn changes(old: &Symbols, new: &Symbols) -> Vec<LayoutChange> {
             let gone: BTreeSet<&TypeLayout> = old_layouts.difference(new_layouts).collect();
             let came: BTreeSet<&TypeLayout> = new_layouts.difference(old_layouts).collect();
             let (first, second) = (gone.first()?, came.first()?);
-            Some(LayoutChange {
-                name: first.name.clone(),
-                what: describe(first, second),
-            })
+            Some(LayoutChange { name: first.name.clone(), what: describe(first, second) })
         })
         .collect();
     changes.sort();
@@ -36,26 +33,14 @@ pub fn changes(old: &Symbols, new: &Symbols) -> Vec<LayoutChange> {
 }
 
 fn describe(old: &TypeLayout, new: &TypeLayout) -> String {
-    let find = |layout: &TypeLayout, member: &Member| {
-        layout
-            .members
-            .iter()
-            .find(|m| m.name == member.name)
-            .cloned()
-    };
+    let find = |layout: &TypeLayout, member: &Member| layout.members.iter().find(|m| m.name == member.name).cloned();
     for member in &new.members {
         match find(old, member) {
             None => {
-                return format!(
-                    "member {} was added at offset {}",
-                    member.name, member.offset
-                );
+                return format!("member {} was added at offset {}", member.name, member.offset);
             }
             Some(before) if before.offset != member.offset => {
-                return format!(
-                    "member {} moved from offset {} to {}",
-                    member.name, before.offset, member.offset
-                );
+                return format!("member {} moved from offset {} to {}", member.name, before.offset, member.offset);
             }
             Some(before) if before.size != member.size || before.bits != member.bits => {
                 return format!("member {} changed its size", member.name);
@@ -63,11 +48,7 @@ fn describe(old: &TypeLayout, new: &TypeLayout) -> String {
             Some(_) => {}
         }
     }
-    if let Some(lost) = old
-        .members
-        .iter()
-        .find(|member| find(new, member).is_none())
-    {
+    if let Some(lost) = old.members.iter().find(|member| find(new, member).is_none()) {
         return format!("member {} at offset {} was removed", lost.name, lost.offset);
     }
     if old.size != new.size {

@@ -1,8 +1,6 @@
 //! Instructions as text, with names in place of addresses.
 
-use iced_x86::{
-    Decoder, DecoderOptions, Formatter, Instruction, MasmFormatter, SymbolResolver, SymbolResult,
-};
+use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, MasmFormatter, SymbolResolver, SymbolResult};
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::program::{Location, Program};
@@ -22,10 +20,7 @@ pub fn instruction(program: &Program, function: AtomIndex, offset: u32) -> Strin
 
 fn format(program: &Program, function: AtomIndex, instruction: &Instruction) -> String {
     let range = program.atom(function).map(|atom| atom.rva..atom.end());
-    let names = Names {
-        program_names: NameTable::of(program, instruction),
-        own: range,
-    };
+    let names = Names { program_names: NameTable::of(program, instruction), own: range };
     let mut formatter = MasmFormatter::with_options(Some(Box::new(names)), None);
     let options = formatter.options_mut();
     options.set_hex_prefix("0x");
@@ -44,9 +39,7 @@ struct NameTable(Vec<(u64, String)>);
 impl NameTable {
     fn of(program: &Program, instruction: &Instruction) -> NameTable {
         let addresses = [
-            instruction
-                .is_ip_rel_memory_operand()
-                .then(|| instruction.ip_rel_memory_address()),
+            instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address()),
             Some(instruction.near_branch_target()).filter(|target| *target != 0),
         ];
         let named = addresses.into_iter().flatten().filter_map(|address| {
@@ -64,17 +57,11 @@ pub fn describe(program: &Program, rva: Rva) -> String {
             let Some(atom) = program.atom(atom) else {
                 return rva.to_string();
             };
-            if let Some(text) =
-                text_constant(program, atom).and_then(|text| text.get(offset as usize..))
-            {
+            if let Some(text) = text_constant(program, atom).and_then(|text| text.get(offset as usize..)) {
                 return quote(text);
             }
             let name = program.display(atom);
-            if offset == 0 {
-                name
-            } else {
-                format!("{name}+{offset:#x}")
-            }
+            if offset == 0 { name } else { format!("{name}+{offset:#x}") }
         }
         Location::Headers(Rva(0)) => "__ImageBase".to_owned(),
         Location::Headers(rva) => format!("headers+{rva}"),
@@ -96,10 +83,7 @@ pub fn text_constant<'p>(program: &'p Program, atom: &Atom) -> Option<&'p str> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     let (text, rest) = bytes.split_at(end);
     let text = std::str::from_utf8(text).ok()?;
-    let is_text = end >= 1
-        && text
-            .chars()
-            .all(|c| !c.is_control() || c.is_ascii_whitespace() || c == '\u{1b}');
+    let is_text = end >= 1 && text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace() || c == '\u{1b}');
     (is_text && rest.iter().all(|byte| *byte == 0)).then_some(text)
 }
 
@@ -116,29 +100,15 @@ struct Names {
 }
 
 impl SymbolResolver for Names {
-    fn symbol(
-        &mut self,
-        _: &Instruction,
-        _: u32,
-        _: Option<u32>,
-        address: u64,
-        _: u32,
-    ) -> Option<SymbolResult<'_>> {
+    fn symbol(&mut self, _: &Instruction, _: u32, _: Option<u32>, address: u64, _: u32) -> Option<SymbolResult<'_>> {
         // Branches inside the function read as distances from its start.
         if let Some(own) = &self.own
             && let Ok(rva) = u32::try_from(address)
             && own.contains(&Rva(rva))
         {
-            return Some(SymbolResult::with_string(
-                address,
-                format!("+{:#x}", rva - own.start.0),
-            ));
+            return Some(SymbolResult::with_string(address, format!("+{:#x}", rva - own.start.0)));
         }
-        let (_, name) = self
-            .program_names
-            .0
-            .iter()
-            .find(|(known, _)| *known == address)?;
+        let (_, name) = self.program_names.0.iter().find(|(known, _)| *known == address)?;
         Some(SymbolResult::with_str(address, name))
     }
 }

@@ -13,10 +13,7 @@ use crate::error::Error;
 /// # Errors
 /// When the file cannot be opened, mapped, or is empty.
 pub(crate) fn map(path: &Path) -> Result<Mmap, Error> {
-    let failed = |source| Error::Open {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| Error::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.len() == 0 {
         return Err(Error::image(path, "the file is empty"));

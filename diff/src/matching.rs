@@ -53,33 +53,21 @@ const NEIGHBOURS: usize = 8;
 impl<'a> Sides<'a> {
     /// Compares an old and a new address.
     pub fn match_address(self, old: Rva, new: Rva, usage: Use) -> Match {
-        let (old_atom, old_offset, new_atom, new_offset) =
-            match (self.old.locate(old), self.new.locate(new)) {
-                (Location::Headers(old), Location::Headers(new)) => {
-                    return if self.same_header_place(old, new) {
-                        Match::Same(None)
-                    } else {
-                        Match::Different
-                    };
-                }
-                (Location::Atom { atom: a, offset: x }, Location::Atom { atom: b, offset: y }) => {
-                    (a, x, b, y)
-                }
-                _ => return Match::Different,
-            };
-        if let Some(claim) = self.match_reading(
-            (old_atom, i64::from(old_offset)),
-            (new_atom, i64::from(new_offset)),
-        ) {
+        let (old_atom, old_offset, new_atom, new_offset) = match (self.old.locate(old), self.new.locate(new)) {
+            (Location::Headers(old), Location::Headers(new)) => {
+                return if self.same_header_place(old, new) { Match::Same(None) } else { Match::Different };
+            }
+            (Location::Atom { atom: a, offset: x }, Location::Atom { atom: b, offset: y }) => (a, x, b, y),
+            _ => return Match::Different,
+        };
+        if let Some(claim) = self.match_reading((old_atom, i64::from(old_offset)), (new_atom, i64::from(new_offset))) {
             return Match::Same(claim);
         }
         if usage == Use::Direct {
             return Match::Different;
         }
         match self.match_neighbours(old, new) {
-            Some(_) if self.contradicts((old_atom, old_offset), (new_atom, new_offset)) => {
-                Match::Ambiguous
-            }
+            Some(_) if self.contradicts((old_atom, old_offset), (new_atom, new_offset)) => Match::Ambiguous,
             Some(claim) => Match::Same(claim),
             None => Match::Different,
         }
@@ -87,19 +75,9 @@ impl<'a> Sides<'a> {
 
     fn same_header_place(self, old: Rva, new: Rva) -> bool {
         let place = |program: &Program, rva: Rva| {
-            let directory = program
-                .image
-                .directories
-                .iter()
-                .position(|d| d.contains(&rva));
-            let start = directory
-                .and_then(|index| program.image.directories.get(index))
-                .map_or(Rva(0), |d| d.start);
-            (
-                directory.is_some(),
-                rva.distance_from(start),
-                program.image.section_at(rva).map(|s| s.name.clone()),
-            )
+            let directory = program.image.directories.iter().position(|d| d.contains(&rva));
+            let start = directory.and_then(|index| program.image.directories.get(index)).map_or(Rva(0), |d| d.start);
+            (directory.is_some(), rva.distance_from(start), program.image.section_at(rva).map(|s| s.name.clone()))
         };
         place(self.old, old) == place(self.new, new)
     }
@@ -110,6 +88,11 @@ impl<'a> Sides<'a> {
             return None;
         }
         let (a, b) = (self.old.atom(old.0)?, self.new.atom(new.0)?);
+        // What lies behind a function's end is not known to be the same because the function is.
+        let behind = |atom: &Atom, offset: i64| atom.is_function() && offset >= i64::from(atom.size);
+        if behind(a, old.1) || behind(b, new.1) {
+            return None;
+        }
         let is_pair = self.pairing.is_pair(old.0, new.0);
         match (a.kind, b.kind) {
             (AtomKind::Function(_), AtomKind::Function(_)) if old.1 == 0 => {
@@ -119,33 +102,22 @@ impl<'a> Sides<'a> {
             (AtomKind::Function(_), AtomKind::Function(_)) => {
                 (is_pair || self.both_anonymous(a, b)).then_some(Some(Claim::Content(old.0, new.0)))
             }
-            (AtomKind::Writable, AtomKind::Writable) => {
-                self.same_identity(a, b, old.0, new.0, is_pair)
-            }
+            (AtomKind::Writable, AtomKind::Writable) => self.same_identity(a, b, old.0, new.0, is_pair),
             (AtomKind::ImportSlot, AtomKind::ImportSlot) => is_pair.then_some(None),
             (AtomKind::ReadOnly, AtomKind::ReadOnly) => {
                 // Constants are what they hold, unless both have partners elsewhere.
-                let apart = !self.pairing.new_of(old.0).is_empty()
-                    && !self.pairing.old_of(new.0).is_empty();
+                let apart = !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty();
                 (is_pair || !apart).then_some(Some(Claim::Content(old.0, new.0)))
             }
             _ => None,
         }
     }
 
-    fn same_identity(
-        self,
-        a: &Atom,
-        b: &Atom,
-        old: AtomIndex,
-        new: AtomIndex,
-        is_pair: bool,
-    ) -> Option<Option<Claim>> {
+    fn same_identity(self, a: &Atom, b: &Atom, old: AtomIndex, new: AtomIndex, is_pair: bool) -> Option<Option<Claim>> {
         if is_pair {
             return Some(None);
         }
-        self.both_anonymous(a, b)
-            .then_some(Some(Claim::Identity(old, new)))
+        self.both_anonymous(a, b).then_some(Some(Claim::Identity(old, new)))
     }
 
     fn both_anonymous(self, a: &Atom, b: &Atom) -> bool {
@@ -162,8 +134,7 @@ impl<'a> Sides<'a> {
                 let atom = self.old.atom(index)?;
                 let offset = old.distance_from(atom.rva);
                 let is_data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable);
-                (is_data && offset.abs() <= MAX_BIAS.max(i64::from(atom.size)))
-                    .then_some((offset, index))
+                (is_data && offset.abs() <= MAX_BIAS.max(i64::from(atom.size))).then_some((offset, index))
             })
             .collect();
         // The nearest first; the end of an object before the start of the next.
@@ -180,9 +151,6 @@ impl<'a> Sides<'a> {
 
     /// Both addresses are exact starts of atoms that have their own, other partners.
     fn contradicts(self, old: (AtomIndex, u32), new: (AtomIndex, u32)) -> bool {
-        old.1 == 0
-            && new.1 == 0
-            && !self.pairing.new_of(old.0).is_empty()
-            && !self.pairing.old_of(new.0).is_empty()
+        old.1 == 0 && new.1 == 0 && !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty()
     }
 }

@@ -42,28 +42,16 @@ impl Pairing {
         pairing.pair_imports(old, new);
         // From the most specific key to the least; each looks only at what the ones before it left.
         pairing.pair_by(old, new, How::LinkageName, |name| {
-            name.local
-                .is_none()
-                .then(|| (name.key.clone(), String::new(), String::new()))
+            name.local.is_none().then(|| (name.key.clone(), String::new(), String::new()))
         });
         pairing.pair_by(old, new, How::NameInModule, |name| {
             let local = name.local.as_ref()?;
-            Some((
-                name.key.clone(),
-                local.module.clone(),
-                local.scope.clone().unwrap_or_default(),
-            ))
+            Some((name.key.clone(), local.module.clone(), local.scope.clone().unwrap_or_default()))
         });
         pairing.pair_by(old, new, How::NameInModule, |name| {
-            Some((
-                name.key.clone(),
-                name.local.as_ref()?.module.clone(),
-                String::new(),
-            ))
+            Some((name.key.clone(), name.local.as_ref()?.module.clone(), String::new()))
         });
-        pairing.pair_by(old, new, How::NameOnly, |name| {
-            Some((name.key.clone(), String::new(), String::new()))
-        });
+        pairing.pair_by(old, new, How::NameOnly, |name| Some((name.key.clone(), String::new(), String::new())));
         pairing.find_ambiguous(old, new);
         pairing
     }
@@ -154,12 +142,8 @@ impl Pairing {
             atoms
         };
         // A linkage name pairs folded atoms with each of their parts; what has only local names is paired once.
-        let olds = collect(old, &|index| {
-            how != How::LinkageName && self.to_new.contains_key(&index)
-        });
-        let news = collect(new, &|index| {
-            how != How::LinkageName && self.to_old.contains_key(&index)
-        });
+        let olds = collect(old, &|index| how != How::LinkageName && self.to_new.contains_key(&index));
+        let news = collect(new, &|index| how != How::LinkageName && self.to_old.contains_key(&index));
         let mut found: Vec<(AtomIndex, AtomIndex, How)> = Vec::new();
         for (key, olds) in &olds {
             let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else {
@@ -180,20 +164,13 @@ impl Pairing {
     fn find_ambiguous(&mut self, old: &Program, new: &Program) {
         let known: HashSet<(Family, &str)> = indexed(old)
             .filter_map(|(_, atom)| Some((Family::of(atom)?, atom)))
-            .flat_map(|(family, atom)| {
-                atom.names
-                    .iter()
-                    .map(move |name| (family, name.key.as_str()))
-            })
+            .flat_map(|(family, atom)| atom.names.iter().map(move |name| (family, name.key.as_str())))
             .collect();
         self.ambiguous = indexed(new)
             .filter(|(index, _)| !self.to_old.contains_key(index))
             .filter(|(_, atom)| {
-                Family::of(atom).is_some_and(|family| {
-                    atom.names
-                        .iter()
-                        .any(|name| known.contains(&(family, name.key.as_str())))
-                })
+                Family::of(atom)
+                    .is_some_and(|family| atom.names.iter().any(|name| known.contains(&(family, name.key.as_str()))))
             })
             .map(|(index, _)| index)
             .collect();
@@ -221,9 +198,5 @@ impl Family {
 
 /// All atoms of a program with their indices.
 pub(crate) fn indexed(program: &Program) -> impl Iterator<Item = (AtomIndex, &Atom)> {
-    program
-        .atoms
-        .iter()
-        .enumerate()
-        .map(|(index, atom)| (AtomIndex(index as u32), atom))
+    program.atoms.iter().enumerate().map(|(index, atom)| (AtomIndex(index as u32), atom))
 }

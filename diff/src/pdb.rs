@@ -15,9 +15,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::mapped_file;
 use crate::rva::{Rva, span};
-use crate::symbols::{
-    Contribution, Member, Module, Procedure, Public, Symbols, TypeLayout, Variable,
-};
+use crate::symbols::{Contribution, Member, Module, Procedure, Public, Symbols, TypeLayout, Variable};
 
 /// Finds the PDB of an image: the one that was named, or the one beside the image.
 ///
@@ -41,10 +39,7 @@ pub fn locate(image: &Image, named: Option<&Path>) -> Result<PathBuf, Error> {
         .iter()
         .find(|path| path.is_file())
         .cloned()
-        .ok_or(Error::PdbNotFound {
-            image: image.path().to_owned(),
-            looked_for: looked_for.clone(),
-        })
+        .ok_or(Error::PdbNotFound { image: image.path().to_owned(), looked_for: looked_for.clone() })
 }
 
 /// Reads the PDB at `path`, which must be that of `image`.
@@ -54,8 +49,7 @@ pub fn locate(image: &Image, named: Option<&Path>) -> Result<PathBuf, Error> {
 pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
     let map = mapped_file::map(path)?;
     check_container(path, &map)?;
-    let failed =
-        |what: &'static str| move |e: anyhow::Error| Error::pdb(path, format!("{what}: {e}"));
+    let failed = |what: &'static str| move |e: anyhow::Error| Error::pdb(path, format!("{what}: {e}"));
     let pdb = Pdb::open_from_random_file(&map[..]).map_err(failed("not a sound PDB"))?;
     check_identity(path, &pdb, image)?;
     if pdb.mini_pdb() {
@@ -65,12 +59,7 @@ pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
         ));
     }
     let types = pdb.read_type_stream().map_err(failed("type stream"))?;
-    let mut reader = Reader {
-        path,
-        image,
-        types: Types::new(&types),
-        symbols: Symbols::default(),
-    };
+    let mut reader = Reader { path, image, types: Types::new(&types), symbols: Symbols::default() };
     reader.read_contributions(&pdb)?;
     reader.read_modules(&pdb)?;
     reader.read_globals(&pdb)?;
@@ -81,33 +70,21 @@ pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
 fn check_container(path: &Path, file: &[u8]) -> Result<(), Error> {
     const MAGIC: &[u8] = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0";
     if !file.starts_with(MAGIC) {
-        return Err(Error::pdb(
-            path,
-            "not a PDB: it does not begin with the MSF 7.00 signature",
-        ));
+        return Err(Error::pdb(path, "not a PDB: it does not begin with the MSF 7.00 signature"));
     }
     let field = |offset: usize| -> Option<u64> {
-        Some(u64::from(u32::from_le_bytes(
-            file.get(offset..offset + 4)?.try_into().ok()?,
-        )))
+        Some(u64::from(u32::from_le_bytes(file.get(offset..offset + 4)?.try_into().ok()?)))
     };
     let (Some(page_size), Some(pages)) = (field(32), field(40)) else {
         return Err(Error::pdb(path, "cut off inside the superblock"));
     };
     if !page_size.is_power_of_two() || page_size < 512 {
-        return Err(Error::pdb(
-            path,
-            format!("the superblock gives a page size of {page_size}"),
-        ));
+        return Err(Error::pdb(path, format!("the superblock gives a page size of {page_size}")));
     }
     if page_size * pages > file.len() as u64 {
         return Err(Error::pdb(
             path,
-            format!(
-                "cut off: the superblock announces {} bytes, the file has {}",
-                page_size * pages,
-                file.len()
-            ),
+            format!("cut off: the superblock announces {} bytes, the file has {}", page_size * pages, file.len()),
         ));
     }
     Ok(())
@@ -124,27 +101,16 @@ fn check_identity(path: &Path, pdb: &Pdb<&[u8]>, image: &Image) -> Result<(), Er
         image: image.path().to_owned(),
         pdb: path.to_owned(),
         wanted: describe_identity(&wanted.guid, wanted.age),
-        found: guid.map_or_else(
-            || "without a GUID".to_owned(),
-            |guid| describe_identity(&guid, age),
-        ),
+        found: guid.map_or_else(|| "without a GUID".to_owned(), |guid| describe_identity(&guid, age)),
     })
 }
 
 /// GUID and age as debuggers print them.
 pub fn describe_identity(guid: &[u8; 16], age: u32) -> String {
     let [a0, a1, a2, a3, b0, b1, c0, c1, rest @ ..] = *guid;
-    let (a, b, c) = (
-        u32::from_le_bytes([a0, a1, a2, a3]),
-        u16::from_le_bytes([b0, b1]),
-        u16::from_le_bytes([c0, c1]),
-    );
+    let (a, b, c) = (u32::from_le_bytes([a0, a1, a2, a3]), u16::from_le_bytes([b0, b1]), u16::from_le_bytes([c0, c1]));
     let tail: String = rest.iter().map(|byte| format!("{byte:02X}")).collect();
-    format!(
-        "{{{a:08X}-{b:04X}-{c:04X}-{}-{}}} age {age}",
-        &tail[..4],
-        &tail[4..]
-    )
+    format!("{{{a:08X}-{b:04X}-{c:04X}-{}-{}}} age {age}", &tail[..4], &tail[4..])
 }
 
 struct Reader<'a> {
@@ -161,15 +127,8 @@ impl Reader<'_> {
 
     /// Turns a section number (from 1) and offset into an RVA; none for absolute symbols and addresses outside the image.
     fn rva(&self, section: u16, offset: u32) -> Option<Rva> {
-        let section = self
-            .image
-            .sections
-            .get(usize::from(section).checked_sub(1)?)?;
-        section
-            .range
-            .start
-            .checked_add(offset)
-            .filter(|rva| *rva <= section.range.end)
+        let section = self.image.sections.get(usize::from(section).checked_sub(1)?)?;
+        section.range.start.checked_add(offset).filter(|rva| *rva <= section.range.end)
     }
 
     fn rva_of(&self, place: OffsetSegment) -> Option<Rva> {
@@ -177,26 +136,16 @@ impl Reader<'_> {
     }
 
     fn read_contributions(&mut self, pdb: &Pdb<&[u8]>) -> Result<(), Error> {
-        let dbi = pdb
-            .read_dbi_stream()
-            .map_err(|e| self.bad("DBI stream", e))?;
-        let contributions = dbi
-            .section_contributions()
-            .map_err(|e| self.bad("section contributions", e))?;
+        let dbi = pdb.read_dbi_stream().map_err(|e| self.bad("DBI stream", e))?;
+        let contributions = dbi.section_contributions().map_err(|e| self.bad("section contributions", e))?;
         let mut found: Vec<_> = contributions
             .contribs
             .iter()
             .filter_map(|c| {
-                let (offset, size) = (
-                    u32::try_from(c.offset.get()).ok()?,
-                    u32::try_from(c.size.get()).ok()?,
-                );
+                let (offset, size) = (u32::try_from(c.offset.get()).ok()?, u32::try_from(c.size.get()).ok()?);
                 let start = self.rva(c.section.get(), offset)?;
                 let range = span(start, size);
-                (!range.is_empty()).then_some(Contribution {
-                    range,
-                    module: usize::from(c.module_index.get()),
-                })
+                (!range.is_empty()).then_some(Contribution { range, module: usize::from(c.module_index.get()) })
             })
             .collect();
         found.sort_by_key(|c| c.range.start);
@@ -207,10 +156,9 @@ impl Reader<'_> {
     fn read_modules(&mut self, pdb: &Pdb<&[u8]>) -> Result<(), Error> {
         let modules = pdb.read_modules().map_err(|e| self.bad("module list", e))?;
         for (index, module) in modules.iter().enumerate() {
-            self.symbols.modules.push(Module {
-                path: module.module_name().to_string(),
-                object_file: module.obj_file().to_string(),
-            });
+            self.symbols
+                .modules
+                .push(Module { path: module.module_name().to_string(), object_file: module.obj_file().to_string() });
             let records = pdb
                 .read_module_symbols(&module)
                 .map_err(|e| self.bad(format!("symbols of module {}", module.module_name()), e))?;
@@ -250,21 +198,13 @@ impl Reader<'_> {
                     }
                     scopes.push(None);
                 }
-                SymData::Block(_) | SymData::InlineSite(_) | SymData::InlineSite2(_) => {
-                    scopes.push(None)
-                }
+                SymData::Block(_) | SymData::InlineSite(_) | SymData::InlineSite2(_) => scopes.push(None),
                 SymData::End | SymData::InlineSiteEnd => {
                     scopes.pop();
                 }
                 SymData::Data(data) => {
                     let scope = scopes.iter().rev().flatten().next().cloned();
-                    self.add_variable(
-                        data.name.to_string(),
-                        data.header,
-                        record.kind,
-                        scope,
-                        Some(module),
-                    );
+                    self.add_variable(data.name.to_string(), data.header, record.kind, scope, Some(module));
                 }
                 _ => {}
             }
@@ -284,10 +224,7 @@ impl Reader<'_> {
         };
         self.symbols.variables.push(Variable {
             rva,
-            size: self
-                .types
-                .size(header.type_.get())
-                .and_then(|size| u32::try_from(size).ok()),
+            size: self.types.size(header.type_.get()).and_then(|size| u32::try_from(size).ok()),
             name,
             scope,
             module,
@@ -302,10 +239,7 @@ impl Reader<'_> {
             match record.parse() {
                 Ok(SymData::Pub(public)) => {
                     if let Some(rva) = self.rva_of(public.fixed.offset_segment) {
-                        self.symbols.publics.push(Public {
-                            rva,
-                            name: public.name.to_string(),
-                        });
+                        self.symbols.publics.push(Public { rva, name: public.name.to_string() });
                     }
                 }
                 Ok(SymData::Data(data)) => {
@@ -319,13 +253,9 @@ impl Reader<'_> {
 
     fn finish(mut self) -> Symbols {
         let symbols = &mut self.symbols;
-        symbols
-            .procedures
-            .sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
+        symbols.procedures.sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
         symbols.procedures.dedup();
-        symbols
-            .publics
-            .sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
+        symbols.publics.sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
         symbols.publics.dedup();
         // A record of a module knows more than its copy in the global stream: it comes first and the copy goes.
         symbols.variables.sort_by(|a, b| {
@@ -336,9 +266,7 @@ impl Reader<'_> {
                 b.scope.is_none(),
             ))
         });
-        symbols
-            .variables
-            .dedup_by(|later, first| later.rva == first.rva && later.name == first.name);
+        symbols.variables.dedup_by(|later, first| later.rva == first.rva && later.name == first.name);
         symbols.layouts = self.types.layouts();
         self.symbols
     }
@@ -364,16 +292,10 @@ impl<'a> Types<'a> {
                 && let Some(udt) = Udt::of(&data)
                 && !udt.is_forward
             {
-                definitions
-                    .entry(udt.key())
-                    .or_default()
-                    .push(TypeIndex(index));
+                definitions.entry(udt.key()).or_default().push(TypeIndex(index));
             }
         }
-        Types {
-            stream,
-            definitions,
-        }
+        Types { stream, definitions }
     }
 
     /// Size in bytes of a value of the type.
@@ -388,9 +310,7 @@ impl<'a> Types<'a> {
         let depth = depth.checked_sub(1)?;
         let data = self.stream.record(index).ok()?.parse().ok()?;
         match &data {
-            TypeData::Modifier(modifier) => {
-                self.size_at_depth(modifier.underlying_type.get(), depth)
-            }
+            TypeData::Modifier(modifier) => self.size_at_depth(modifier.underlying_type.get(), depth),
             TypeData::Pointer(pointer) => Some(u64::from(pointer.fixed.attr().size())),
             TypeData::Array(array) => array.len.try_into().ok(),
             TypeData::Enum(e) => self.size_at_depth(e.fixed.underlying_type.get(), depth),
@@ -399,11 +319,8 @@ impl<'a> Types<'a> {
                 let udt = Udt::of(&data)?;
                 if udt.is_forward {
                     // Definitions that disagree leave the size open.
-                    let mut sizes = self
-                        .definitions
-                        .get(&udt.key())?
-                        .iter()
-                        .map(|index| self.size_at_depth(*index, depth));
+                    let mut sizes =
+                        self.definitions.get(&udt.key())?.iter().map(|index| self.size_at_depth(*index, depth));
                     let first = sizes.next()?;
                     return sizes.all(|size| size == first).then_some(first).flatten();
                 }
@@ -415,15 +332,7 @@ impl<'a> Types<'a> {
     fn layouts(&self) -> HashMap<String, BTreeSet<TypeLayout>> {
         self.definitions
             .iter()
-            .map(|(key, indices)| {
-                (
-                    key.clone(),
-                    indices
-                        .iter()
-                        .filter_map(|index| self.layout(*index))
-                        .collect(),
-                )
-            })
+            .map(|(key, indices)| (key.clone(), indices.iter().filter_map(|index| self.layout(*index)).collect()))
             .collect()
     }
 
@@ -431,16 +340,8 @@ impl<'a> Types<'a> {
         let record = self.stream.record(index).ok()?;
         let data = record.parse().ok()?;
         let udt = Udt::of(&data)?;
-        let members = self
-            .stream
-            .iter_fields(udt.fields)
-            .filter_map(|field| self.member(&field))
-            .collect();
-        Some(TypeLayout {
-            name: udt.name.to_owned(),
-            size: udt.size,
-            members,
-        })
+        let members = self.stream.iter_fields(udt.fields).filter_map(|field| self.member(&field)).collect();
+        Some(TypeLayout { name: udt.name.to_owned(), size: udt.size, members })
     }
 
     fn member(&self, field: &Field<'_>) -> Option<Member> {
@@ -448,9 +349,7 @@ impl<'a> Types<'a> {
             Field::Member(member) => Some(Member {
                 name: member.name.to_string(),
                 offset: member.offset.try_into().ok()?,
-                size: self
-                    .size(member.ty)
-                    .and_then(|size| u32::try_from(size).ok()),
+                size: self.size(member.ty).and_then(|size| u32::try_from(size).ok()),
                 bits: self.bits(member.ty),
             }),
             Field::BaseClass(base) => Some(Member {
@@ -459,12 +358,9 @@ impl<'a> Types<'a> {
                 size: self.size(base.ty).and_then(|size| u32::try_from(size).ok()),
                 bits: None,
             }),
-            Field::VFuncTable(_) => Some(Member {
-                name: "vtable pointer".to_owned(),
-                offset: 0,
-                size: Some(8),
-                bits: None,
-            }),
+            Field::VFuncTable(_) => {
+                Some(Member { name: "vtable pointer".to_owned(), offset: 0, size: Some(8), bits: None })
+            }
             _ => None,
         }
     }

@@ -99,20 +99,11 @@ impl Program {
                 unwind: Vec::new(),
             })
             .collect();
-        let mut program = Program {
-            image,
-            symbols,
-            atoms,
-            functions,
-        };
+        let mut program = Program { image, symbols, atoms, functions };
         program.find_tables();
         // What only tables of distances name was not known to begin an object: cut once more with it.
-        let named_by_tables: Vec<Rva> = program
-            .functions
-            .iter()
-            .flat_map(|f| &f.data_tables)
-            .flat_map(|t| t.targets.iter().copied())
-            .collect();
+        let named_by_tables: Vec<Rva> =
+            program.functions.iter().flat_map(|f| &f.data_tables).flat_map(|t| t.targets.iter().copied()).collect();
         if !named_by_tables.is_empty() {
             targets.extend(named_by_tables);
             program.atoms = atoms::partition(&program.image, &program.symbols, &extents, &targets);
@@ -146,9 +137,7 @@ impl Program {
 
     fn read_unwind(&mut self) {
         let mut functions = std::mem::take(&mut self.functions);
-        functions
-            .par_iter_mut()
-            .for_each(|function| self.complete(function));
+        functions.par_iter_mut().for_each(|function| self.complete(function));
         self.functions = functions;
     }
 
@@ -166,23 +155,15 @@ impl Program {
                 reason: "a jump through a register whose table was not found".into(),
             });
         }
-        let first = self
-            .image
-            .runtime_functions
-            .partition_point(|f| f.range.end <= atom.rva);
-        let own = self
-            .image
-            .runtime_functions
-            .iter()
-            .skip(first)
-            .take_while(|f| f.range.start < atom.end());
+        let first = self.image.runtime_functions.partition_point(|f| f.range.end <= atom.rva);
+        let own = self.image.runtime_functions.iter().skip(first).take_while(|f| f.range.start < atom.end());
         for entry in own {
             match UnwindInfo::read(&self.image, entry.unwind_info) {
                 Ok(info) => function.unwind.push((entry.clone(), info)),
-                Err(reason) => function.code.unresolved.push(Unresolved {
-                    offset: entry.range.start.0.saturating_sub(atom.rva.0),
-                    reason: reason.into(),
-                }),
+                Err(reason) => function
+                    .code
+                    .unresolved
+                    .push(Unresolved { offset: entry.range.start.0.saturating_sub(atom.rva.0), reason: reason.into() }),
             }
         }
     }
@@ -202,19 +183,12 @@ impl Program {
 
     /// The last atom that starts at or before an address.
     pub fn atom_before(&self, rva: Rva) -> Option<AtomIndex> {
-        self.atoms
-            .partition_point(|a| a.rva <= rva)
-            .checked_sub(1)
-            .map(|index| AtomIndex(index as u32))
+        self.atoms.partition_point(|a| a.rva <= rva).checked_sub(1).map(|index| AtomIndex(index as u32))
     }
 
     /// What stands at an address.
     pub fn locate(&self, rva: Rva) -> Location {
-        if self
-            .image
-            .sections
-            .first()
-            .is_none_or(|s| rva < s.range.start)
+        if self.image.sections.first().is_none_or(|s| rva < s.range.start)
             || self.image.directories.iter().any(|d| d.contains(&rva))
         {
             return Location::Headers(rva);
@@ -225,26 +199,22 @@ impl Program {
         let Some(atom) = self.atom(index) else {
             return Location::Nowhere;
         };
-        let same_section = |section: &crate::image::Section| {
-            section.range.contains(&atom.rva) && rva <= section.range.end
-        };
+        let same_section =
+            |section: &crate::image::Section| section.range.contains(&atom.rva) && rva <= section.range.end;
         if !self.image.sections.iter().any(same_section) {
             return Location::Nowhere;
         }
-        Location::Atom {
-            atom: index,
-            offset: rva.0 - atom.rva.0,
-        }
+        Location::Atom { atom: index, offset: rva.0 - atom.rva.0 }
     }
 
     /// The name that reports use for an atom.
     pub fn display(&self, atom: &Atom) -> String {
         match (&atom.kind, atom.names.first()) {
             (_, Some(name)) => name.display.clone(),
-            (AtomKind::ImportSlot, None) => self.image.import_at(atom.rva).map_or_else(
-                || format!("slot_{}", atom.rva),
-                |slot| slot.import.to_string(),
-            ),
+            (AtomKind::ImportSlot, None) => self
+                .image
+                .import_at(atom.rva)
+                .map_or_else(|| format!("slot_{}", atom.rva), |slot| slot.import.to_string()),
             (AtomKind::Function(_), None) => format!("sub_{:x}", atom.rva.0),
             (_, None) => format!("data_{:x}", atom.rva.0),
         }
@@ -252,36 +222,28 @@ impl Program {
 
     /// The linkage name of an atom where it has one, else its name in the source, else one made of its address.
     pub fn linkage_name(&self, atom: &Atom) -> String {
-        atom.names
-            .first()
-            .map_or_else(|| self.display(atom), |name| name.key.clone())
+        atom.names.first().map_or_else(|| self.display(atom), |name| name.key.clone())
     }
 
     /// Short name of the module that an atom came from.
     pub fn module_name(&self, atom: &Atom) -> Option<&str> {
-        self.symbols
-            .modules
-            .get(atom.module?)
-            .map(|m| m.short_name())
+        self.symbols.modules.get(atom.module?).map(|m| m.short_name())
     }
 }
 
 /// A function that reads data with relocated pointers into its own middle jumps through a table of addresses (computed `goto`).
 fn points_into_itself(program: &Program, function: &Atom, code: &Code) -> bool {
-    code.references
-        .iter()
-        .filter(|r| !r.kind.is_branch())
-        .any(|r| {
-            let Location::Atom { atom, .. } = program.locate(r.target) else {
-                return false;
-            };
-            let Some(atom) = program.atom(atom).filter(|a| !a.is_function()) else {
-                return false;
-            };
-            pointers_in(&program.image, atom.rva..atom.end())
-                .filter_map(|(_, target)| target)
-                .any(|target| target > function.rva && target < function.end())
-        })
+    code.references.iter().filter(|r| !r.kind.is_branch()).any(|r| {
+        let Location::Atom { atom, .. } = program.locate(r.target) else {
+            return false;
+        };
+        let Some(atom) = program.atom(atom).filter(|a| !a.is_function()) else {
+            return false;
+        };
+        pointers_in(&program.image, atom.rva..atom.end())
+            .filter_map(|(_, target)| target)
+            .any(|target| target > function.rva && target < function.end())
+    })
 }
 
 /// Starts and sizes of functions, and their decoded code in the same order.
@@ -293,29 +255,20 @@ fn decode_all(image: &Image, symbols: &Symbols) -> (Extents, Vec<Code>) {
     let mut decoded: BTreeMap<(Rva, u32), Code> = BTreeMap::new();
     loop {
         let extents = atoms::function_extents(image, symbols, &starts);
-        let missing: Vec<(Rva, u32)> = extents
-            .iter()
-            .map(|(rva, size)| (*rva, *size))
-            .filter(|key| !decoded.contains_key(key))
-            .collect();
-        let codes: Vec<Code> = missing
-            .par_iter()
-            .map(|(rva, size)| x64::decode(image, *rva, *size))
-            .collect();
-        let found: BTreeSet<Rva> = codes
-            .iter()
-            .flat_map(|code| &code.references)
-            .filter(|r| r.kind.is_branch())
-            .map(|r| r.target)
+        let missing: Vec<(Rva, u32)> =
+            extents.iter().map(|(rva, size)| (*rva, *size)).filter(|key| !decoded.contains_key(key)).collect();
+        let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, *rva, *size)).collect();
+        let named = codes.iter().flat_map(|code| &code.references).map(|r| r.target);
+        // Functions that only pointers lead to; looked at once, with the first round.
+        let pointed_to = decoded.is_empty().then(|| relocated_targets(image));
+        let found: BTreeSet<Rva> = named
+            .chain(pointed_to.into_iter().flatten())
             .filter(|rva| image.section_at(*rva).is_some_and(|s| s.is_executable()))
             .filter(|rva| !is_inside(&extents, *rva))
             .collect();
         decoded.extend(missing.into_iter().zip(codes));
         if found.is_empty() {
-            let codes = extents
-                .iter()
-                .filter_map(|(rva, size)| decoded.remove(&(*rva, *size)))
-                .collect();
+            let codes = extents.iter().filter_map(|(rva, size)| decoded.remove(&(*rva, *size))).collect();
             return (extents, codes);
         }
         for rva in found {
@@ -325,35 +278,23 @@ fn decode_all(image: &Image, symbols: &Symbols) -> (Extents, Vec<Code>) {
 }
 
 fn is_inside(extents: &Extents, rva: Rva) -> bool {
-    extents
-        .range(..=rva)
-        .next_back()
-        .is_some_and(|(start, size)| span(*start, *size).contains(&rva))
+    extents.range(..=rva).next_back().is_some_and(|(start, size)| span(*start, *size).contains(&rva))
+}
+
+/// Where the image's relocated pointers lead.
+fn relocated_targets(image: &Image) -> impl Iterator<Item = Rva> {
+    image.base_relocations.iter().filter_map(|place| image.relocated_target(*place))
 }
 
 /// Addresses in data sections that code or relocated pointers name: where anonymous objects begin.
-fn data_targets<'c>(
-    image: &Image,
-    functions: impl Iterator<Item = (Rva, &'c Code)>,
-) -> BTreeSet<Rva> {
+fn data_targets<'c>(image: &Image, functions: impl Iterator<Item = (Rva, &'c Code)>) -> BTreeSet<Rva> {
     let is_data = |rva: &Rva| image.section_at(*rva).is_some_and(|s| !s.is_executable());
-    let from_code = functions.flat_map(|(_, code)| {
-        code.references
-            .iter()
-            .filter(|r| !r.kind.is_branch())
-            .map(|r| r.target)
-    });
-    let from_data = image
-        .base_relocations
-        .iter()
-        .filter_map(|place| image.relocated_target(*place));
-    from_code.chain(from_data).filter(is_data).collect()
+    let from_code =
+        functions.flat_map(|(_, code)| code.references.iter().filter(|r| !r.kind.is_branch()).map(|r| r.target));
+    from_code.chain(relocated_targets(image)).filter(is_data).collect()
 }
 
 /// The addresses of an atom's own bytes that hold relocated pointers, with their targets.
 pub fn pointers_in(image: &Image, range: Range<Rva>) -> impl Iterator<Item = (Rva, Option<Rva>)> {
-    image
-        .base_relocations_in(range)
-        .iter()
-        .map(|place| (*place, image.relocated_target(*place)))
+    image.base_relocations_in(range).iter().map(|place| (*place, image.relocated_target(*place)))
 }

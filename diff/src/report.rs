@@ -87,8 +87,7 @@ impl Report {
             .functions
             .iter()
             .map(|f| {
-                let ((old_rva, old_size), (new_rva, new_size)) =
-                    (extent(old, f.old), extent(new, f.new));
+                let ((old_rva, old_size), (new_rva, new_size)) = (extent(old, f.old), extent(new, f.new));
                 FunctionReport {
                     name: f.name.clone(),
                     display: f.display.clone(),

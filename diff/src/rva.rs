@@ -16,10 +16,7 @@ impl Rva {
 
     /// The address at a signed distance, unless that leaves the 32-bit range.
     pub fn checked_offset(self, distance: i64) -> Option<Rva> {
-        i64::from(self.0)
-            .checked_add(distance)
-            .and_then(|rva| u32::try_from(rva).ok())
-            .map(Rva)
+        i64::from(self.0).checked_add(distance).and_then(|rva| u32::try_from(rva).ok()).map(Rva)
     }
 
     /// Signed distance in bytes from `origin` to this address.

@@ -118,12 +118,7 @@ pub struct Member {
 impl Symbols {
     /// The contribution that holds an address.
     pub fn contribution_at(&self, rva: Rva) -> Option<&Contribution> {
-        let index = self
-            .contributions
-            .partition_point(|c| c.range.start <= rva)
-            .checked_sub(1)?;
-        self.contributions
-            .get(index)
-            .filter(|c| c.range.contains(&rva))
+        let index = self.contributions.partition_point(|c| c.range.start <= rva).checked_sub(1)?;
+        self.contributions.get(index).filter(|c| c.range.contains(&rva))
     }
 }

@@ -35,25 +35,15 @@ pub struct DataTable {
 const MIN_ENTRIES: usize = 2;
 
 /// The tables that a function reads.
-pub(crate) fn find(
-    program: &Program,
-    function: &Atom,
-    code: &Code,
-) -> (Vec<JumpTable>, Vec<DataTable>) {
+pub(crate) fn find(program: &Program, function: &Atom, code: &Code) -> (Vec<JumpTable>, Vec<DataTable>) {
     let known = code.facts.tables.iter().copied();
     let guessed = code
         .references
         .iter()
         .filter(|r| r.kind == ReferenceKind::Address && !code.register_jumps.is_empty())
-        .map(|r| OffsetTable {
-            rva: r.target,
-            base: r.target,
-            is_jump: true,
-        });
-    let mut jumps: Vec<JumpTable> = known
-        .chain(guessed)
-        .filter_map(|table| read_jump_table(program, function, code, table))
-        .collect();
+        .map(|r| OffsetTable { rva: r.target, base: r.target, is_jump: true });
+    let mut jumps: Vec<JumpTable> =
+        known.chain(guessed).filter_map(|table| read_jump_table(program, function, code, table)).collect();
     jumps.sort_by_key(|table| (table.rva, table.base));
     jumps.dedup();
     let is_jump = |rva: Rva| jumps.iter().any(|table| table.rva == rva);
@@ -71,15 +61,10 @@ pub(crate) fn find(
 /// The table's 32-bit entries up to the next thing that is known to begin, as addresses.
 fn entries(program: &Program, table: OffsetTable) -> impl Iterator<Item = Option<Rva>> {
     let end = match program.locate(table.rva) {
-        Location::Atom { atom, .. } => program
-            .atom(atom)
-            .filter(|a| a.kind == AtomKind::ReadOnly)
-            .map(Atom::end),
+        Location::Atom { atom, .. } => program.atom(atom).filter(|a| a.kind == AtomKind::ReadOnly).map(Atom::end),
         _ => None,
     };
-    let bytes = program
-        .image
-        .bytes_up_to(table.rva..end.unwrap_or(table.rva));
+    let bytes = program.image.bytes_up_to(table.rva..end.unwrap_or(table.rva));
     bytes.chunks_exact(4).map(move |entry| {
         let distance = i32::from_le_bytes(entry.try_into().ok()?);
         table.base.checked_offset(i64::from(distance))
@@ -87,35 +72,20 @@ fn entries(program: &Program, table: OffsetTable) -> impl Iterator<Item = Option
 }
 
 /// Reads entries as long as they lead to instructions of the function.
-fn read_jump_table(
-    program: &Program,
-    function: &Atom,
-    code: &Code,
-    table: OffsetTable,
-) -> Option<JumpTable> {
+fn read_jump_table(program: &Program, function: &Atom, code: &Code, table: OffsetTable) -> Option<JumpTable> {
     let targets: Vec<u32> = entries(program, table)
         .map_while(|target| {
             let offset = u32::try_from(target?.distance_from(function.rva)).ok()?;
             code.instruction_at(offset).map(|_| offset)
         })
         .collect();
-    (targets.len() >= MIN_ENTRIES).then_some(JumpTable {
-        rva: table.rva,
-        base: table.base,
-        targets,
-    })
+    (targets.len() >= MIN_ENTRIES).then_some(JumpTable { rva: table.rva, base: table.base, targets })
 }
 
 /// Reads entries as long as they lead into a section, and not to the table itself, which is what padding would do.
 fn read_data_table(program: &Program, table: OffsetTable) -> DataTable {
     let targets = entries(program, table)
-        .map_while(|target| {
-            target.filter(|t| *t != table.rva && program.image.section_at(*t).is_some())
-        })
+        .map_while(|target| target.filter(|t| *t != table.rva && program.image.section_at(*t).is_some()))
         .collect();
-    DataTable {
-        rva: table.rva,
-        base: table.base,
-        targets,
-    }
+    DataTable { rva: table.rva, base: table.base, targets }
 }

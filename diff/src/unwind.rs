@@ -43,31 +43,15 @@ impl UnwindInfo {
         }
         let codes_len = 4 + 2 * u32::from(count);
         let codes = image.bytes(rva, codes_len).ok_or(OUTSIDE)?.to_vec();
-        let tail = rva
-            .checked_add(4 + 2 * u32::from(count).next_multiple_of(2))
-            .ok_or(OUTSIDE)?;
-        let field = |index: u32| {
-            tail.checked_add(4 * index)
-                .and_then(|place| image.u32_at(place))
-                .map(Rva)
-                .ok_or(OUTSIDE)
-        };
+        let tail = rva.checked_add(4 + 2 * u32::from(count).next_multiple_of(2)).ok_or(OUTSIDE)?;
+        let field =
+            |index: u32| tail.checked_add(4 * index).and_then(|place| image.u32_at(place)).map(Rva).ok_or(OUTSIDE);
         let (mut handler, mut chained) = (None, None);
         if flags & FLAG_CHAINED != 0 {
-            chained = Some(RuntimeFunction {
-                range: field(0)?..field(1)?,
-                unwind_info: field(2)?,
-            });
+            chained = Some(RuntimeFunction { range: field(0)?..field(1)?, unwind_info: field(2)? });
         } else if flags & (FLAG_EXCEPTION_HANDLER | FLAG_TERMINATION_HANDLER) != 0 {
             handler = Some((field(0)?, tail.checked_add(4).ok_or(OUTSIDE)?));
         }
-        Ok(UnwindInfo {
-            rva,
-            version,
-            flags,
-            codes,
-            handler,
-            chained,
-        })
+        Ok(UnwindInfo { rva, version, flags, codes, handler, chained })
     }
 }

@@ -1,8 +1,8 @@
 //! Decodes x64 functions and finds every reference in them.
 
 use iced_x86::{
-    Code as IcedCode, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction as Iced,
-    Mnemonic, OpKind, Register,
+    Code as IcedCode, ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction as Iced, Mnemonic, OpKind,
+    Register,
 };
 
 use crate::dataflow::{self, Facts};
@@ -102,10 +102,7 @@ impl ReferenceKind {
 
     /// Transfers control, rather than naming data.
     pub fn is_branch(self) -> bool {
-        matches!(
-            self,
-            ReferenceKind::Call | ReferenceKind::Jump | ReferenceKind::ShortJump
-        )
+        matches!(self, ReferenceKind::Call | ReferenceKind::Jump | ReferenceKind::ShortJump)
     }
 }
 
@@ -123,39 +120,22 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
     let mut code = Code::default();
     let bytes = image.bytes_up_to(span(start, size));
     if bytes.len() != size as usize {
-        code.unresolved.push(Unresolved {
-            offset: 0,
-            reason: "the function's bytes are not all in the file".into(),
-        });
+        code.unresolved.push(Unresolved { offset: 0, reason: "the function's bytes are not all in the file".into() });
         return code;
     }
     let mut decoder = Decoder::with_ip(64, bytes, u64::from(start.0), DecoderOptions::NONE);
-    let mut walk = Walk {
-        image,
-        start,
-        size,
-        code: &mut code,
-        image_base: None,
-        image_offsets: Vec::new(),
-        falls_through: true,
-    };
+    let mut walk =
+        Walk { image, start, size, code: &mut code, image_base: None, image_offsets: Vec::new(), falls_through: true };
     let mut instruction = Iced::default();
     let mut decoded = Vec::new();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         let offset = (instruction.ip() - u64::from(start.0)) as u32;
         if instruction.is_invalid() {
-            walk.unresolved(
-                offset,
-                "bytes that are no instruction (data inside the function?)",
-            );
+            walk.unresolved(offset, "bytes that are no instruction (data inside the function?)");
             break;
         }
-        walk.visit(
-            offset,
-            &instruction,
-            &decoder.get_constant_offsets(&instruction),
-        );
+        walk.visit(offset, &instruction, &decoder.get_constant_offsets(&instruction));
         decoded.push(instruction);
     }
     walk.code.falls_through = decoded
@@ -165,17 +145,9 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
         .find(|(_, i)| i.role != Role::Padding)
         // A call at the end is one that does not return.
         .is_some_and(|(last, _)| {
-            !ends_flow(last)
-                && !matches!(
-                    last.flow_control(),
-                    FlowControl::Call | FlowControl::IndirectCall
-                )
+            !ends_flow(last) && !matches!(last.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
         });
-    let takes_addresses = walk
-        .code
-        .references
-        .iter()
-        .any(|r| r.kind == ReferenceKind::Address);
+    let takes_addresses = walk.code.references.iter().any(|r| r.kind == ReferenceKind::Address);
     if takes_addresses {
         walk.code.facts = dataflow::analyse(image, start, size, &decoded);
         walk.add_image_relative(&decoder, &decoded);
@@ -201,39 +173,25 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn unresolved(&mut self, offset: u32, reason: impl Into<String>) {
-        self.code.unresolved.push(Unresolved {
-            offset,
-            reason: reason.into(),
-        });
+        self.code.unresolved.push(Unresolved { offset, reason: reason.into() });
     }
 
     fn visit(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) {
         // A breakpoint that control can reach is code; behind a return or jump it fills a gap.
         let fills_gap = instruction.mnemonic() == Mnemonic::Int3 && !self.falls_through;
-        let mut role = if is_nop(instruction) || fills_gap {
-            Role::Padding
-        } else {
-            Role::Plain
-        };
+        let mut role = if is_nop(instruction) || fills_gap { Role::Padding } else { Role::Plain };
         if role == Role::Plain {
             self.falls_through = !ends_flow(instruction);
         }
         match instruction.flow_control() {
-            FlowControl::UnconditionalBranch
-            | FlowControl::ConditionalBranch
-            | FlowControl::Call
+            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch | FlowControl::Call
                 if has_near_target(instruction) =>
             {
                 if let Some(target) = self.branch(offset, instruction, fields) {
-                    role = Role::Branch {
-                        mnemonic: instruction.mnemonic() as u16,
-                        target,
-                    };
+                    role = Role::Branch { mnemonic: instruction.mnemonic() as u16, target };
                 }
             }
-            FlowControl::IndirectBranch
-                if instruction.op0_kind() == OpKind::Register && !self.has_rex_w(offset) =>
-            {
+            FlowControl::IndirectBranch if instruction.op0_kind() == OpKind::Register && !self.has_rex_w(offset) => {
                 self.code.register_jumps.push(offset);
             }
             FlowControl::IndirectCall => self.code.calls.push(offset + instruction.len() as u32),
@@ -245,19 +203,12 @@ impl Walk<'_> {
         if role == Role::Plain {
             self.operands(offset, instruction, fields);
         }
-        self.code.instructions.push(Instruction {
-            offset,
-            len: instruction.len() as u8,
-            role,
-        });
+        self.code.instructions.push(Instruction { offset, len: instruction.len() as u8, role });
     }
 
     /// A near branch: gives its target's offset when that is inside the function, else records a reference.
     fn branch(&mut self, offset: u32, instruction: &Iced, fields: &ConstantOffsets) -> Option<u32> {
-        let Some(target) = u32::try_from(instruction.near_branch_target())
-            .ok()
-            .map(Rva)
-        else {
+        let Some(target) = u32::try_from(instruction.near_branch_target()).ok().map(Rva) else {
             self.unresolved(offset, "a branch leads outside the image");
             return None;
         };
@@ -284,21 +235,11 @@ impl Walk<'_> {
             match u32::try_from(instruction.ip_rel_memory_address()) {
                 Ok(target) => {
                     let is_address = instruction.mnemonic() == Mnemonic::Lea;
-                    let kind = if is_address {
-                        ReferenceKind::Address
-                    } else {
-                        ReferenceKind::Access
-                    };
+                    let kind = if is_address { ReferenceKind::Address } else { ReferenceKind::Access };
                     if is_address && target == 0 {
                         self.image_base.get_or_insert(offset);
                     }
-                    self.reference(
-                        offset,
-                        instruction,
-                        fields.displacement_offset(),
-                        kind,
-                        Rva(target),
-                    );
+                    self.reference(offset, instruction, fields.displacement_offset(), kind, Rva(target));
                 }
                 Err(_) => self.unresolved(offset, "a RIP-relative operand leads outside the image"),
             }
@@ -307,9 +248,7 @@ impl Walk<'_> {
         }
         self.immediate(offset, instruction, fields);
         // ThreadLocalStoragePointer of the TEB (winternl.h; offset 58h on x64).
-        if instruction.segment_prefix() == Register::GS
-            && instruction.memory_displacement64() == 0x58
-        {
+        if instruction.segment_prefix() == Register::GS && instruction.memory_displacement64() == 0x58 {
             self.unresolved(offset, "thread-local storage is not supported yet");
         }
     }
@@ -330,9 +269,8 @@ impl Walk<'_> {
         if !fields.has_immediate() || has_near_target(instruction) {
             return;
         }
-        let value = (0..instruction.op_count())
-            .find_map(|operand| instruction.try_immediate(operand).ok())
-            .unwrap_or_default();
+        let value =
+            (0..instruction.op_count()).find_map(|operand| instruction.try_immediate(operand).ok()).unwrap_or_default();
         match fields.immediate_size() {
             8 => self.absolute(offset, instruction, fields.immediate_offset(), value),
             4 if self.may_be_rva(value) => {
@@ -344,37 +282,22 @@ impl Walk<'_> {
 
     /// A 64-bit field: an address only where the image has a base relocation for it, else a number.
     fn absolute(&mut self, offset: u32, instruction: &Iced, at: usize, value: u64) {
-        let Some(place) = self
-            .start
-            .checked_add(offset)
-            .and_then(|rva| rva.checked_add(at as u32))
-        else {
+        let Some(place) = self.start.checked_add(offset).and_then(|rva| rva.checked_add(at as u32)) else {
             return;
         };
         if self.image.base_relocations.binary_search(&place).is_err() {
             return;
         }
-        let target = value
-            .checked_sub(self.image.identity.image_base)
-            .and_then(|rva| u32::try_from(rva).ok());
+        let target = value.checked_sub(self.image.identity.image_base).and_then(|rva| u32::try_from(rva).ok());
         match target {
-            Some(target) => self.reference(
-                offset,
-                instruction,
-                at,
-                ReferenceKind::Absolute,
-                Rva(target),
-            ),
+            Some(target) => self.reference(offset, instruction, at, ReferenceKind::Absolute, Rva(target)),
             None => self.unresolved(offset, "a relocated address leads outside the image"),
         }
     }
 
     /// The instruction begins with a REX prefix whose W bit is set.
     fn has_rex_w(&self, offset: u32) -> bool {
-        let first = self
-            .start
-            .checked_add(offset)
-            .and_then(|rva| self.image.bytes(rva, 1));
+        let first = self.start.checked_add(offset).and_then(|rva| self.image.bytes(rva, 1));
         first.is_some_and(|bytes| bytes.iter().all(|byte| byte & 0xf8 == 0x48))
     }
 
@@ -383,14 +306,7 @@ impl Walk<'_> {
         (u64::from(first)..u64::from(self.image.identity.size_of_image)).contains(&value)
     }
 
-    fn reference(
-        &mut self,
-        offset: u32,
-        instruction: &Iced,
-        at: usize,
-        kind: ReferenceKind,
-        target: Rva,
-    ) {
+    fn reference(&mut self, offset: u32, instruction: &Iced, at: usize, kind: ReferenceKind, target: Rva) {
         self.code.references.push(Reference {
             instruction: self.code.instructions.len() as u32,
             field: offset + at as u32,
@@ -410,9 +326,7 @@ impl Walk<'_> {
             let Some(instruction) = decoded.get(index) else {
                 continue;
             };
-            let at = decoder
-                .get_constant_offsets(instruction)
-                .displacement_offset();
+            let at = decoder.get_constant_offsets(instruction).displacement_offset();
             self.code.references.push(Reference {
                 instruction: index as u32,
                 field: offset + at as u32,
@@ -428,19 +342,8 @@ impl Walk<'_> {
     /// `lea r, [__ImageBase]` together with a number in the range of RVAs that the dataflow did not connect with it.
     fn check_image_relative(&mut self) {
         let Some(base) = self.image_base else { return };
-        let known = |offset: &u32| {
-            self.code
-                .facts
-                .image_relative
-                .iter()
-                .any(|(known, _)| known == offset)
-        };
-        if let Some(offset) = self
-            .image_offsets
-            .iter()
-            .find(|offset| !known(offset))
-            .copied()
-        {
+        let known = |offset: &u32| self.code.facts.image_relative.iter().any(|(known, _)| known == offset);
+        if let Some(offset) = self.image_offsets.iter().find(|offset| !known(offset)).copied() {
             self.unresolved(
                 offset,
                 format!("may be an address relative to the image base that +{base:#x} takes, and the two could not be connected"),
@@ -453,18 +356,12 @@ impl Walk<'_> {
 fn ends_flow(instruction: &Iced) -> bool {
     matches!(
         instruction.flow_control(),
-        FlowControl::UnconditionalBranch
-            | FlowControl::IndirectBranch
-            | FlowControl::Return
-            | FlowControl::Exception
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return | FlowControl::Exception
     ) || instruction.mnemonic() == Mnemonic::Int3
 }
 
 fn has_near_target(instruction: &Iced) -> bool {
-    matches!(
-        instruction.op0_kind(),
-        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
-    )
+    matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64)
 }
 
 /// Instructions without effect, which compilers align loops with.
@@ -473,8 +370,7 @@ fn is_nop(instruction: &Iced) -> bool {
         Mnemonic::Nop => true,
         // Two-byte fillers of older assemblers.
         Mnemonic::Xchg => {
-            instruction.code() == IcedCode::Xchg_rm16_r16
-                && instruction.op0_register() == instruction.op1_register()
+            instruction.code() == IcedCode::Xchg_rm16_r16 && instruction.op0_register() == instruction.op1_register()
         }
         _ => false,
     }
@@ -484,9 +380,7 @@ fn is_nop(instruction: &Iced) -> bool {
 fn check_branch_targets(code: &mut Code) {
     let starts = &code.instructions;
     let lost = starts.iter().filter_map(|i| match i.role {
-        Role::Branch { target, .. }
-            if starts.binary_search_by_key(&target, |s| s.offset).is_err() =>
-        {
+        Role::Branch { target, .. } if starts.binary_search_by_key(&target, |s| s.offset).is_err() => {
             Some(Unresolved {
                 offset: i.offset,
                 reason: format!("branches into the middle of an instruction, +{target:#x}"),
@@ -502,15 +396,11 @@ fn check_branch_targets(code: &mut Code) {
 fn check_base_relocations(image: &Image, start: Rva, size: u32, code: &mut Code) {
     for place in image.base_relocations_in(span(start, size)) {
         let field = place.0 - start.0;
-        let seen = code
-            .references
-            .iter()
-            .any(|r| r.kind == ReferenceKind::Absolute && r.field == field);
+        let seen = code.references.iter().any(|r| r.kind == ReferenceKind::Absolute && r.field == field);
         if !seen {
             code.unresolved.push(Unresolved {
                 offset: field,
-                reason: "a base relocation that belongs to no operand (data inside the function?)"
-                    .into(),
+                reason: "a base relocation that belongs to no operand (data inside the function?)".into(),
             });
         }
     }
@@ -520,19 +410,13 @@ fn check_base_relocations(image: &Image, start: Rva, size: u32, code: &mut Code)
 impl Code {
     /// Index of the instruction that begins at an offset.
     pub fn instruction_at(&self, offset: u32) -> Option<usize> {
-        self.instructions
-            .binary_search_by_key(&offset, |i| i.offset)
-            .ok()
+        self.instructions.binary_search_by_key(&offset, |i| i.offset).ok()
     }
 
     /// References of one instruction.
     pub fn references_of(&self, instruction: usize) -> &[Reference] {
-        let start = self
-            .references
-            .partition_point(|r| (r.instruction as usize) < instruction);
-        let end = self
-            .references
-            .partition_point(|r| r.instruction as usize <= instruction);
+        let start = self.references.partition_point(|r| (r.instruction as usize) < instruction);
+        let end = self.references.partition_point(|r| r.instruction as usize <= instruction);
         self.references.get(start..end).unwrap_or(&[])
     }
 }

@@ -8,8 +8,8 @@ use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
-    self, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation, RelocationKind,
-    Segment, Space, Trampoline, TrampolineForm, Unwind,
+    self, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation, RelocationKind, Segment, Space,
+    Trampoline, TrampolineForm, Unwind,
 };
 
 use crate::layout::{FILLER, Layout};
@@ -75,13 +75,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
     for (index, data) in &plan.data {
         writer.data(*index, data)?;
     }
-    let Writer {
-        code,
-        constants,
-        variables,
-        mut relocations,
-        ..
-    } = writer;
+    let Writer { code, constants, variables, mut relocations, .. } = writer;
     relocations.sort_by_key(|r| r.place);
     let identity = &old.image.identity;
     Ok(Payload {
@@ -102,15 +96,8 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         relocations,
         trampolines: trampolines(plan, &layout),
         functions: functions(old, new, plan, &layout),
-        imports: layout
-            .slots
-            .iter()
-            .map(|(import, slot)| new_import(import, *slot))
-            .collect(),
-        unwind: Unwind {
-            table: layout.function_table,
-            count: unwind_count(new, plan),
-        },
+        imports: layout.slots.iter().map(|(import, slot)| new_import(import, *slot)).collect(),
+        unwind: Unwind { table: layout.function_table, count: unwind_count(new, plan) },
     })
 }
 
@@ -118,28 +105,16 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
 fn trim(mut segment: Segment, relocations: &[Relocation]) -> Segment {
     if segment.protection == Protection::ReadWrite {
         let end = segment.offset.saturating_add(segment.size);
-        let last_field = relocations
-            .iter()
-            .rev()
-            .find(|r| (segment.offset..end).contains(&r.place));
-        let relocated =
-            last_field.map_or(0, |r| (r.place - segment.offset + r.kind.width()) as usize);
-        let used = segment
-            .content
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
+        let last_field = relocations.iter().rev().find(|r| (segment.offset..end).contains(&r.place));
+        let relocated = last_field.map_or(0, |r| (r.place - segment.offset + r.kind.width()) as usize);
+        let used = segment.content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         segment.content.truncate(used.max(relocated));
     }
     segment
 }
 
 fn unwind_count(new: &Program, plan: &Plan) -> u32 {
-    plan.functions
-        .keys()
-        .filter_map(|index| new.function(*index))
-        .map(|f| f.unwind.len() as u32)
-        .sum()
+    plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u32).sum()
 }
 
 fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {
@@ -168,11 +143,7 @@ fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<
             Some(format::Function {
                 offset: *layout.atoms.get(index)?,
                 size: planned.size,
-                old_rva: planned
-                    .replaces
-                    .as_ref()
-                    .and_then(|(old_index, _)| old.atom(*old_index))
-                    .map(|a| a.rva.0),
+                old_rva: planned.replaces.as_ref().and_then(|(old_index, _)| old.atom(*old_index)).map(|a| a.rva.0),
                 name: new.linkage_name(new.atom(*index)?),
             })
         })
@@ -184,11 +155,7 @@ fn new_import(import: &Import, slot: u32) -> format::Import {
         ImportedSymbol::Name(name) => ImportSymbol::Name(name.clone()),
         ImportedSymbol::Ordinal(ordinal) => ImportSymbol::Ordinal(*ordinal),
     };
-    format::Import {
-        slot,
-        dll: import.dll.clone(),
-        symbol,
-    }
+    format::Import { slot, dll: import.dll.clone(), symbol }
 }
 
 /// Where a field's value leads: a base and a place.
@@ -228,21 +195,14 @@ impl<'a> Writer<'a> {
     }
 
     fn error(&self, index: AtomIndex, what: &'static str) -> BuildError {
-        let function = self
-            .new
-            .atom(index)
-            .map(|atom| self.new.display(atom))
-            .unwrap_or_default();
+        let function = self.new.atom(index).map(|atom| self.new.display(atom)).unwrap_or_default();
         BuildError::Field { function, what }
     }
 
     /// Writes bytes at a region offset.
     fn write(&mut self, index: AtomIndex, place: u32, bytes: &[u8]) -> Result<(), BuildError> {
         for segment in [&mut self.code, &mut self.constants, &mut self.variables] {
-            let Some(start) = place
-                .checked_sub(segment.offset)
-                .map(|start| start as usize)
-            else {
+            let Some(start) = place.checked_sub(segment.offset).map(|start| start as usize) else {
                 continue;
             };
             if let Some(field) = segment.content.get_mut(start..start + bytes.len()) {
@@ -255,17 +215,13 @@ impl<'a> Writer<'a> {
 
     fn function(&mut self, index: AtomIndex, planned: &PlannedFunction) -> Result<(), BuildError> {
         let new = self.new;
-        let (Some(atom), Some(function), Some(&offset)) = (
-            new.atom(index),
-            new.function(index),
-            self.layout.atoms.get(&index),
-        ) else {
+        let (Some(atom), Some(function), Some(&offset)) =
+            (new.atom(index), new.function(index), self.layout.atoms.get(&index))
+        else {
             return Err(self.error(index, "is not in the layout"));
         };
-        let bytes = new
-            .image
-            .bytes(atom.rva, planned.size)
-            .ok_or(self.error(index, "its code is not all in the file"))?;
+        let bytes =
+            new.image.bytes(atom.rva, planned.size).ok_or(self.error(index, "its code is not all in the file"))?;
         self.write(index, offset, bytes)?;
         for (reference, destination) in function.code.references.iter().zip(&planned.references) {
             self.reference(index, offset, reference, destination)?;
@@ -274,8 +230,8 @@ impl<'a> Writer<'a> {
             let start = self.table(index, table.rva)?;
             for (number, target) in (0u32..).zip(&table.targets) {
                 let distance = i64::from(offset) + i64::from(*target) - i64::from(start);
-                let distance = i32::try_from(distance)
-                    .map_err(|_| self.error(index, "a jump table entry is out of reach"))?;
+                let distance =
+                    i32::try_from(distance).map_err(|_| self.error(index, "a jump table entry is out of reach"))?;
                 self.write(index, start + 4 * number, &distance.to_le_bytes())?;
             }
         }
@@ -285,26 +241,14 @@ impl<'a> Writer<'a> {
                 let place = start + 4 * number;
                 // Counted from the table, not from the field.
                 let to = self.place(index, destination)?;
-                self.relative(
-                    index,
-                    place,
-                    Place {
-                        target: to.target + i64::from(4 * number),
-                        ..to
-                    },
-                    0,
-                )?;
+                self.relative(index, place, Place { target: to.target + i64::from(4 * number), ..to }, 0)?;
             }
         }
         Ok(())
     }
 
     fn table(&self, index: AtomIndex, rva: Rva) -> Result<u32, BuildError> {
-        self.layout
-            .tables
-            .get(&(index, rva))
-            .copied()
-            .ok_or(self.error(index, "a table is not in the layout"))
+        self.layout.tables.get(&(index, rva)).copied().ok_or(self.error(index, "a table is not in the layout"))
     }
 
     fn reference(
@@ -316,17 +260,15 @@ impl<'a> Writer<'a> {
     ) -> Result<(), BuildError> {
         let field = function + reference.field;
         let to = match destination {
-            Destination::JumpTable(rva) | Destination::DataTable(rva) => Place {
-                space: Space::Region,
-                target: i64::from(self.table(index, *rva)?),
-            },
+            Destination::JumpTable(rva) | Destination::DataTable(rva) => {
+                Place { space: Space::Region, target: i64::from(self.table(index, *rva)?) }
+            }
             _ => self.place(index, destination)?,
         };
         match reference.kind {
             ReferenceKind::Absolute => self.absolute(index, field, to),
             ReferenceKind::ImageRelative => {
-                let rva = u32::try_from(to.target)
-                    .map_err(|_| self.error(index, "an RVA does not fit its field"))?;
+                let rva = u32::try_from(to.target).map_err(|_| self.error(index, "an RVA does not fit its field"))?;
                 self.write(index, field, &rva.to_le_bytes())
             }
             _ => self.relative(index, field, to, -i64::from(reference.to_end)),
@@ -336,36 +278,21 @@ impl<'a> Writer<'a> {
     fn place(&self, index: AtomIndex, destination: &Destination) -> Result<Place, BuildError> {
         let missing = || self.error(index, "a destination is not in the layout");
         match destination {
-            Destination::Image(rva) => Ok(Place {
-                space: Space::Image,
-                target: i64::from(rva.0),
-            }),
+            Destination::Image(rva) => Ok(Place { space: Space::Image, target: i64::from(rva.0) }),
             Destination::Region(atom, offset) => {
                 let start = self.layout.atoms.get(atom).ok_or_else(missing)?;
-                Ok(Place {
-                    space: Space::Region,
-                    target: i64::from(*start) + offset,
-                })
+                Ok(Place { space: Space::Region, target: i64::from(*start) + offset })
             }
             Destination::Import(import) => {
                 let slot = self.layout.slots.get(import).ok_or_else(missing)?;
-                Ok(Place {
-                    space: Space::Region,
-                    target: i64::from(*slot),
-                })
+                Ok(Place { space: Space::Region, target: i64::from(*slot) })
             }
             Destination::JumpTable(_) | Destination::DataTable(_) => Err(missing()),
         }
     }
 
     /// A 32-bit distance from its field: known now inside the region, a relocation into the image.
-    fn relative(
-        &mut self,
-        index: AtomIndex,
-        field: u32,
-        to: Place,
-        addend: i64,
-    ) -> Result<(), BuildError> {
+    fn relative(&mut self, index: AtomIndex, field: u32, to: Place, addend: i64) -> Result<(), BuildError> {
         match to.space {
             Space::Region => {
                 let distance = i32::try_from(to.target + addend - i64::from(field))
@@ -393,13 +320,7 @@ impl<'a> Writer<'a> {
         let target = to.target.clamp(0, i64::from(u32::MAX));
         let addend = i32::try_from(to.target - target + addend)
             .map_err(|_| self.error(index, "an address is too far outside the image"))?;
-        self.relocations.push(Relocation {
-            place,
-            kind,
-            space: to.space,
-            target: target as u32,
-            addend,
-        });
+        self.relocations.push(Relocation { place, kind, space: to.space, target: target as u32, addend });
         Ok(())
     }
 
@@ -428,8 +349,7 @@ impl<'a> Writer<'a> {
         number: usize,
         place: u32,
     ) -> Result<(), BuildError> {
-        let bad =
-            |writer: &Self| writer.error(index, "an unwind record is not inside its function");
+        let bad = |writer: &Self| writer.error(index, "an unwind record is not inside its function");
         let (Some(atom), Some(&offset), Some(planned), Some((runtime_function, _))) = (
             self.new.atom(index),
             self.layout.atoms.get(&index),
@@ -439,38 +359,21 @@ impl<'a> Writer<'a> {
             return Err(bad(self));
         };
         let inside = |rva: Rva| {
-            u32::try_from(rva.distance_from(atom.rva))
-                .ok()
-                .map(|distance| distance.min(planned.size) + offset)
+            u32::try_from(rva.distance_from(atom.rva)).ok().map(|distance| distance.min(planned.size) + offset)
         };
-        let (Some(begin), Some(end)) = (
-            inside(runtime_function.range.start),
-            inside(runtime_function.range.end),
-        ) else {
+        let (Some(begin), Some(end)) = (inside(runtime_function.range.start), inside(runtime_function.range.end))
+        else {
             return Err(bad(self));
         };
-        let info = self
-            .layout
-            .unwind_infos
-            .get(&(index, number))
-            .copied()
-            .ok_or(bad(self))?;
+        let info = self.layout.unwind_infos.get(&(index, number)).copied().ok_or(bad(self))?;
         for (field, target) in [(place, begin), (place + 4, end), (place + 8, info)] {
-            let to = Place {
-                space: Space::Region,
-                target: i64::from(target),
-            };
+            let to = Place { space: Space::Region, target: i64::from(target) };
             self.relocation(index, field, RelocationKind::Rva32, to, 0)?;
         }
         Ok(())
     }
 
-    fn unwind_info(
-        &mut self,
-        index: AtomIndex,
-        function: &Function,
-        number: usize,
-    ) -> Result<(), BuildError> {
+    fn unwind_info(&mut self, index: AtomIndex, function: &Function, number: usize) -> Result<(), BuildError> {
         let Some((_, info)) = function.unwind.get(number) else {
             return Ok(());
         };
@@ -482,23 +385,15 @@ impl<'a> Writer<'a> {
             .ok_or(self.error(index, "an unwind record is missing"))?;
         self.write(index, place, &info.codes)?;
         if let Some(primary) = &info.chained {
-            let position = function
-                .unwind
-                .iter()
-                .position(|(entry, _)| entry.range == primary.range);
-            let primary = position
-                .ok_or(self.error(index, "an unwind record continues one outside its function"))?;
+            let position = function.unwind.iter().position(|(entry, _)| entry.range == primary.range);
+            let primary = position.ok_or(self.error(index, "an unwind record continues one outside its function"))?;
             let tail = place + (info.codes.len() as u32).next_multiple_of(4);
             self.runtime_function(index, function, primary, tail)?;
         }
         Ok(())
     }
 
-    fn data(
-        &mut self,
-        index: AtomIndex,
-        data: &crate::plan::PlannedData,
-    ) -> Result<(), BuildError> {
+    fn data(&mut self, index: AtomIndex, data: &crate::plan::PlannedData) -> Result<(), BuildError> {
         let new = self.new;
         let (Some(atom), Some(&offset)) = (new.atom(index), self.layout.atoms.get(&index)) else {
             return Err(self.error(index, "is not in the layout"));
@@ -530,31 +425,19 @@ pub struct Figures {
 impl Figures {
     /// Counts a payload.
     pub fn of(payload: &Payload) -> Figures {
-        let sizes: BTreeMap<u8, u64> =
-            payload
-                .segments
-                .iter()
-                .fold(BTreeMap::new(), |mut sizes, segment| {
-                    let key = match segment.protection {
-                        Protection::ReadExecute => 0,
-                        Protection::Read => 1,
-                        Protection::ReadWrite => 2,
-                    };
-                    *sizes.entry(key).or_default() += u64::from(segment.size);
-                    sizes
-                });
+        let sizes: BTreeMap<u8, u64> = payload.segments.iter().fold(BTreeMap::new(), |mut sizes, segment| {
+            let key = match segment.protection {
+                Protection::ReadExecute => 0,
+                Protection::Read => 1,
+                Protection::ReadWrite => 2,
+            };
+            *sizes.entry(key).or_default() += u64::from(segment.size);
+            sizes
+        });
         let size = |key: u8| sizes.get(&key).copied().unwrap_or(0);
         Figures {
-            replaced: payload
-                .functions
-                .iter()
-                .filter(|f| f.old_rva.is_some())
-                .count(),
-            new_functions: payload
-                .functions
-                .iter()
-                .filter(|f| f.old_rva.is_none())
-                .count(),
+            replaced: payload.functions.iter().filter(|f| f.old_rva.is_some()).count(),
+            new_functions: payload.functions.iter().filter(|f| f.old_rva.is_none()).count(),
             code: size(0),
             constants: size(1),
             variables: size(2),

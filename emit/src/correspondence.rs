@@ -23,26 +23,14 @@ const MAX_BIAS: i64 = 4096;
 const NEIGHBOURS: u32 = 8;
 
 impl<'a> Correspondence<'a> {
-    pub fn new(
-        old: &'a Program,
-        new: &'a Program,
-        comparison: &'a Comparison,
-    ) -> Correspondence<'a> {
-        Correspondence {
-            old,
-            new,
-            comparison,
-            same_content: comparison.same_content(),
-        }
+    pub fn new(old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Correspondence<'a> {
+        Correspondence { old, new, comparison, same_content: comparison.same_content() }
     }
 
     /// The old atom that stands for a new one in the running process: for code and variables their partner, for constants one
     /// that holds the same.
     pub fn old_atom(&self, new: AtomIndex) -> Option<AtomIndex> {
-        let is_constant = self
-            .new
-            .atom(new)
-            .is_some_and(|atom| atom.kind == AtomKind::ReadOnly);
+        let is_constant = self.new.atom(new).is_some_and(|atom| atom.kind == AtomKind::ReadOnly);
         if is_constant {
             return self.same_content.get(&new).copied();
         }
@@ -51,17 +39,13 @@ impl<'a> Correspondence<'a> {
 
     /// The two are the same thing, or hold the same.
     fn corresponds(&self, old: AtomIndex, new: AtomIndex) -> bool {
-        self.comparison.pairing.is_pair(old, new)
-            || self.comparison.outcome(old, new) == Some(&Outcome::Same)
+        self.comparison.pairing.is_pair(old, new) || self.comparison.outcome(old, new) == Some(&Outcome::Same)
     }
 
     /// Whether a function means the same in both programs.
     pub fn is_unchanged(&self, new: AtomIndex) -> bool {
         let olds = self.comparison.pairing.old_of(new);
-        !olds.is_empty()
-            && olds
-                .iter()
-                .all(|old| self.comparison.outcome(*old, new) == Some(&Outcome::Same))
+        !olds.is_empty() && olds.iter().all(|old| self.comparison.outcome(*old, new) == Some(&Outcome::Same))
     }
 
     /// Readings that an old and a new address have in common: the same offset from corresponding objects.
@@ -85,10 +69,7 @@ impl<'a> Correspondence<'a> {
                     .old
                     .atom_before(old_start)
                     .filter(|old| self.old.atom(*old).is_some_and(|a| a.rva == old_start))?;
-                self.corresponds(old, index).then_some(Reading {
-                    atom: index,
-                    offset,
-                })
+                self.corresponds(old, index).then_some(Reading { atom: index, offset })
             })
             .collect()
     }

@@ -59,52 +59,25 @@ impl Layout {
         let mut cursor = Cursor(u64::from(PAGE));
         let start = cursor.end();
         for (index, function) in &plan.functions {
-            layout.atoms.insert(
-                *index,
-                cursor.place(u64::from(function.size), FUNCTION_ALIGNMENT),
-            );
+            layout.atoms.insert(*index, cursor.place(u64::from(function.size), FUNCTION_ALIGNMENT));
         }
         layout.code = (start, cursor.end());
 
         cursor.0 = cursor.0.next_multiple_of(u64::from(PAGE));
         let start = cursor.end();
-        let entries = plan
-            .functions
-            .keys()
-            .filter_map(|index| new.function(*index))
-            .map(|f| f.unwind.len() as u64)
-            .sum::<u64>();
+        let entries =
+            plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u64).sum::<u64>();
         layout.function_table = cursor.place(entries * u64::from(RUNTIME_FUNCTION), 4);
         for (index, function) in &plan.functions {
-            for (number, (_, info)) in new
-                .function(*index)
-                .map(|f| f.unwind.iter())
-                .into_iter()
-                .flatten()
-                .enumerate()
-            {
-                let tail = if info.chained.is_some() {
-                    u64::from(RUNTIME_FUNCTION)
-                } else {
-                    0
-                };
+            for (number, (_, info)) in new.function(*index).map(|f| f.unwind.iter()).into_iter().flatten().enumerate() {
+                let tail = if info.chained.is_some() { u64::from(RUNTIME_FUNCTION) } else { 0 };
                 let size = (info.codes.len() as u64).next_multiple_of(4) + tail;
-                layout
-                    .unwind_infos
-                    .insert((*index, number), cursor.place(size, 4));
+                layout.unwind_infos.insert((*index, number), cursor.place(size, 4));
             }
-            let jumps = function
-                .tables
-                .iter()
-                .map(|table| (table.rva, table.targets.len()));
-            let data = function
-                .data_tables
-                .iter()
-                .map(|(rva, targets)| (*rva, targets.len()));
+            let jumps = function.tables.iter().map(|table| (table.rva, table.targets.len()));
+            let data = function.data_tables.iter().map(|(rva, targets)| (*rva, targets.len()));
             for (rva, entries) in jumps.chain(data) {
-                layout
-                    .tables
-                    .insert((*index, rva), cursor.place(4 * entries as u64, 4));
+                layout.tables.insert((*index, rva), cursor.place(4 * entries as u64, 4));
             }
         }
         for import in &plan.imports {
@@ -121,21 +94,13 @@ impl Layout {
     }
 
     fn data(&mut self, new: &Program, plan: &Plan, writable: bool, cursor: &mut Cursor) {
-        for (index, _) in plan
-            .data
-            .iter()
-            .filter(|(_, data)| data.writable == writable)
-        {
+        for (index, _) in plan.data.iter().filter(|(_, data)| data.writable == writable) {
             let Some(atom) = new.atom(*index) else {
                 continue;
             };
             // The address that the linker chose satisfies whatever alignment was asked for.
-            let alignment = 1u32
-                .checked_shl(atom.rva.0.trailing_zeros())
-                .unwrap_or(MAX_ALIGNMENT)
-                .min(MAX_ALIGNMENT);
-            self.atoms
-                .insert(*index, cursor.place(u64::from(atom.size), alignment));
+            let alignment = 1u32.checked_shl(atom.rva.0.trailing_zeros()).unwrap_or(MAX_ALIGNMENT).min(MAX_ALIGNMENT);
+            self.atoms.insert(*index, cursor.place(u64::from(atom.size), alignment));
         }
     }
 }

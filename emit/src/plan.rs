@@ -85,13 +85,7 @@ pub enum Include {
 
 impl Plan {
     /// Plans a payload.
-    pub fn of(
-        old: &Program,
-        new: &Program,
-        comparison: &Comparison,
-        changes: &ChangeSet,
-        include: &Include,
-    ) -> Plan {
+    pub fn of(old: &Program, new: &Program, comparison: &Comparison, changes: &ChangeSet, include: &Include) -> Plan {
         let mut planner = Planner {
             programs: Correspondence::new(old, new, comparison),
             labels: EntryLabels::of(old),
@@ -133,11 +127,7 @@ fn unsupported<T>(message: impl Into<String>) -> Refused<T> {
 
 impl Planner<'_> {
     fn select(&mut self, changes: &ChangeSet, include: &Include) {
-        let changed = changes
-            .functions
-            .iter()
-            .filter(|f| f.status == FunctionStatus::Changed)
-            .filter_map(|f| f.new);
+        let changed = changes.functions.iter().filter(|f| f.status == FunctionStatus::Changed).filter_map(|f| f.new);
         self.replaced.extend(changed);
         let new = self.programs.new;
         let wanted: Vec<AtomIndex> = new
@@ -149,8 +139,7 @@ impl Planner<'_> {
                 Include::Changed => false,
                 Include::All => true,
                 Include::Named(names) => new.atom(*index).is_some_and(|atom| {
-                    names.contains(&new.display(atom))
-                        || atom.names.iter().any(|name| names.contains(&name.key))
+                    names.contains(&new.display(atom)) || atom.names.iter().any(|name| names.contains(&name.key))
                 }),
             })
             .collect();
@@ -165,33 +154,19 @@ impl Planner<'_> {
         let new = self.programs.new;
         let Some(atom) = new.atom(index) else { return };
         let result = match new.function(index) {
-            Some(function) => self
-                .function(index, atom, function)
-                .map(|planned| drop(self.plan.functions.insert(index, planned))),
-            None => self
-                .data(index, atom)
-                .map(|planned| drop(self.plan.data.insert(index, planned))),
+            Some(function) => {
+                self.function(index, atom, function).map(|planned| drop(self.plan.functions.insert(index, planned)))
+            }
+            None => self.data(index, atom).map(|planned| drop(self.plan.data.insert(index, planned))),
         };
         if let Err((code, message)) = result {
-            self.plan.refusals.push(Reason {
-                code,
-                symbol: new.linkage_name(atom),
-                message,
-            });
+            self.plan.refusals.push(Reason { code, symbol: new.linkage_name(atom), message });
         }
     }
 
-    fn function(
-        &mut self,
-        index: AtomIndex,
-        atom: &Atom,
-        function: &Function,
-    ) -> Refused<PlannedFunction> {
+    fn function(&mut self, index: AtomIndex, atom: &Atom, function: &Function) -> Refused<PlannedFunction> {
         if let Some(unresolved) = function.code.unresolved.first() {
-            return Err((
-                "unresolved-reference",
-                format!("+{:#x}: {}", unresolved.offset, unresolved.reason),
-            ));
+            return Err(("unresolved-reference", format!("+{:#x}: {}", unresolved.offset, unresolved.reason)));
         }
         let old = self.programs.comparison.pairing.old_of(index);
         let replaces = if self.replaced.contains(&index) {
@@ -206,10 +181,8 @@ impl Planner<'_> {
         } else {
             None
         };
-        if is_dynamic_initialiser(self.programs.new, atom) {
-            return unsupported(
-                "initialises variables before main; in a running process that has happened already",
-            );
+        if atom.is_dynamic_initialiser() {
+            return unsupported("initialises variables before main; in a running process that has happened already");
         }
         let size = code_size(function);
         check_end(function)?;
@@ -219,26 +192,17 @@ impl Planner<'_> {
             .references
             .iter()
             .map(|reference| {
-                self.reference(old, index, function, reference)
-                    .map_err(|(code, message)| {
-                        let at = function
-                            .code
-                            .instructions
-                            .get(reference.instruction as usize)
-                            .map_or(0, |i| i.offset);
-                        (code, format!("+{at:#x}: {message}"))
-                    })
+                self.reference(old, index, function, reference).map_err(|(code, message)| {
+                    let at = function.code.instructions.get(reference.instruction as usize).map_or(0, |i| i.offset);
+                    (code, format!("+{at:#x}: {message}"))
+                })
             })
             .collect::<Refused<Vec<_>>>()?;
         let data_tables = function
             .data_tables
             .iter()
             .map(|table| {
-                let targets = table
-                    .targets
-                    .iter()
-                    .map(|target| self.pointer(*target))
-                    .collect::<Refused<Vec<_>>>()?;
+                let targets = table.targets.iter().map(|target| self.pointer(*target)).collect::<Refused<Vec<_>>>()?;
                 Ok((table.rva, targets))
             })
             .collect::<Refused<Vec<_>>>()?;
@@ -247,19 +211,10 @@ impl Planner<'_> {
             .iter()
             .map(|(_, info)| match info.handler {
                 None => Ok(None),
-                Some(_) => unsupported(
-                    "has an exception handler, whose tables this version does not carry",
-                ),
+                Some(_) => unsupported("has an exception handler, whose tables this version does not carry"),
             })
             .collect::<Refused<Vec<_>>>()?;
-        Ok(PlannedFunction {
-            replaces,
-            size,
-            references,
-            tables: function.tables.clone(),
-            data_tables,
-            handlers,
-        })
+        Ok(PlannedFunction { replaces, size, references, tables: function.tables.clone(), data_tables, handlers })
     }
 
     fn reference(
@@ -290,37 +245,22 @@ impl Planner<'_> {
             Location::Atom { atom, offset } => (atom, offset),
             Location::Headers(Rva(0)) => return Ok(Destination::Image(Rva(0))),
             Location::Headers(rva) => {
-                return unproven(format!(
-                    "names {rva}, inside a table that belongs to the linker"
-                ));
+                return unproven(format!("names {rva}, inside a table that belongs to the linker"));
             }
             Location::Nowhere => {
-                return unproven(format!(
-                    "names {}, which is outside the image's sections",
-                    reference.target
-                ));
+                return unproven(format!("names {}, which is outside the image's sections", reference.target));
             }
         };
         if atom == index {
             return Ok(Destination::Region(index, i64::from(offset)));
         }
-        let reading = readings::of_reference(
-            &self.programs,
-            old_function,
-            function,
-            reference,
-            atom,
-            offset,
-        )
-        .map_err(|message| ("unproven-reference", message))?;
-        let destination =
-            self.destination(reading.atom, reading.offset, reference.kind.is_branch())?;
+        let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
+            .map_err(|message| ("unproven-reference", message))?;
+        let destination = self.destination(reading.atom, reading.offset, reference.kind.is_branch())?;
         match (&destination, reference.kind) {
             // The field holds an RVA of the old image; the region has none.
             (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
-            (_, ReferenceKind::ImageRelative) => {
-                unsupported("takes new data relative to the image's base")
-            }
+            (_, ReferenceKind::ImageRelative) => unsupported("takes new data relative to the image's base"),
             _ => Ok(destination),
         }
     }
@@ -333,47 +273,29 @@ impl Planner<'_> {
                     return unproven("a pointer to nothing");
                 };
                 if offset >= object.size {
-                    return unproven(format!(
-                        "a pointer behind the end of {}",
-                        self.programs.new.display(object)
-                    ));
+                    return unproven(format!("a pointer behind the end of {}", self.programs.new.display(object)));
                 }
                 self.destination(atom, i64::from(offset), false)
             }
             Location::Headers(Rva(0)) => Ok(Destination::Image(Rva(0))),
-            _ => unproven(format!(
-                "a pointer to {target}, which is no object of the image"
-            )),
+            _ => unproven(format!("a pointer to {target}, which is no object of the image")),
         }
     }
 
     /// Where an object of the new program is in the patched process; what the old image lacks is added to the payload.
-    fn destination(
-        &mut self,
-        atom: AtomIndex,
-        offset: i64,
-        is_branch: bool,
-    ) -> Refused<Destination> {
+    fn destination(&mut self, atom: AtomIndex, offset: i64, is_branch: bool) -> Refused<Destination> {
         let new = self.programs.new;
         let Some(object) = new.atom(atom) else {
             return unproven("names nothing");
         };
         let name = new.display(object);
         let in_image = |old: AtomIndex| {
-            let rva = self
-                .programs
-                .old
-                .atom(old)
-                .and_then(|old| old.rva.checked_offset(offset));
-            rva.map(Destination::Image).ok_or((
-                "unproven-reference",
-                format!("{name}{offset:+} is outside the old image"),
-            ))
+            let rva = self.programs.old.atom(old).and_then(|old| old.rva.checked_offset(offset));
+            rva.map(Destination::Image)
+                .ok_or(("unproven-reference", format!("{name}{offset:+} is outside the old image")))
         };
         if self.programs.comparison.pairing.is_ambiguous(atom) {
-            return unproven(format!(
-                "{name} is one of several of that name, which cannot be told apart"
-            ));
+            return unproven(format!("{name} is one of several of that name, which cannot be told apart"));
         }
         match object.kind {
             AtomKind::Function(_) => {
@@ -383,19 +305,13 @@ impl Planner<'_> {
                         self.queue.push(atom);
                         Ok(Destination::Region(atom, offset))
                     }
-                    _ if offset != 0 && self.replaced.contains(&atom) => {
-                        Ok(Destination::Region(atom, offset))
-                    }
-                    [_] if is_branch && self.replaced.contains(&atom) => {
-                        Ok(Destination::Region(atom, offset))
-                    }
+                    _ if offset != 0 && self.replaced.contains(&atom) => Ok(Destination::Region(atom, offset)),
+                    [_] if is_branch && self.replaced.contains(&atom) => Ok(Destination::Region(atom, offset)),
                     // Pointers to a function are its old entry, so that they compare equal wherever they come from.
                     [old] if offset == 0 || self.programs.is_unchanged(atom) => in_image(*old),
                     [_] => unproven(format!("leads into the middle of {name}, which changed")),
                     [old, ..] if is_branch && self.programs.is_unchanged(atom) => in_image(*old),
-                    _ => unproven(format!(
-                        "{name} stands for several functions of the old build"
-                    )),
+                    _ => unproven(format!("{name} stands for several functions of the old build")),
                 }
             }
             AtomKind::ReadOnly => match self.programs.old_atom(atom) {
@@ -407,9 +323,9 @@ impl Planner<'_> {
             },
             AtomKind::Writable => match self.programs.old_atom(atom) {
                 Some(old) => in_image(old),
-                None if object.names.is_empty() => unproven(format!(
-                    "{name} is a variable without a name that the old build has no counterpart for"
-                )),
+                None if object.names.is_empty() => {
+                    unproven(format!("{name} is a variable without a name that the old build has no counterpart for"))
+                }
                 None => {
                     self.queue.push(atom);
                     Ok(Destination::Region(atom, offset))
@@ -438,17 +354,12 @@ impl Planner<'_> {
         let pointers = pointers
             .into_iter()
             .map(|(place, target)| {
-                let target = target.ok_or((
-                    "unproven-reference",
-                    format!("the pointer at +{place:#x} leads outside the image"),
-                ))?;
+                let target = target
+                    .ok_or(("unproven-reference", format!("the pointer at +{place:#x} leads outside the image")))?;
                 Ok((place, self.pointer(target)?))
             })
             .collect::<Refused<Vec<_>>>()?;
-        Ok(PlannedData {
-            writable: atom.kind == AtomKind::Writable,
-            pointers,
-        })
+        Ok(PlannedData { writable: atom.kind == AtomKind::Writable, pointers })
     }
 
     /// Trampolines must not run into each other.
@@ -467,62 +378,31 @@ impl Planner<'_> {
             if let &[(_, end, _), (start, _, index)] = pair
                 && start < end
             {
-                let symbol = self
-                    .programs
-                    .new
-                    .atom(index)
-                    .map(|a| self.programs.new.linkage_name(a))
-                    .unwrap_or_default();
+                let symbol =
+                    self.programs.new.atom(index).map(|a| self.programs.new.linkage_name(a)).unwrap_or_default();
                 self.plan.refusals.push(Reason {
                     code: "entries-too-close",
                     symbol,
-                    message: format!(
-                        "its entry {start} lies inside the jump that the entry before it needs"
-                    ),
+                    message: format!("its entry {start} lies inside the jump that the entry before it needs"),
                 });
             }
         }
     }
 }
 
-/// Functions that run before `main` to fill variables: their effect belongs to a process that is not yet running.
-fn is_dynamic_initialiser(program: &Program, atom: &Atom) -> bool {
-    atom.names.iter().any(|name| {
-        ["_GLOBAL__sub_I_", "__cxx_global_var_init", "??__E"]
-            .iter()
-            .any(|prefix| name.key.starts_with(prefix))
-    }) || program
-        .display(atom)
-        .starts_with("`dynamic initializer for")
-}
-
 /// Code up to the end of the last instruction that is not padding.
 fn code_size(function: &Function) -> u32 {
-    let last = function
-        .code
-        .instructions
-        .iter()
-        .rev()
-        .find(|i| i.role != Role::Padding);
+    let last = function.code.instructions.iter().rev().find(|i| i.role != Role::Padding);
     last.map_or(0, |i| i.offset + u32::from(i.len))
 }
 
 /// Control must not run on into whatever follows in the new image.
 fn check_end(function: &Function) -> Refused<()> {
-    let Some(last) = function
-        .code
-        .instructions
-        .iter()
-        .rev()
-        .find(|i| i.role != Role::Padding)
-    else {
+    let Some(last) = function.code.instructions.iter().rev().find(|i| i.role != Role::Padding) else {
         return unsupported("has no instructions");
     };
     if function.code.falls_through {
-        return unsupported(format!(
-            "control runs on into the next function behind +{:#x}",
-            last.offset
-        ));
+        return unsupported(format!("control runs on into the next function behind +{:#x}", last.offset));
     }
     Ok(())
 }

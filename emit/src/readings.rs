@@ -30,29 +30,19 @@ pub(crate) fn of_reference(
     offset: u32,
 ) -> Result<Reading, String> {
     let new = programs.new;
-    let plain = Reading {
-        atom,
-        offset: i64::from(offset),
-    };
+    let plain = Reading { atom, offset: i64::from(offset) };
     let Some(object) = new.atom(atom) else {
         return Err("an address outside all objects".to_owned());
     };
     let is_data = matches!(object.kind, AtomKind::ReadOnly | AtomKind::Writable);
-    if !is_data
-        || !matches!(
-            reference.kind,
-            ReferenceKind::Address | ReferenceKind::Absolute
-        )
-    {
+    if !is_data || !matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute) {
         return if offset < object.size {
             Ok(plain)
         } else {
             Err(format!("accesses {} behind its end", new.display(object)))
         };
     }
-    let agreed = old_function
-        .map(|old| agreed_readings(programs, old, reference.target, plain))
-        .unwrap_or_default();
+    let agreed = old_function.map(|old| agreed_readings(programs, old, reference.target, plain)).unwrap_or_default();
     if let [only] = agreed.as_slice() {
         return Ok(*only);
     }
@@ -65,31 +55,16 @@ pub(crate) fn of_reference(
     // A base of indexed accesses may be an end or biased, and so may what is compared or computed with. An address that is
     // read at directly, passed on or stored is the object's own, unless the function also has the array that ends here. The end of a string
     // literal is never taken: code that knows its length counts.
-    let uses = function
-        .code
-        .facts
-        .uses
-        .get(&reference.target)
-        .copied()
-        .unwrap_or_default();
+    let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
     if uses.indexed || uses.compared || uses.computed {
-        return Err(format!(
-            "computes with the address {name}+{offset:#x}, which may stand for another object nearby"
-        ));
+        return Err(format!("computes with the address {name}+{offset:#x}, which may stand for another object nearby"));
     }
-    let rival =
-        before(new, atom).filter(|before| offset == 0 && is_referenced(new, function, *before));
-    if let Some(before) = rival.filter(|before| {
-        new.atom(*before)
-            .is_some_and(|atom| listing::text_constant(new, atom).is_none())
-    }) {
-        let before = new
-            .atom(before)
-            .map(|atom| new.display(atom))
-            .unwrap_or_default();
-        return Err(format!(
-            "takes an address that is both the start of {name} and the end of {before}"
-        ));
+    let rival = before(new, atom).filter(|before| offset == 0 && is_referenced(new, function, *before));
+    if let Some(before) =
+        rival.filter(|before| new.atom(*before).is_some_and(|atom| listing::text_constant(new, atom).is_none()))
+    {
+        let before = new.atom(before).map(|atom| new.display(atom)).unwrap_or_default();
+        return Err(format!("takes an address that is both the start of {name} and the end of {before}"));
     }
     Ok(plain)
 }
@@ -104,11 +79,7 @@ fn before(new: &Program, atom: AtomIndex) -> Option<AtomIndex> {
 
 /// Whether the function names an object otherwise.
 fn is_referenced(new: &Program, function: &Function, atom: AtomIndex) -> bool {
-    function
-        .code
-        .references
-        .iter()
-        .any(|r| matches!(new.locate(r.target), Location::Atom { atom: a, .. } if a == atom))
+    function.code.references.iter().any(|r| matches!(new.locate(r.target), Location::Atom { atom: a, .. } if a == atom))
 }
 
 /// Readings of a new address that the old version of the function has, too.
@@ -129,10 +100,7 @@ fn agreed_readings(
     let mut found: Vec<Reading> = Vec::new();
     for reference in addresses {
         let readings = programs.common_readings(reference.target, target);
-        let starts_object = matches!(
-            programs.old.locate(reference.target),
-            Location::Atom { offset: 0, .. }
-        );
+        let starts_object = matches!(programs.old.locate(reference.target), Location::Atom { offset: 0, .. });
         let reading = if readings.contains(&plain) {
             Some(plain)
         } else if plain.offset == 0 && starts_object {

@@ -31,16 +31,9 @@ impl EntryLabels {
     /// Collects all references of a program that lead into the first bytes of a function, but not to its entry.
     pub fn of(program: &Program) -> EntryLabels {
         let mut inside: BTreeMap<AtomIndex, BTreeSet<u32>> = BTreeMap::new();
-        let from_code = program
-            .functions
-            .iter()
-            .flat_map(|f| &f.code.references)
-            .map(|r| r.target);
-        let from_data = program
-            .image
-            .base_relocations
-            .iter()
-            .filter_map(|place| program.image.relocated_target(*place));
+        let from_code = program.functions.iter().flat_map(|f| &f.code.references).map(|r| r.target);
+        let from_data =
+            program.image.base_relocations.iter().filter_map(|place| program.image.relocated_target(*place));
         let from_symbols = program.symbols.publics.iter().map(|p| p.rva);
         for target in from_code.chain(from_data).chain(from_symbols) {
             if let Location::Atom { atom, offset } = program.locate(target)
@@ -58,27 +51,14 @@ impl EntryLabels {
 ///
 /// # Errors
 /// A reason code and a message when a jump cannot be written there safely.
-pub(crate) fn site(
-    old: &Program,
-    labels: &EntryLabels,
-    index: AtomIndex,
-) -> Result<Site, (&'static str, String)> {
+pub(crate) fn site(old: &Program, labels: &EntryLabels, index: AtomIndex) -> Result<Site, (&'static str, String)> {
     let (Some(atom), Some(function)) = (old.atom(index), old.function(index)) else {
-        return Err((
-            "not-supported",
-            "the old function is not in the image".to_owned(),
-        ));
+        return Err(("not-supported", "the old function is not in the image".to_owned()));
     };
-    if let Some(offset) = labels
-        .inside
-        .get(&index)
-        .and_then(|offsets| offsets.first())
-    {
+    if let Some(offset) = labels.inside.get(&index).and_then(|offsets| offsets.first()) {
         return Err((
             "branch-into-entry",
-            format!(
-                "the old image has a reference to +{offset:#x}, inside the five bytes that a jump replaces"
-            ),
+            format!("the old image has a reference to +{offset:#x}, inside the five bytes that a jump replaces"),
         ));
     }
     check_own_branches(function)?;
@@ -86,10 +66,7 @@ pub(crate) fn site(
     let expected = old
         .image
         .bytes(atom.rva, length)
-        .ok_or((
-            "not-supported",
-            "the old function's bytes are not all in the file".to_owned(),
-        ))?
+        .ok_or(("not-supported", "the old function's bytes are not all in the file".to_owned()))?
         .to_vec();
     let rebased_at = function
         .code
@@ -97,11 +74,7 @@ pub(crate) fn site(
         .iter()
         .find(|r| r.kind == ReferenceKind::Absolute && r.field < length)
         .map(|r| r.field as u8);
-    Ok(Site {
-        entry: atom.rva,
-        expected,
-        rebased_at,
-    })
+    Ok(Site { entry: atom.rva, expected, rebased_at })
 }
 
 /// The old body goes on running in threads that are in it: none of its own branches or calls may come back into the replaced bytes.
@@ -114,14 +87,7 @@ fn check_own_branches(function: &Function) -> Result<(), (&'static str, String)>
             Role::Branch { target, .. } if target < JUMP => Some((i.offset, target)),
             _ => None,
         })
-        .chain(
-            function
-                .tables
-                .iter()
-                .flat_map(|t| &t.targets)
-                .filter(|t| **t < JUMP)
-                .map(|t| (0, *t)),
-        );
+        .chain(function.tables.iter().flat_map(|t| &t.targets).filter(|t| **t < JUMP).map(|t| (0, *t)));
     if let Some((from, to)) = back.next() {
         return Err((
             "branch-into-entry",
@@ -130,16 +96,14 @@ fn check_own_branches(function: &Function) -> Result<(), (&'static str, String)>
             ),
         ));
     }
-    let returns_inside = function
-        .code
-        .references
-        .iter()
-        .any(|r| r.kind == ReferenceKind::Call && r.field + u32::from(r.to_end) < JUMP)
-        || function.code.calls.iter().any(|end| *end < JUMP);
+    let returns_inside =
+        function.code.references.iter().any(|r| r.kind == ReferenceKind::Call && r.field + u32::from(r.to_end) < JUMP)
+            || function.code.calls.iter().any(|end| *end < JUMP);
     if returns_inside {
         return Err((
             "call-in-entry",
-            "the old function calls within its first five bytes: threads in that call would return into the jump".to_owned(),
+            "the old function calls within its first five bytes: threads in that call would return into the jump"
+                .to_owned(),
         ));
     }
     Ok(())
@@ -159,15 +123,10 @@ fn expected_length(
         }
     }
     let size = old.atom(index).map_or(0, |atom| atom.size);
-    let next = old
-        .atom(AtomIndex(index.0 + 1))
-        .map_or(Rva(u32::MAX), |atom| atom.rva);
-    let gap = old
-        .image
-        .bytes_up_to(Rva(entry.0 + size)..Rva(entry.0 + JUMP));
+    let next = old.atom(AtomIndex(index.0 + 1)).map_or(Rva(u32::MAX), |atom| atom.rva);
+    let gap = old.image.bytes_up_to(Rva(entry.0 + size)..Rva(entry.0 + JUMP));
     let is_padding = |byte: &u8| matches!(byte, 0xcc | 0x90);
-    if next < Rva(entry.0 + JUMP) || gap.len() as u32 != JUMP - size || !gap.iter().all(is_padding)
-    {
+    if next < Rva(entry.0 + JUMP) || gap.len() as u32 != JUMP - size || !gap.iter().all(is_padding) {
         return Err((
             "function-too-short",
             format!(

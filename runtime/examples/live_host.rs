@@ -2,12 +2,7 @@
 //!
 //! `live_host self ROUNDS`, `live_host remote`, `live_host run`: checks; each prints what it did and ends with code 0.
 //! `live_host target`, `live_host child ARGS…`: what the second and third check start.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::undocumented_unsafe_blocks,
-    reason = "a test program"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::undocumented_unsafe_blocks, reason = "a test program")]
 
 #[cfg(not(windows))]
 fn main() {

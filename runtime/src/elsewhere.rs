@@ -2,8 +2,8 @@
 
 use crate::format::{Payload, Seal};
 use crate::{
-    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand,
-    RunError, RunningProcess,
+    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
+    RunningProcess,
 };
 
 /// A patch that this process or another one runs with. There is none on this system.
@@ -37,12 +37,7 @@ pub fn apply_to_self(_: &Payload, _: &Seal, _: &ApplyOptions) -> Result<Applied,
 ///
 /// # Errors
 /// Always, on this system.
-pub fn apply_to_process(
-    _: u32,
-    _: &Payload,
-    _: &Seal,
-    _: &ApplyOptions,
-) -> Result<Applied, ApplyError> {
+pub fn apply_to_process(_: u32, _: &Payload, _: &Seal, _: &ApplyOptions) -> Result<Applied, ApplyError> {
     Err(ProcessError::NotWindows.into())
 }
 
@@ -58,11 +53,7 @@ pub fn rollback_self(_: Option<&str>, _: &ApplyOptions) -> Result<RolledBack, Ro
 ///
 /// # Errors
 /// Always, on this system.
-pub fn rollback_process(
-    _: u32,
-    _: Option<&str>,
-    _: &ApplyOptions,
-) -> Result<RolledBack, RollbackError> {
+pub fn rollback_process(_: u32, _: Option<&str>, _: &ApplyOptions) -> Result<RolledBack, RollbackError> {
     Err(ProcessError::NotWindows.into())
 }
 

@@ -57,10 +57,7 @@ pub enum ProcessError {
 impl ProcessError {
     /// Whether the target refuses, rather than something given being wrong.
     pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            ProcessError::Locked(_) | ProcessError::NotX64(_) | ProcessError::Memory { .. }
-        )
+        matches!(self, ProcessError::Locked(_) | ProcessError::NotX64(_) | ProcessError::Memory { .. })
     }
 }
 
@@ -111,9 +108,7 @@ pub enum StopError {
         found: Vec<u8>,
     },
     /// Code pages cannot be written.
-    #[error(
-        "the code at {address:#x} cannot be written ({call}: {error}); everything is as before"
-    )]
+    #[error("the code at {address:#x} cannot be written ({call}: {error}); everything is as before")]
     Write {
         /// First address of the pages.
         address: u64,
@@ -164,9 +159,7 @@ pub enum ApplyError {
         pid: u32,
     },
     /// The image is in the process more than once.
-    #[error(
-        "{image} is loaded {count} times in process {pid}; hpgen cannot tell which one to patch"
-    )]
+    #[error("{image} is loaded {count} times in process {pid}; hpgen cannot tell which one to patch")]
     Ambiguous {
         /// File name of the image.
         image: String,
@@ -204,9 +197,7 @@ pub enum ApplyError {
     #[error("patch {0} is already applied")]
     AlreadyApplied(String),
     /// Another payload has the function.
-    #[error(
-        "{function} at RVA {rva:#x} is already redirected by patch {patch}: roll that back first"
-    )]
+    #[error("{function} at RVA {rva:#x} is already redirected by patch {patch}: roll that back first")]
     AlreadyRedirected {
         /// The function.
         function: String,

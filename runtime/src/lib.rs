@@ -35,11 +35,10 @@ pub use error::{ApplyError, ProcessError, RollbackError, RunError, StopError};
 pub use loader::own_threads_are_stopped;
 #[cfg(feature = "std")]
 pub use loader::{
-    Applied, apply_to_process, apply_to_self, find_processes, rollback_process, rollback_self, run,
-    status_process, status_self,
+    Applied, apply_to_process, apply_to_self, find_processes, rollback_process, rollback_self, run, status_process,
+    status_self,
 };
 #[cfg(feature = "std")]
 pub use patch::{
-    ApplyOptions, PatchState, PatchStatus, RedirectedFunction, RegionFate, RolledBack, RunCommand,
-    RunningProcess,
+    ApplyOptions, PatchState, PatchStatus, RedirectedFunction, RegionFate, RolledBack, RunCommand, RunningProcess,
 };

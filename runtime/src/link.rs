@@ -6,8 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::format::{
-    JUMP32_LEN, Payload, Protection, Relocation, RelocationKind, Segment, Space, Trampoline,
-    TrampolineForm,
+    JUMP32_LEN, Payload, Protection, Relocation, RelocationKind, Segment, Space, Trampoline, TrampolineForm,
 };
 
 /// Bytes of a `RUNTIME_FUNCTION` on x64.
@@ -17,9 +16,7 @@ const RUNTIME_FUNCTION: u64 = 12;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// A relocated value does not fit its field.
-    #[error(
-        "the {kind} field at region offset {place:#x} (in {function}) cannot reach {target:#x} from {from:#x}"
-    )]
+    #[error("the {kind} field at region offset {place:#x} (in {function}) cannot reach {target:#x} from {from:#x}")]
     OutOfReach {
         /// Name of the relocation's kind.
         kind: &'static str,
@@ -33,9 +30,7 @@ pub enum LinkError {
         target: u64,
     },
     /// A redirection does not fit its form.
-    #[error(
-        "the entry of {function} at RVA {rva:#x} cannot reach its new body at {target:#x} with a 32-bit jump"
-    )]
+    #[error("the entry of {function} at RVA {rva:#x} cannot reach its new body at {target:#x} with a 32-bit jump")]
     Trampoline {
         /// The function.
         function: String,
@@ -117,20 +112,13 @@ pub fn function_table_base(image_base: u64, region_base: u64) -> u64 {
 ///
 /// # Errors
 /// When the rebased address is not inside the expected bytes.
-pub fn rebased_expected(
-    payload: &Payload,
-    trampoline: &Trampoline,
-    image_base: u64,
-) -> Result<Vec<u8>, LinkError> {
+pub fn rebased_expected(payload: &Payload, trampoline: &Trampoline, image_base: u64) -> Result<Vec<u8>, LinkError> {
     let mut expected = trampoline.expected.clone();
     if let Some(at) = trampoline.rebased_at {
         let field = expected
             .get_mut(usize::from(at)..)
             .and_then(|rest| rest.first_chunk_mut::<8>())
-            .ok_or(unsound(
-                trampoline.entry_rva,
-                "the rebased address is not inside the expected bytes",
-            ))?;
+            .ok_or(unsound(trampoline.entry_rva, "the rebased address is not inside the expected bytes"))?;
         // Both are 64-bit addresses and their difference wraps, as the system's own rebasing does.
         let delta = image_base.wrapping_sub(payload.identity.image_base);
         *field = u64::from_le_bytes(*field).wrapping_add(delta).to_le_bytes();
@@ -143,26 +131,13 @@ pub fn rebased_expected(
 ///
 /// # Errors
 /// Names the place that cannot be resolved.
-pub fn link(
-    payload: &Payload,
-    region_base: u64,
-    image_base: u64,
-    imports: &[u64],
-) -> Result<Linked, LinkError> {
+pub fn link(payload: &Payload, region_base: u64, image_base: u64, imports: &[u64]) -> Result<Linked, LinkError> {
     let mut segments: Vec<LinkedSegment> = payload.segments.iter().map(copy_segment).collect();
-    let context = Context {
-        payload,
-        region_base,
-        image_base,
-    };
+    let context = Context { payload, region_base, image_base };
     for relocation in &payload.relocations {
         let value = context.relocated(relocation)?;
         let width = relocation.kind.width() as usize;
-        store(
-            &mut segments,
-            relocation.place,
-            value.get(..width).unwrap_or(&value),
-        )?;
+        store(&mut segments, relocation.place, value.get(..width).unwrap_or(&value))?;
     }
     if imports.len() != payload.imports.len() {
         return Err(unsound(0, "not as many import addresses as imports"));
@@ -170,25 +145,14 @@ pub fn link(
     for (import, address) in payload.imports.iter().zip(imports) {
         store(&mut segments, import.slot, &address.to_le_bytes())?;
     }
-    let trampolines = payload
-        .trampolines
-        .iter()
-        .map(|trampoline| context.trampoline(trampoline))
-        .collect::<Result<_, _>>()?;
-    Ok(Linked {
-        region_base,
-        segments,
-        trampolines,
-        function_table: context.function_table()?,
-    })
+    let trampolines =
+        payload.trampolines.iter().map(|trampoline| context.trampoline(trampoline)).collect::<Result<_, _>>()?;
+    Ok(Linked { region_base, segments, trampolines, function_table: context.function_table()? })
 }
 
 /// The name of the function that a trampoline leads to.
 pub fn trampoline_function<'a>(payload: &'a Payload, trampoline: &Trampoline) -> &'a str {
-    let by_offset = payload
-        .functions
-        .iter()
-        .find(|f| f.offset == trampoline.target);
+    let by_offset = payload.functions.iter().find(|f| f.offset == trampoline.target);
     by_offset.map_or("?", |function| function.name.as_str())
 }
 
@@ -224,19 +188,13 @@ impl Context<'_> {
         let value = match relocation.kind {
             RelocationKind::Addr64 => target,
             RelocationKind::Rel32 => {
-                let place = self
-                    .region_base
-                    .checked_add(relocation.place.into())
-                    .ok_or(overflow)?;
-                let distance =
-                    distance32(place, target).ok_or_else(|| out_of_reach("REL32", place))?;
+                let place = self.region_base.checked_add(relocation.place.into()).ok_or(overflow)?;
+                let distance = distance32(place, target).ok_or_else(|| out_of_reach("REL32", place))?;
                 u64::from(distance.cast_unsigned())
             }
             RelocationKind::Rva32 => {
                 let base = function_table_base(self.image_base, self.region_base);
-                let rva = target
-                    .checked_sub(base)
-                    .and_then(|rva| u32::try_from(rva).ok());
+                let rva = target.checked_sub(base).and_then(|rva| u32::try_from(rva).ok());
                 rva.ok_or_else(|| out_of_reach("RVA32", base))?.into()
             }
         };
@@ -246,27 +204,14 @@ impl Context<'_> {
     /// For messages: the function that holds a region offset.
     fn owner(&self, place: u32) -> String {
         let holds = |start: u32, size: u32| place >= start && place - start < size;
-        let function = self
-            .payload
-            .functions
-            .iter()
-            .find(|f| holds(f.offset, f.size));
+        let function = self.payload.functions.iter().find(|f| holds(f.offset, f.size));
         function.map_or_else(|| String::from("data"), |f| f.name.clone())
     }
 
     fn trampoline(&self, trampoline: &Trampoline) -> Result<LinkedTrampoline, LinkError> {
-        let overflow = unsound(
-            trampoline.entry_rva,
-            "the address is beyond the address space",
-        );
-        let entry = self
-            .image_base
-            .checked_add(trampoline.entry_rva.into())
-            .ok_or(overflow.clone())?;
-        let target = self
-            .region_base
-            .checked_add(trampoline.target.into())
-            .ok_or(overflow.clone())?;
+        let overflow = unsound(trampoline.entry_rva, "the address is beyond the address space");
+        let entry = self.image_base.checked_add(trampoline.entry_rva.into()).ok_or(overflow.clone())?;
+        let target = self.region_base.checked_add(trampoline.target.into()).ok_or(overflow.clone())?;
         let function = String::from(trampoline_function(self.payload, trampoline));
         let replacement = match trampoline.form {
             TrampolineForm::Jump32 => {
@@ -283,19 +228,9 @@ impl Context<'_> {
         };
         let expected = rebased_expected(self.payload, trampoline, self.image_base)?;
         if expected.len() < replacement.len() {
-            return Err(unsound(
-                trampoline.entry_rva,
-                "fewer expected bytes than are written",
-            ));
+            return Err(unsound(trampoline.entry_rva, "fewer expected bytes than are written"));
         }
-        Ok(LinkedTrampoline {
-            function,
-            entry_rva: trampoline.entry_rva,
-            entry,
-            target,
-            expected,
-            replacement,
-        })
+        Ok(LinkedTrampoline { function, entry_rva: trampoline.entry_rva, entry, target, expected, replacement })
     }
 
     fn function_table(&self) -> Result<Option<FunctionTable>, LinkError> {
@@ -305,22 +240,12 @@ impl Context<'_> {
         }
         let end = u64::from(unwind.table) + u64::from(unwind.count) * RUNTIME_FUNCTION;
         if end > u64::from(self.payload.region_size()) {
-            return Err(unsound(
-                unwind.table,
-                "the function table is not inside the region",
-            ));
+            return Err(unsound(unwind.table, "the function table is not inside the region"));
         }
         let address = self.region_base.checked_add(unwind.table.into());
-        let address = address.ok_or(unsound(
-            unwind.table,
-            "the address is beyond the address space",
-        ))?;
+        let address = address.ok_or(unsound(unwind.table, "the address is beyond the address space"))?;
         let base = function_table_base(self.image_base, self.region_base);
-        Ok(Some(FunctionTable {
-            address,
-            count: unwind.count,
-            base,
-        }))
+        Ok(Some(FunctionTable { address, count: unwind.count, base }))
     }
 }
 
@@ -343,22 +268,13 @@ fn distance32(from: u64, to: u64) -> Option<i32> {
 }
 
 fn store(segments: &mut [LinkedSegment], place: u32, value: &[u8]) -> Result<(), LinkError> {
-    let index = segments
-        .partition_point(|segment| segment.offset <= place)
-        .checked_sub(1);
+    let index = segments.partition_point(|segment| segment.offset <= place).checked_sub(1);
     let segment = index.and_then(|index| segments.get_mut(index));
     let field = segment.and_then(|segment| {
         let start = (place - segment.offset) as usize;
-        segment
-            .bytes
-            .get_mut(start..start.checked_add(value.len())?)
+        segment.bytes.get_mut(start..start.checked_add(value.len())?)
     });
-    field
-        .ok_or(unsound(
-            place,
-            "the field is not inside a segment's content",
-        ))?
-        .copy_from_slice(value);
+    field.ok_or(unsound(place, "the field is not inside a segment's content"))?.copy_from_slice(value);
     Ok(())
 }
 

@@ -15,9 +15,7 @@ pub struct ApplyOptions {
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        ApplyOptions {
-            patience: Duration::from_secs(2),
-        }
+        ApplyOptions { patience: Duration::from_secs(2) }
     }
 }
 

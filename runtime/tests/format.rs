@@ -5,19 +5,9 @@ use hpgen_runtime::format::*;
 use hpgen_runtime::link::link;
 
 fn sample() -> Payload {
-    let segment = |offset, size, protection, content: &[u8]| Segment {
-        offset,
-        size,
-        protection,
-        content: content.to_vec(),
-    };
-    let relocation = |place, kind, space, target, addend| Relocation {
-        place,
-        kind,
-        space,
-        target,
-        addend,
-    };
+    let segment =
+        |offset, size, protection, content: &[u8]| Segment { offset, size, protection, content: content.to_vec() };
+    let relocation = |place, kind, space, target, addend| Relocation { place, kind, space, target, addend };
     Payload {
         identity: Identity {
             guid: *b"0123456789abcdef",
@@ -57,52 +47,26 @@ fn sample() -> Payload {
             },
         ],
         functions: vec![
-            Function {
-                offset: 0x1000,
-                size: 0x20,
-                old_rva: Some(0x1100),
-                name: "first".into(),
-            },
-            Function {
-                offset: 0x1020,
-                size: 0x20,
-                old_rva: Some(0x1200),
-                name: "".into(),
-            },
+            Function { offset: 0x1000, size: 0x20, old_rva: Some(0x1100), name: "first".into() },
+            Function { offset: 0x1020, size: 0x20, old_rva: Some(0x1200), name: "".into() },
         ],
         imports: vec![
-            Import {
-                slot: 0x3040,
-                dll: "kernel32.dll".into(),
-                symbol: ImportSymbol::Name("Sleep".into()),
-            },
-            Import {
-                slot: 0x3048,
-                dll: "x.dll".into(),
-                symbol: ImportSymbol::Ordinal(65535),
-            },
+            Import { slot: 0x3040, dll: "kernel32.dll".into(), symbol: ImportSymbol::Name("Sleep".into()) },
+            Import { slot: 0x3048, dll: "x.dll".into(), symbol: ImportSymbol::Ordinal(65535) },
         ],
-        unwind: Unwind {
-            table: 0x3000,
-            count: 1,
-        },
+        unwind: Unwind { table: 0x3000, count: 1 },
     }
 }
 
 fn seal(body: &[u8]) -> Vec<u8> {
-    let stored =
-        ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest);
+    let stored = ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest);
     seal_file(MACHINE_X64, body.len() as u64, &stored)
 }
 
 /// Makes the seal right again, as somebody would who forges a file.
 fn reseal(file: &mut [u8]) {
     use sha2::{Digest, Sha256};
-    let seal: [u8; 32] = Sha256::new()
-        .chain_update(&file[..32])
-        .chain_update(&file[64..])
-        .finalize()
-        .into();
+    let seal: [u8; 32] = Sha256::new().chain_update(&file[..32]).chain_update(&file[64..]).finalize().into();
     file[32..64].copy_from_slice(&seal);
 }
 
@@ -111,12 +75,7 @@ fn use_it(payload: &Payload) {
     let again = payload.encode_body().unwrap();
     assert_eq!(&Payload::decode(&seal(&again)).unwrap().0, payload);
     for region in [0, 0x10_0000, 0x1_4001_0000, u64::MAX - 0x8000] {
-        let _ = link(
-            payload,
-            region,
-            payload.identity.image_base,
-            &vec![7; payload.imports.len()],
-        );
+        let _ = link(payload, region, payload.identity.image_base, &vec![7; payload.imports.len()]);
     }
 }
 
@@ -149,10 +108,7 @@ fn every_truncation_is_an_error() {
     }
     let mut longer = file.clone();
     longer.push(0);
-    assert!(matches!(
-        Payload::decode(&longer),
-        Err(FormatError::StoredSize { .. })
-    ));
+    assert!(matches!(Payload::decode(&longer), Err(FormatError::StoredSize { .. })));
 }
 
 #[test]
@@ -198,18 +154,7 @@ fn absurd_numbers_in_the_body() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let values = [
-        0,
-        1,
-        4,
-        0x1000,
-        0x3fff_ffff,
-        0x4000_0000,
-        0x7fff_ffff,
-        0x8000_0000,
-        0xffff_f000,
-        u32::MAX,
-    ];
+    let values = [0, 1, 4, 0x1000, 0x3fff_ffff, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, u32::MAX];
     for _ in 0..20_000 {
         let mut changed = body.clone();
         for _ in 0..=random(3) {

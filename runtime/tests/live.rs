@@ -22,9 +22,7 @@ __attribute__((naked)) __declspec(dllexport) int *dll_where(void) { __asm__(\"mo
 const DLL_BASE: &str = "140000000";
 
 fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
         output.status.success(),
@@ -38,16 +36,7 @@ fn run(command: &mut Command) {
 
 fn build_host(target_dir: &Path) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args([
-            "build",
-            "--package",
-            "hpgen-runtime",
-            "--example",
-            "live_host",
-            "--target-dir",
-        ])
-        .arg(target_dir);
+    cargo.args(["build", "--package", "hpgen-runtime", "--example", "live_host", "--target-dir"]).arg(target_dir);
     if cfg!(windows) {
         run(&mut cargo);
         return target_dir.join("debug/examples/live_host.exe");
@@ -60,26 +49,14 @@ fn shim_for_wine(folder: &Path) {
     let source = folder.join("process_prng.c");
     std::fs::write(&source, PROCESS_PRNG).unwrap();
     let mut gcc = Command::new("x86_64-w64-mingw32-gcc");
-    run(gcc
-        .args(["-O1", "-shared", "-o"])
-        .arg(folder.join("bcryptprimitives.dll"))
-        .arg(source)
-        .arg("-ladvapi32"));
+    run(gcc.args(["-O1", "-shared", "-o"]).arg(folder.join("bcryptprimitives.dll")).arg(source).arg("-ladvapi32"));
 }
 
 /// A program that needs a DLL which is not there any more.
 fn build_incomplete(folder: &Path) -> PathBuf {
-    let (library, dll, program) = (
-        folder.join("gone.c"),
-        folder.join("gone.dll"),
-        folder.join("incomplete.exe"),
-    );
+    let (library, dll, program) = (folder.join("gone.c"), folder.join("gone.dll"), folder.join("incomplete.exe"));
     let source = folder.join("incomplete.c");
-    std::fs::write(
-        &library,
-        "__declspec(dllexport) int gone(void) { return 1; }",
-    )
-    .unwrap();
+    std::fs::write(&library, "__declspec(dllexport) int gone(void) { return 1; }").unwrap();
     std::fs::write(&source, "int gone(void); int main(void) { return gone(); }").unwrap();
     let gcc = || Command::new("x86_64-w64-mingw32-gcc");
     run(gcc().arg("-shared").arg("-o").arg(&dll).arg(library));
@@ -92,23 +69,9 @@ fn build_dll(folder: &Path) -> PathBuf {
     let (source, dll) = (folder.join("live_dll.c"), folder.join("live_dll.dll"));
     std::fs::write(&source, DLL).unwrap();
     let mut clang = Command::new("clang-19");
-    clang.args([
-        "--target=x86_64-w64-windows-gnu",
-        "-O1",
-        "-g",
-        "-gcodeview",
-        "-shared",
-        "-fuse-ld=lld-19",
-        "-o",
-    ]);
-    clang
-        .arg(&dll)
-        .arg(source)
-        .arg(format!("-Wl,--image-base=0x{DLL_BASE}"));
-    run(clang.arg(format!(
-        "-Wl,--pdb={}",
-        folder.join("live_dll.pdb").display()
-    )));
+    clang.args(["--target=x86_64-w64-windows-gnu", "-O1", "-g", "-gcodeview", "-shared", "-fuse-ld=lld-19", "-o"]);
+    clang.arg(&dll).arg(source).arg(format!("-Wl,--image-base=0x{DLL_BASE}"));
+    run(clang.arg(format!("-Wl,--pdb={}", folder.join("live_dll.pdb").display())));
     dll
 }
 
@@ -126,10 +89,7 @@ fn live() {
             Command::new(&host)
         } else {
             let mut wine = Command::new("wine");
-            wine.arg(&host)
-                .current_dir(folder)
-                .env("WINEDEBUG", "-all")
-                .env_remove("DISPLAY");
+            wine.arg(&host).current_dir(folder).env("WINEDEBUG", "-all").env_remove("DISPLAY");
             if std::env::var_os("WINEPREFIX").is_none() {
                 wine.env("WINEPREFIX", target_dir.join("wine"));
             }

@@ -13,12 +13,8 @@ type Step = (&'static str, fn() -> Result<()>);
 const STEPS: [Step; 6] = [
     ("setup", setup::setup),
     ("format", || cargo("fmt --all --check")),
-    ("lints", || {
-        cargo("clippy --workspace --all-targets -- -D warnings")
-    }),
-    ("hpgen for Windows", || {
-        cargo("build --release --package hpgen --target x86_64-pc-windows-gnu")
-    }),
+    ("lints", || cargo("clippy --workspace --all-targets -- -D warnings")),
+    ("hpgen for Windows", || cargo("build --release --package hpgen --target x86_64-pc-windows-gnu")),
     ("fixtures", || fixtures::check(&Toolchain::find()?, &[])),
     ("tests", || cargo("test --workspace")),
 ];
@@ -48,13 +44,9 @@ pub fn test() -> Result<ExitCode> {
 
 fn cargo(arguments: &str) -> Result<()> {
     let mut command = Command::new("cargo");
-    command
-        .current_dir(workspace::root())
-        .args(arguments.split(' '));
+    command.current_dir(workspace::root()).args(arguments.split(' '));
     // Tests that start Windows programs run only where this is set, so that `cargo test` works on a bare machine too.
-    command
-        .env("HPGEN_LIVE", "1")
-        .env("CARGO_TARGET_DIR", workspace::target());
+    command.env("HPGEN_LIVE", "1").env("CARGO_TARGET_DIR", workspace::target());
     toolchain::run_visibly(&mut command)
 }
 

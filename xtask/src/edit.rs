@@ -26,8 +26,7 @@ struct Fix {
 
 /// Reads the edits of a `fix.toml`.
 pub fn read(path: &Path) -> Result<Vec<Edit>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let fix: Fix = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
     Ok(fix.edit)
 }
@@ -36,12 +35,7 @@ impl Edit {
     /// `text` with this edit made.
     pub fn apply(&self, text: &str) -> Result<String> {
         let count = text.matches(&self.find).count();
-        ensure!(
-            count == 1,
-            "{:?} occurs {count} times in {}, not once: the edit cannot be made",
-            self.find,
-            self.file
-        );
+        ensure!(count == 1, "{:?} occurs {count} times in {}, not once: the edit cannot be made", self.find, self.file);
         Ok(text.replacen(&self.find, &self.replace, 1))
     }
 }
@@ -51,20 +45,12 @@ mod tests {
     use super::*;
 
     fn edit(find: &str) -> Edit {
-        Edit {
-            file: "a.c".into(),
-            find: find.into(),
-            replace: "new".into(),
-        }
+        Edit { file: "a.c".into(), find: find.into(), replace: "new".into() }
     }
 
     #[test]
     fn replaces_an_anchor_that_is_there_once() {
-        assert!(
-            edit("old")
-                .apply("an old one")
-                .is_ok_and(|text| text == "an new one")
-        );
+        assert!(edit("old").apply("an old one").is_ok_and(|text| text == "an new one"));
     }
 
     #[test]

@@ -76,8 +76,7 @@ struct Layout {
 /// Rebuilds the fixtures called `names`, or all of them, in place.
 pub fn rebuild(tools: &Toolchain, names: &[String]) -> Result<()> {
     for (built, committed) in build(tools, names)? {
-        fs::copy(&built, &committed)
-            .with_context(|| format!("cannot write {}", committed.display()))?;
+        fs::copy(&built, &committed).with_context(|| format!("cannot write {}", committed.display()))?;
     }
     if names.is_empty() {
         fs::write(versions_file(), &tools.versions)?;
@@ -90,29 +89,18 @@ pub fn rebuild(tools: &Toolchain, names: &[String]) -> Result<()> {
 pub fn check(tools: &Toolchain, names: &[String]) -> Result<()> {
     let made_with = fs::read_to_string(versions_file()).unwrap_or_default();
     if made_with != tools.versions {
-        println!(
-            "fixtures: not compared, they were made with other tools:\n{made_with}here:\n{}",
-            tools.versions
-        );
+        println!("fixtures: not compared, they were made with other tools:\n{made_with}here:\n{}", tools.versions);
         return Ok(());
     }
     let files = build(tools, names)?;
-    let differs =
-        |(built, committed): &&(PathBuf, PathBuf)| fs::read(built).ok() != fs::read(committed).ok();
-    let different: Vec<_> = files
-        .iter()
-        .filter(differs)
-        .map(|(_, file)| file.display().to_string())
-        .collect();
+    let differs = |(built, committed): &&(PathBuf, PathBuf)| fs::read(built).ok() != fs::read(committed).ok();
+    let different: Vec<_> = files.iter().filter(differs).map(|(_, file)| file.display().to_string()).collect();
     ensure!(
         different.is_empty(),
         "these fixtures are not what their sources give; run `cargo xtask fixtures`:\n{}",
         different.join("\n")
     );
-    println!(
-        "fixtures: {} files are what their sources give",
-        files.len()
-    );
+    println!("fixtures: {} files are what their sources give", files.len());
     Ok(())
 }
 
@@ -139,35 +127,22 @@ pub fn all() -> Result<Vec<String>> {
 
 /// Builds from a clean state below the target folder; returns each file that was made with its committed place.
 fn build(tools: &Toolchain, names: &[String]) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let names = if names.is_empty() {
-        all()?
-    } else {
-        names.to_vec()
-    };
-    let pairs: Vec<_> = names
-        .iter()
-        .flat_map(|name| VARIANTS.map(|variant| (name.as_str(), variant)))
-        .collect();
+    let names = if names.is_empty() { all()? } else { names.to_vec() };
+    let pairs: Vec<_> = names.iter().flat_map(|name| VARIANTS.map(|variant| (name.as_str(), variant))).collect();
     jobs::run_all(&pairs, |(name, variant)| {
         build_variant(tools, name, variant).with_context(|| format!("fixture {name}, {variant}"))
     })?;
     let files = pairs.iter().flat_map(|(name, variant)| {
         ["exe", "pdb"].map(|extension| {
             let file = format!("{variant}.{extension}");
-            (
-                work_folder(name, variant).join(&file),
-                folder().join(name).join(&file),
-            )
+            (work_folder(name, variant).join(&file), folder().join(name).join(&file))
         })
     });
     Ok(files.collect())
 }
 
 fn work_folder(name: &str, variant: &str) -> PathBuf {
-    workspace::target()
-        .join("fixtures")
-        .join(name)
-        .join(variant)
+    workspace::target().join("fixtures").join(name).join(variant)
 }
 
 fn build_variant(tools: &Toolchain, name: &str, variant: &str) -> Result<()> {
@@ -190,18 +165,9 @@ fn stage(name: &str, variant: &str, work: &Path) -> Result<Vec<String>> {
     fs::create_dir_all(work)?;
     let mut modules = Vec::new();
     let folders = [folder().join(COMMON), folder().join(name)];
-    for (file, source) in folders
-        .iter()
-        .map(|folder| files_of(folder, variant))
-        .collect::<Result<Vec<_>>>()?
-        .concat()
-    {
+    for (file, source) in folders.iter().map(|folder| files_of(folder, variant)).collect::<Result<Vec<_>>>()?.concat() {
         let copy = work.join(&file);
-        ensure!(
-            !copy.exists(),
-            "two files would be {file}; the second is {}",
-            source.display()
-        );
+        ensure!(!copy.exists(), "two files would be {file}; the second is {}", source.display());
         fs::copy(source, copy)?;
         modules.extend(file.strip_suffix(".c").map(str::to_owned));
     }
@@ -217,15 +183,10 @@ fn files_of(folder: &Path, variant: &str) -> Result<Vec<(String, PathBuf)>> {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
-        if ![".c", ".h", ".def"]
-            .iter()
-            .any(|extension| name.ends_with(extension))
-        {
+        if ![".c", ".h", ".def"].iter().any(|extension| name.ends_with(extension)) {
             continue;
         }
-        let owner = VARIANTS
-            .into_iter()
-            .find(|owner| name.starts_with(&format!("{owner}_")));
+        let owner = VARIANTS.into_iter().find(|owner| name.starts_with(&format!("{owner}_")));
         let (owner, staged) = match owner {
             Some(owner) => (owner, &name[owner.len() + 1..]),
             None => match name.strip_suffix(".c") {
@@ -242,56 +203,22 @@ fn files_of(folder: &Path, variant: &str) -> Result<Vec<(String, PathBuf)>> {
 
 fn compile(tools: &Toolchain, modules: &[String], layout: &Layout, work: &Path) -> Result<()> {
     for module in modules {
-        let files = [
-            format!("{module}.c"),
-            "-o".to_owned(),
-            format!("{module}.obj"),
-        ];
-        toolchain::run(
-            Command::new(tools.clang)
-                .current_dir(work)
-                .args(COMPILE)
-                .args(&layout.compile)
-                .args(files),
-        )?;
+        let files = [format!("{module}.c"), "-o".to_owned(), format!("{module}.obj")];
+        toolchain::run(Command::new(tools.clang).current_dir(work).args(COMPILE).args(&layout.compile).args(files))?;
     }
-    let import_library = [
-        "-m",
-        "i386:x86-64",
-        "-d",
-        "kernel32.def",
-        "-l",
-        "kernel32.lib",
-    ];
-    toolchain::run(
-        Command::new(tools.dlltool)
-            .current_dir(work)
-            .args(import_library),
-    )
+    let import_library = ["-m", "i386:x86-64", "-d", "kernel32.def", "-l", "kernel32.lib"];
+    toolchain::run(Command::new(tools.dlltool).current_dir(work).args(import_library))
 }
 
-fn link(
-    tools: &Toolchain,
-    modules: &[String],
-    layout: &Layout,
-    variant: &str,
-    work: &Path,
-) -> Result<()> {
+fn link(tools: &Toolchain, modules: &[String], layout: &Layout, variant: &str, work: &Path) -> Result<()> {
     let order = layout.order.as_deref().unwrap_or(modules);
     let mut ordered = order.to_vec();
     ordered.sort();
-    ensure!(
-        ordered == modules,
-        "the link order names {ordered:?}, the modules are {modules:?}"
-    );
+    ensure!(ordered == modules, "the link order names {ordered:?}, the modules are {modules:?}");
     let mut command = Command::new(tools.lld_link);
     command.current_dir(work).args(LINK).args(&layout.link);
-    command
-        .arg(format!("/out:{variant}.exe"))
-        .arg(format!("/pdb:{variant}.pdb"));
-    command
-        .args(order.iter().map(|module| format!("{module}.obj")))
-        .arg("kernel32.lib");
+    command.arg(format!("/out:{variant}.exe")).arg(format!("/pdb:{variant}.pdb"));
+    command.args(order.iter().map(|module| format!("{module}.obj"))).arg("kernel32.lib");
     toolchain::run(&mut command)
 }
 
@@ -300,8 +227,8 @@ fn layout_of(name: &str, variant: &str) -> Result<Layout> {
     if !path.exists() {
         return Ok(Layout::default());
     }
-    let mut layouts: BTreeMap<String, Layout> = toml::from_str(&fs::read_to_string(&path)?)
-        .with_context(|| format!("in {}", path.display()))?;
+    let mut layouts: BTreeMap<String, Layout> =
+        toml::from_str(&fs::read_to_string(&path)?).with_context(|| format!("in {}", path.display()))?;
     Ok(layouts.remove(variant).unwrap_or_default())
 }
 
@@ -311,10 +238,6 @@ fn refuse_machine_paths(file: &Path) -> Result<()> {
     let root = workspace::root();
     let path = root.as_os_str().as_encoded_bytes();
     let found = bytes.windows(path.len()).any(|window| window == path);
-    ensure!(
-        !found,
-        "{} contains the path of this workspace",
-        file.display()
-    );
+    ensure!(!found, "{} contains the path of this workspace", file.display());
     Ok(())
 }

@@ -9,9 +9,7 @@ use anyhow::Result;
 /// Runs `work` on every job, in their order as cores become free: put the longest first.
 /// After a failure no further job is started; the first failure is returned.
 pub fn run_all<Job: Sync>(jobs: &[Job], work: impl Fn(&Job) -> Result<()> + Sync) -> Result<()> {
-    let workers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(jobs.len());
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
     let next = AtomicUsize::new(0);
     let outcome = Mutex::new(Ok(()));
     thread::scope(|scope| {

@@ -8,10 +8,7 @@ use xtask::toolchain::Toolchain;
 use xtask::{check, fixtures, programs, setup};
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Sets up, builds and tests hpgen's workspace"
-)]
+#[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -40,10 +37,7 @@ fn main() -> Result<ExitCode> {
         Task::Setup => setup::setup()?,
         Task::Programs => programs::build_all(&Toolchain::find()?)?,
         Task::Fixtures { check: true, names } => fixtures::check(&Toolchain::find()?, &names)?,
-        Task::Fixtures {
-            check: false,
-            names,
-        } => fixtures::rebuild(&Toolchain::find()?, &names)?,
+        Task::Fixtures { check: false, names } => fixtures::rebuild(&Toolchain::find()?, &names)?,
         Task::Test => return check::test(),
     }
     Ok(ExitCode::SUCCESS)

@@ -29,18 +29,8 @@ struct Program {
 }
 
 const PROGRAMS: [Program; 2] = [
-    Program {
-        name: "lua_host",
-        package: "lua-src",
-        folder: "lua-5.4.9",
-        compiles: |_| true,
-    },
-    Program {
-        name: "sqlite_host",
-        package: "libsqlite3-sys",
-        folder: "sqlite3",
-        compiles: |file| file == "sqlite3.c",
-    },
+    Program { name: "lua_host", package: "lua-src", folder: "lua-5.4.9", compiles: |_| true },
+    Program { name: "sqlite_host", package: "libsqlite3-sys", folder: "sqlite3", compiles: |file| file == "sqlite3.c" },
 ];
 
 const COMPILE: [&str; 10] = [
@@ -57,10 +47,7 @@ const COMPILE: [&str; 10] = [
     "-c",
 ];
 
-const LINK: [&str; 2] = [
-    "--target=x86_64-w64-windows-gnu",
-    "-Wl,--no-insert-timestamp",
-];
+const LINK: [&str; 2] = ["--target=x86_64-w64-windows-gnu", "-Wl,--no-insert-timestamp"];
 
 /// Where the relinked variant is linked to. mingw's default for programs is 0x140000000.
 const OTHER_BASE: &str = "-Wl,--image-base=0x180000000";
@@ -97,34 +84,21 @@ pub fn build_all(tools: &Toolchain) -> Result<()> {
     let fetched = Sources::fetch()?;
     let mut stale = Vec::new();
     for program in &PROGRAMS {
-        stale.extend(
-            program
-                .variants(tools, &fetched)?
-                .into_iter()
-                .filter(|variant| !variant.is_fresh()),
-        );
+        stale.extend(program.variants(tools, &fetched)?.into_iter().filter(|variant| !variant.is_fresh()));
     }
     if stale.is_empty() {
         println!("test programs: nothing to do");
         return Ok(());
     }
     for variant in &stale {
-        println!(
-            "test programs: building {}",
-            variant.folder.strip_prefix(workspace::root())?.display()
-        );
+        println!("test programs: building {}", variant.folder.strip_prefix(workspace::root())?.display());
         variant.prepare()?;
     }
-    let compiled = stale
-        .iter()
-        .filter(|variant| variant.objects_from.is_none());
-    let mut compilations: Vec<_> = compiled
-        .flat_map(|variant| variant.sources.iter().map(move |source| (variant, source)))
-        .collect();
+    let compiled = stale.iter().filter(|variant| variant.objects_from.is_none());
+    let mut compilations: Vec<_> =
+        compiled.flat_map(|variant| variant.sources.iter().map(move |source| (variant, source))).collect();
     compilations.sort_by_key(|(_, source)| std::cmp::Reverse(source.text.len()));
-    jobs::run_all(&compilations, |(variant, source)| {
-        variant.compile(tools, source)
-    })?;
+    jobs::run_all(&compilations, |(variant, source)| variant.compile(tools, source))?;
     for variant in &stale {
         variant.copy_objects()?;
     }
@@ -135,10 +109,7 @@ impl Program {
     fn variants(&self, tools: &Toolchain, fetched: &Sources) -> Result<[Variant; 3]> {
         let ours = workspace::testdata().join(self.name);
         let baseline = self.sources(&ours, fetched)?;
-        let fixed = apply_all(
-            &edit::read(&ours.join("fix.toml"))?,
-            self.sources(&ours, fetched)?,
-        )?;
+        let fixed = apply_all(&edit::read(&ours.join("fix.toml"))?, self.sources(&ours, fetched)?)?;
 
         let old = self.variant(tools, "old", baseline, &[]);
         let new = self.variant(tools, "new", fixed, &[]);
@@ -149,13 +120,7 @@ impl Program {
         Ok([old, new, relinked])
     }
 
-    fn variant(
-        &self,
-        tools: &Toolchain,
-        name: &str,
-        sources: Vec<SourceFile>,
-        link_flags: &[&'static str],
-    ) -> Variant {
+    fn variant(&self, tools: &Toolchain, name: &str, sources: Vec<SourceFile>, link_flags: &[&'static str]) -> Variant {
         let link_flags = [&LINK, link_flags].concat();
         let mut inputs = Inputs::default();
         inputs.add("tools", tools.versions.as_bytes());
@@ -186,17 +151,8 @@ impl Program {
             .collect();
         names.sort();
         let main = (ours, format!("{}.c", self.name));
-        let files = [main]
-            .into_iter()
-            .chain(names.into_iter().map(|name| (theirs.as_path(), name)));
-        files
-            .map(|(folder, name)| {
-                Ok(SourceFile {
-                    text: read(&folder.join(&name))?,
-                    name,
-                })
-            })
-            .collect()
+        let files = [main].into_iter().chain(names.into_iter().map(|name| (theirs.as_path(), name)));
+        files.map(|(folder, name)| Ok(SourceFile { text: read(&folder.join(&name))?, name })).collect()
     }
 }
 
@@ -204,8 +160,7 @@ fn apply_all(edits: &[Edit], mut sources: Vec<SourceFile>) -> Result<Vec<SourceF
     for edit in edits {
         let source = sources.iter_mut().find(|source| source.name == edit.file);
         let source = source.with_context(|| format!("no source file is named {}", edit.file))?;
-        let text = std::str::from_utf8(&source.text)
-            .with_context(|| format!("{} is not UTF-8", edit.file))?;
+        let text = std::str::from_utf8(&source.text).with_context(|| format!("{} is not UTF-8", edit.file))?;
         source.text = edit.apply(text)?.into_bytes();
     }
     Ok(sources)
@@ -214,9 +169,7 @@ fn apply_all(edits: &[Edit], mut sources: Vec<SourceFile>) -> Result<Vec<SourceF
 /// Another order of the same objects, the same on every machine.
 fn shuffled(objects: &[PathBuf]) -> Vec<PathBuf> {
     let mut objects = objects.to_vec();
-    objects.sort_by_key(|object| {
-        digest::of(object.file_name().unwrap_or_default().as_encoded_bytes())
-    });
+    objects.sort_by_key(|object| digest::of(object.file_name().unwrap_or_default().as_encoded_bytes()));
     objects
 }
 
@@ -234,8 +187,7 @@ impl Variant {
     /// Makes the folder anew, with the sources in it.
     fn prepare(&self) -> Result<()> {
         if self.folder.exists() {
-            fs::remove_dir_all(&self.folder)
-                .with_context(|| format!("cannot empty {}", self.folder.display()))?;
+            fs::remove_dir_all(&self.folder).with_context(|| format!("cannot empty {}", self.folder.display()))?;
         }
         fs::create_dir_all(self.folder.join("obj"))?;
         fs::create_dir_all(self.folder.join("src"))?;
@@ -251,12 +203,7 @@ impl Variant {
         };
         let mut command = Command::new(tools.clang);
         command.current_dir(&self.folder).args(COMPILE);
-        toolchain::run(
-            command
-                .arg(Path::new("src").join(&source.name))
-                .arg("-o")
-                .arg(object),
-        )
+        toolchain::run(command.arg(Path::new("src").join(&source.name)).arg("-o").arg(object))
     }
 
     fn copy_objects(&self) -> Result<()> {
@@ -271,22 +218,14 @@ impl Variant {
     }
 
     fn link(&self, tools: &Toolchain) -> Result<()> {
-        ensure!(
-            !self.objects.is_empty(),
-            "{} has no objects to link",
-            self.program
-        );
+        ensure!(!self.objects.is_empty(), "{} has no objects to link", self.program);
         let mut command = Command::new(tools.clang);
         command
             .current_dir(&self.folder)
             .args(&self.link_flags)
             .arg(format!("-fuse-ld={}", tools.linker_name))
             .args(self.objects.iter().map(AsRef::<OsStr>::as_ref))
-            .args([
-                "-o",
-                &format!("{}.exe", self.program),
-                &format!("-Wl,--pdb={}.pdb", self.program),
-            ]);
+            .args(["-o", &format!("{}.exe", self.program), &format!("-Wl,--pdb={}.pdb", self.program)]);
         toolchain::run(&mut command)?;
         // Last, so that an interrupted build is not taken for a finished one.
         fs::write(self.file("stamp"), &self.stamp)?;

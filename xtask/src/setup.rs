@@ -48,31 +48,18 @@ fn packages() -> Result<()> {
         println!("packages: not a Debian system, nothing is installed; the tools must be in PATH");
         return Ok(());
     }
-    let missing: Vec<_> = PACKAGES
-        .into_iter()
-        .filter(|package| !is_installed(package))
-        .collect();
+    let missing: Vec<_> = PACKAGES.into_iter().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
         println!("packages: all are here");
         return Ok(());
     }
     println!("packages: installing {}", missing.join(" "));
     apt_get(&["update"])?;
-    apt_get(
-        &[
-            &["install", "--yes", "--no-install-recommends"],
-            missing.as_slice(),
-        ]
-        .concat(),
-    )
+    apt_get(&[&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat())
 }
 
 fn is_installed(package: &str) -> bool {
-    let query = toolchain::output(Command::new("dpkg-query").args([
-        "--show",
-        "--showformat=${Status}",
-        package,
-    ]));
+    let query = toolchain::output(Command::new("dpkg-query").args(["--show", "--showformat=${Status}", package]));
     query.is_ok_and(|status| status.ends_with("ok installed"))
 }
 
@@ -94,8 +81,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
 /// A command that runs with root's rights: directly, or through sudo without a question.
 fn as_root(program: &str) -> Result<Command> {
     const NO_QUESTIONS: &str = "DEBIAN_FRONTEND=noninteractive";
-    let user =
-        toolchain::output(Command::new("id").arg("-u")).context("cannot tell who runs this")?;
+    let user = toolchain::output(Command::new("id").arg("-u")).context("cannot tell who runs this")?;
     let mut command = match user.trim() {
         "0" => Command::new("env"),
         _ if toolchain::find_in_path("sudo").is_some() => {
@@ -103,9 +89,7 @@ fn as_root(program: &str) -> Result<Command> {
             sudo.args(["--non-interactive", "env"]);
             sudo
         }
-        _ => bail!(
-            "packages are missing, and this is neither root nor is there sudo: run `{program}` as root first"
-        ),
+        _ => bail!("packages are missing, and this is neither root nor is there sudo: run `{program}` as root first"),
     };
     command.args([NO_QUESTIONS, program]);
     Ok(command)
@@ -113,28 +97,18 @@ fn as_root(program: &str) -> Result<Command> {
 
 fn rust_targets() -> Result<()> {
     if toolchain::find_in_path("rustup").is_none() {
-        println!(
-            "Rust targets: no rustup here, so they must be installed already: {}",
-            RUST_TARGETS.join(" ")
-        );
+        println!("Rust targets: no rustup here, so they must be installed already: {}", RUST_TARGETS.join(" "));
         return Ok(());
     }
-    let installed =
-        toolchain::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
-    let missing: Vec<_> = RUST_TARGETS
-        .into_iter()
-        .filter(|target| !installed.lines().any(|line| line == *target))
-        .collect();
+    let installed = toolchain::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
+    let missing: Vec<_> =
+        RUST_TARGETS.into_iter().filter(|target| !installed.lines().any(|line| line == *target)).collect();
     if missing.is_empty() {
         println!("Rust targets: all are here");
         return Ok(());
     }
     println!("Rust targets: installing {}", missing.join(" "));
-    toolchain::run(
-        Command::new("rustup")
-            .args(["target", "add"])
-            .args(&missing),
-    )
+    toolchain::run(Command::new("rustup").args(["target", "add"]).args(&missing))
 }
 
 fn prefix() -> Result<()> {

@@ -26,51 +26,27 @@ impl Toolchain {
         let clang = tool(&["clang-19", "clang"])?;
         let lld_link = tool(&["lld-link-19", "lld-link"])?;
         let dlltool = tool(&["llvm-dlltool-19", "llvm-dlltool"])?;
-        let linker_name = if find_in_path("ld.lld-19").is_some() {
-            "lld-19"
-        } else {
-            "lld"
-        };
+        let linker_name = if find_in_path("ld.lld-19").is_some() { "lld-19" } else { "lld" };
         let versions = format!("{}{}", version(clang)?, version(lld_link)?);
-        Ok(Self {
-            clang,
-            lld_link,
-            dlltool,
-            linker_name,
-            versions,
-        })
+        Ok(Self { clang, lld_link, dlltool, linker_name, versions })
     }
 }
 
 /// The first of `names` that is in the search path.
 pub fn tool(names: &[&'static str]) -> Result<&'static str> {
-    let mut found = names
-        .iter()
-        .copied()
-        .filter(|name| find_in_path(name).is_some());
-    found.next().with_context(|| {
-        format!(
-            "{} not found in PATH; `cargo xtask setup` installs it",
-            names.join(" or ")
-        )
-    })
+    let mut found = names.iter().copied().filter(|name| find_in_path(name).is_some());
+    found.next().with_context(|| format!("{} not found in PATH; `cargo xtask setup` installs it", names.join(" or ")))
 }
 
 /// Looks for a program in the search path.
 pub fn find_in_path(name: &str) -> Option<PathBuf> {
     let file = format!("{name}{}", env::consts::EXE_SUFFIX);
-    env::split_paths(&env::var_os("PATH")?)
-        .map(|folder| folder.join(&file))
-        .find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
 fn version(tool: &str) -> Result<String> {
     let text = output(Command::new(tool).arg("--version"))?;
-    Ok(text
-        .lines()
-        .next()
-        .map(|line| format!("{line}\n"))
-        .unwrap_or_default())
+    Ok(text.lines().next().map(|line| format!("{line}\n")).unwrap_or_default())
 }
 
 /// Runs a command with its output captured; a failure carries that output.
@@ -80,40 +56,25 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .output()
-        .with_context(|| format!("cannot start {}", describe(command)))?;
+    let Output { status, stdout, stderr } =
+        command.output().with_context(|| format!("cannot start {}", describe(command)))?;
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     if !status.success() {
         let stderr = String::from_utf8_lossy(&stderr);
-        bail!(
-            "{}\nfailed ({status}):\n{stdout}{stderr}",
-            describe(command)
-        );
+        bail!("{}\nfailed ({status}):\n{stdout}{stderr}", describe(command));
     }
     Ok(stdout)
 }
 
 /// Runs a command that a person watches: its output goes where ours goes.
 pub fn run_visibly(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", describe(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", describe(command)))?;
     ensure!(status.success(), "{} failed ({status})", describe(command));
     Ok(())
 }
 
 /// The command as one would type it, nearly.
 fn describe(command: &Command) -> String {
-    let words = [command.get_program()]
-        .into_iter()
-        .chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

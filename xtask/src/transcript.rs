@@ -41,31 +41,16 @@ pub fn lua(text: &str) -> Result<Vec<LuaLine>> {
     let done = each_step(text, |line| {
         let words = labelled(line, &["seq", "sum", "ult", "reverse", "note"])?;
         state.step();
-        ensure!(
-            words[0] == state.steps.to_string(),
-            "step {} is missing",
-            state.steps
-        );
-        ensure!(
-            words[1] == state.sum.to_string(),
-            "the checksum should be {}",
-            state.sum
-        );
+        ensure!(words[0] == state.steps.to_string(), "step {} is missing", state.steps);
+        ensure!(words[1] == state.sum.to_string(), "the checksum should be {}", state.sum);
         let note = match words[4] {
             "-" => None,
             note => Some(lua_note(note)?),
         };
-        lines.push(LuaLine {
-            ult: words[2] == "true",
-            reversed: words[3].to_owned(),
-            note,
-        });
+        lines.push(LuaLine { ult: words[2] == "true", reversed: words[3].to_owned(), note });
         Ok(())
     })?;
-    ensure!(
-        done == format!("done {} {}", state.steps, state.sum),
-        "the last line is {done:?}"
-    );
+    ensure!(done == format!("done {} {}", state.steps, state.sum), "the last line is {done:?}");
     Ok(lines)
 }
 
@@ -76,41 +61,17 @@ pub fn sqlite(text: &str) -> Result<Vec<SqliteLine>> {
     let done = each_step(text, |line| {
         let words = labelled(line, &["seq", "rows", "sum", "quarter", "char"])?;
         state.step();
-        ensure!(
-            words[0] == state.steps.to_string(),
-            "step {} is missing",
-            state.steps
-        );
-        ensure!(
-            words[1] == (2 * state.steps).to_string(),
-            "there should be {} rows",
-            2 * state.steps
-        );
-        ensure!(
-            words[2] == state.sum.to_string(),
-            "the checksum should be {}",
-            state.sum
-        );
+        ensure!(words[0] == state.steps.to_string(), "step {} is missing", state.steps);
+        ensure!(words[1] == (2 * state.steps).to_string(), "there should be {} rows", 2 * state.steps);
+        ensure!(words[2] == state.sum.to_string(), "the checksum should be {}", state.sum);
         let quarter = format!("Q{}", state.steps % 12 / 3 + 1);
-        ensure!(
-            words[3] == "-" || words[3] == quarter,
-            "the quarter should be {quarter}"
-        );
-        ensure!(
-            matches!(words[4], "EFBFBD" | "3F"),
-            "char() gave neither of its answers"
-        );
-        lines.push(SqliteLine {
-            has_quarter: words[3] != "-",
-            has_question_mark: words[4] == "3F",
-        });
+        ensure!(words[3] == "-" || words[3] == quarter, "the quarter should be {quarter}");
+        ensure!(matches!(words[4], "EFBFBD" | "3F"), "char() gave neither of its answers");
+        lines.push(SqliteLine { has_quarter: words[3] != "-", has_question_mark: words[4] == "3F" });
         Ok(())
     })?;
     let expected = format!("done {} {} {}", state.steps, 2 * state.steps, state.sum);
-    ensure!(
-        done == expected,
-        "the last line is {done:?}, not {expected:?}"
-    );
+    ensure!(done == expected, "the last line is {done:?}, not {expected:?}");
     Ok(lines)
 }
 
@@ -127,32 +88,20 @@ fn each_step(text: &str, mut step: impl FnMut(&str) -> Result<()>) -> Result<&st
 /// The values of a line that is `label value label value ...`.
 fn labelled<'line>(line: &'line str, labels: &[&str]) -> Result<Vec<&'line str>> {
     let words: Vec<_> = line.split(' ').collect();
-    ensure!(
-        words.len() == 2 * labels.len(),
-        "it has {} words, not {}",
-        words.len(),
-        2 * labels.len()
-    );
+    ensure!(words.len() == 2 * labels.len(), "it has {} words, not {}", words.len(), 2 * labels.len());
     labels
         .iter()
         .zip(words.chunks_exact(2))
-        .map(|(label, pair)| {
-            if pair[0] == *label {
-                Ok(pair[1])
-            } else {
-                bail!("{label} is not in its place")
-            }
-        })
+        .map(|(label, pair)| if pair[0] == *label { Ok(pair[1]) } else { bail!("{label} is not in its place") })
         .collect()
 }
 
 fn lua_note(note: &str) -> Result<LuaNote> {
     let mut parts = note.split(':');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("fixed"), Some(calls), Some(process), None) => Ok(LuaNote {
-            calls: calls.parse()?,
-            process: process.parse()?,
-        }),
+        (Some("fixed"), Some(calls), Some(process), None) => {
+            Ok(LuaNote { calls: calls.parse()?, process: process.parse()? })
+        }
         _ => bail!("the note {note:?} is not fixed:<calls>:<process>"),
     }
 }
@@ -166,22 +115,11 @@ struct LuaState {
 impl LuaState {
     fn step(&mut self) {
         self.steps += 1;
-        let mut values: Vec<u32> = (1..=24)
-            .map(|i| (self.steps * 7 + i * i * 13) % 1009)
-            .collect();
+        let mut values: Vec<u32> = (1..=24).map(|i| (self.steps * 7 + i * i * 13) % 1009).collect();
         values.sort_unstable();
-        let text = values
-            .iter()
-            .map(u32::to_string)
-            .collect::<Vec<_>>()
-            .join(",");
-        let hash = text.bytes().fold(0u32, |hash, byte| {
-            hash.wrapping_mul(31).wrapping_add(byte.into())
-        });
-        self.sum = self
-            .sum
-            .wrapping_mul(31)
-            .wrapping_add(hash.wrapping_add(self.steps));
+        let text = values.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let hash = text.bytes().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        self.sum = self.sum.wrapping_mul(31).wrapping_add(hash.wrapping_add(self.steps));
     }
 }
 
@@ -196,17 +134,9 @@ impl SqliteState {
     fn step(&mut self) {
         self.steps += 1;
         let value = (self.steps * 7919 % 10007) as u32;
-        let parity = if self.steps.is_multiple_of(2) {
-            "even"
-        } else {
-            "odd"
-        };
+        let parity = if self.steps.is_multiple_of(2) { "even" } else { "odd" };
         for tag in ["number", parity] {
-            self.sum = self
-                .sum
-                .wrapping_mul(31)
-                .wrapping_add(value)
-                .wrapping_add(tag.len() as u32);
+            self.sum = self.sum.wrapping_mul(31).wrapping_add(value).wrapping_add(tag.len() as u32);
         }
     }
 }
@@ -225,25 +155,10 @@ mod tests {
     #[test]
     fn reads_the_behaviour_before_and_after_a_fix() {
         let lines = lua(LUA).unwrap_or_default();
-        assert_eq!(
-            lines.iter().map(|line| line.ult).collect::<Vec<_>>(),
-            [false, true]
-        );
-        assert_eq!(
-            lines[1].note,
-            Some(LuaNote {
-                calls: 17,
-                process: 276
-            })
-        );
+        assert_eq!(lines.iter().map(|line| line.ult).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(lines[1].note, Some(LuaNote { calls: 17, process: 276 }));
         let lines = sqlite(SQLITE).unwrap_or_default();
-        assert_eq!(
-            lines
-                .iter()
-                .map(|line| line.has_quarter)
-                .collect::<Vec<_>>(),
-            [false, true]
-        );
+        assert_eq!(lines.iter().map(|line| line.has_quarter).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

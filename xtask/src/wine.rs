@@ -47,11 +47,7 @@ fn start_server() {
     server.arg(format!("-p{SERVER_SECONDS}"));
     let mut services = emulated(Path::new("wineboot"));
     for command in [&mut server, &mut services] {
-        let _ = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -65,11 +61,7 @@ fn emulated(program: &Path) -> Command {
 /// `path` as a Windows program sees it.
 pub fn windows_path(path: &Path) -> String {
     let path = path.to_string_lossy();
-    if is_native() || !path.starts_with('/') {
-        path.into_owned()
-    } else {
-        format!("Z:{}", path.replace('/', "\\"))
-    }
+    if is_native() || !path.starts_with('/') { path.into_owned() } else { format!("Z:{}", path.replace('/', "\\")) }
 }
 
 /// Makes the prefix, and returns when it is written. Takes some seconds.
@@ -108,15 +100,8 @@ fn server(flag: &str) -> Result<()> {
 }
 
 fn loader() -> PathBuf {
-    let installed =
-        |name: &&str| Path::new(name).is_file() || toolchain::find_in_path(name).is_some();
-    PathBuf::from(
-        LOADERS
-            .iter()
-            .find(|name| installed(name))
-            .copied()
-            .unwrap_or("wine"),
-    )
+    let installed = |name: &&str| Path::new(name).is_file() || toolchain::find_in_path(name).is_some();
+    PathBuf::from(LOADERS.iter().find(|name| installed(name)).copied().unwrap_or("wine"))
 }
 
 /// No display, no messages, no offers to install what the tests do not need.

@@ -25,8 +25,5 @@ pub fn built_programs() -> PathBuf {
 
 /// The built program `name` in one of its variants: `old`, `new` or `relinked`.
 pub fn program(name: &str, variant: &str) -> PathBuf {
-    built_programs()
-        .join(name)
-        .join(variant)
-        .join(format!("{name}.exe"))
+    built_programs().join(name).join(variant).join(format!("{name}.exe"))
 }

@@ -27,16 +27,11 @@ fn lua_host_keeps_its_state_and_shows_the_fix() -> Outcome {
     }
     let script = wine::windows_path(&workspace::testdata().join("lua_host").join("busy.lua"));
     for (variant, fixed) in [("old", false), ("new", true), ("relinked", false)] {
-        let text =
-            printed(wine::command(workspace::program("lua_host", variant)).args([&script, "0.3"]))?;
+        let text = printed(wine::command(workspace::program("lua_host", variant)).args([&script, "0.3"]))?;
         let lines = transcript::lua(&text)?;
         assert!(!lines.is_empty());
         for line in &lines {
-            assert_eq!(
-                (line.ult, line.reversed.as_str(), line.note.is_some()),
-                (fixed, "negph", fixed),
-                "{variant}"
-            );
+            assert_eq!((line.ult, line.reversed.as_str(), line.note.is_some()), (fixed, "negph", fixed), "{variant}");
         }
     }
     Ok(())
@@ -52,11 +47,7 @@ fn sqlite_host_keeps_its_state_and_shows_the_fix() -> Outcome {
         let lines = transcript::sqlite(&text)?;
         assert!(!lines.is_empty());
         for line in &lines {
-            assert_eq!(
-                (line.has_quarter, line.has_question_mark),
-                (fixed, fixed),
-                "{variant}"
-            );
+            assert_eq!((line.has_quarter, line.has_question_mark), (fixed, fixed), "{variant}");
         }
     }
     Ok(())
@@ -69,11 +60,9 @@ fn hosts_end_when_the_stop_file_is_there() -> Outcome {
     }
     let stop = wine::windows_path(&workspace::root().join("Cargo.toml"));
     let script = wine::windows_path(&workspace::testdata().join("lua_host").join("busy.lua"));
-    let lua =
-        printed(wine::command(workspace::program("lua_host", "old")).args([&script, "60", &stop]))?;
+    let lua = printed(wine::command(workspace::program("lua_host", "old")).args([&script, "60", &stop]))?;
     assert_eq!(transcript::lua(&lua)?.len(), 1);
-    let sqlite =
-        printed(wine::command(workspace::program("sqlite_host", "old")).args(["60", &stop]))?;
+    let sqlite = printed(wine::command(workspace::program("sqlite_host", "old")).args(["60", &stop]))?;
     assert_eq!(transcript::sqlite(&sqlite)?.len(), 1);
     Ok(())
 }
@@ -91,10 +80,7 @@ fn fixtures_print_what_their_comments_promise() -> Outcome {
             let text = printed(&mut wine::command(folder.join(format!("{variant}.exe"))))?;
             assert_eq!(text.lines().count(), 3, "{name} {variant} printed {text:?}");
             for line in text.lines() {
-                assert!(
-                    promised.contains(&format!("\"{line}\"")),
-                    "{name} {variant} printed {line:?}"
-                );
+                assert!(promised.contains(&format!("\"{line}\"")), "{name} {variant} printed {line:?}");
             }
         }
     }
@@ -103,11 +89,7 @@ fn fixtures_print_what_their_comments_promise() -> Outcome {
 
 fn top_comment(folder: &Path, variant: &str) -> Result<String, Box<dyn Error>> {
     let of_variant = folder.join(format!("{variant}.c"));
-    let source = if of_variant.exists() {
-        of_variant
-    } else {
-        folder.join("main.c")
-    };
+    let source = if of_variant.exists() { of_variant } else { folder.join("main.c") };
     let text = fs::read_to_string(source)?;
     Ok(text.split("*/").next().unwrap_or_default().to_owned())
 }

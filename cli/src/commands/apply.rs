@@ -22,17 +22,11 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
     }
     let processes = match (arguments.target.pid, &arguments.target.image) {
         (Some(pid), _) => vec![pid],
-        (None, Some(image)) => find_processes(image)?
-            .into_iter()
-            .map(|process| process.pid)
-            .collect(),
+        (None, Some(image)) => find_processes(image)?.into_iter().map(|process| process.pid).collect(),
         (None, None) => Vec::new(),
     };
     if processes.is_empty() {
-        bail!(
-            "no running process has {} loaded",
-            arguments.target.image.as_deref().unwrap_or("the image")
-        );
+        bail!("no running process has {} loaded", arguments.target.image.as_deref().unwrap_or("the image"));
     }
     let mut results = Vec::new();
     for pid in processes {
@@ -52,9 +46,7 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
                 }
             })
             .collect();
-        output::json(
-            &json!({ "schema": SCHEMA, "patch_id": seal.patch_id(), "processes": processes }),
-        )?;
+        output::json(&json!({ "schema": SCHEMA, "patch_id": seal.patch_id(), "processes": processes }))?;
     }
     worst(results)
 }
@@ -87,11 +79,7 @@ fn report(pid: u32, result: &Result<PatchStatus, ApplyError>) {
             patch.stopped.as_micros(),
         )),
         Err(error) => {
-            let word = if error.is_refusal() {
-                "refused:"
-            } else {
-                "error:"
-            };
+            let word = if error.is_refusal() { "refused:" } else { "error:" };
             output::refusal(&format!("{} process {pid}: {error}", paint(BAD, word)));
         }
     }
@@ -99,16 +87,9 @@ fn report(pid: u32, result: &Result<PatchStatus, ApplyError>) {
 
 /// All processes must have taken the patch; an error in what was given outweighs a refusal.
 fn worst(results: Vec<(u32, Result<PatchStatus, ApplyError>)>) -> Result<Outcome> {
-    let errors: Vec<ApplyError> = results
-        .into_iter()
-        .filter_map(|(_, result)| result.err())
-        .collect();
+    let errors: Vec<ApplyError> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
     if errors.iter().any(|error| !error.is_refusal()) {
         return Ok(Outcome::Program(1));
     }
-    Ok(if errors.is_empty() {
-        Outcome::Done
-    } else {
-        Outcome::Refused
-    })
+    Ok(if errors.is_empty() { Outcome::Done } else { Outcome::Refused })
 }

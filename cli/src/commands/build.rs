@@ -40,15 +40,8 @@ struct PayloadReport {
 pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
     let compared = Compared::load(&arguments.images)?;
     let verdict = compared.verdict();
-    let payload = if verdict == Verdict::Hotpatchable {
-        Some(write(&compared, arguments)?)
-    } else {
-        None
-    };
-    let report = BuildReport {
-        report: compared.report(),
-        payload,
-    };
+    let payload = if verdict == Verdict::Hotpatchable { Some(write(&compared, arguments)?) } else { None };
+    let report = BuildReport { report: compared.report(), payload };
     match arguments.format {
         Format::Text => output::print(&text(&report)),
         Format::Json => output::json(&report)?,

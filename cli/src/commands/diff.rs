@@ -45,13 +45,7 @@ pub fn verdict_text(report: &Report) -> String {
         Verdict::Hotpatchable => paint(GOOD, "hotpatchable"),
         Verdict::RestartRequired => paint(BAD, "restart required"),
     };
-    let with = |status| {
-        report
-            .functions
-            .iter()
-            .filter(|f| f.status == status)
-            .count()
-    };
+    let with = |status| report.functions.iter().filter(|f| f.status == status).count();
     let mut text = format!(
         "{verdict}: {} changed, {} added, {} removed, {} unresolved, {} unchanged\n",
         count(with(FunctionStatus::Changed), "function"),
@@ -86,12 +80,7 @@ fn text(report: &Report) -> String {
                     FunctionStatus::Removed => paint(BAD, "removed"),
                     FunctionStatus::Unresolved => paint(BAD, "unresolved"),
                 };
-                vec![
-                    status,
-                    paint(BOLD, &f.display),
-                    paint(DIM, f.module.as_deref().unwrap_or("-")),
-                    f.why.clone(),
-                ]
+                vec![status, paint(BOLD, &f.display), paint(DIM, f.module.as_deref().unwrap_or("-")), f.why.clone()]
             })
             .collect();
         text.push_str(&output::table(&rows));
@@ -104,17 +93,8 @@ fn text(report: &Report) -> String {
             .map(|d| {
                 let kind = if d.writable { "variable" } else { "constant" };
                 let status = serde_json::to_value(d.status).ok();
-                let status = status
-                    .as_ref()
-                    .and_then(|s| s.as_str())
-                    .unwrap_or_default()
-                    .to_owned();
-                vec![
-                    status,
-                    paint(BOLD, &d.name),
-                    paint(DIM, kind),
-                    d.why.clone(),
-                ]
+                let status = status.as_ref().and_then(|s| s.as_str()).unwrap_or_default().to_owned();
+                vec![status, paint(BOLD, &d.name), paint(DIM, kind), d.why.clone()]
             })
             .collect();
         text.push_str(&output::table(&rows));

@@ -54,11 +54,7 @@ fn symbol(symbol: &ImportSymbol) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 fn text(payload: &Payload, seal: &Seal) -> String {
@@ -75,28 +71,14 @@ fn text(payload: &Payload, seal: &Seal) -> String {
         id.image_base,
     );
     let mut section = |title: String, rows: Vec<Vec<String>>| {
-        text.push_str(&format!(
-            "\n{}\n{}",
-            paint(BOLD, title),
-            output::table(&rows)
-        ));
+        text.push_str(&format!("\n{}\n{}", paint(BOLD, title), output::table(&rows)));
     };
     section(
-        format!(
-            "{} in a region of {:#x} bytes",
-            count(payload.segments.len(), "segment"),
-            payload.region_size()
-        ),
+        format!("{} in a region of {:#x} bytes", count(payload.segments.len(), "segment"), payload.region_size()),
         payload
             .segments
             .iter()
-            .map(|s| {
-                vec![
-                    format!("{:#x}", s.offset),
-                    format!("{} bytes", s.size),
-                    protection(s.protection).into(),
-                ]
-            })
+            .map(|s| vec![format!("{:#x}", s.offset), format!("{} bytes", s.size), protection(s.protection).into()])
             .collect(),
     );
     section(
@@ -105,15 +87,8 @@ fn text(payload: &Payload, seal: &Seal) -> String {
             .functions
             .iter()
             .map(|f| {
-                let old = f
-                    .old_rva
-                    .map_or("new".to_owned(), |rva| format!("replaces {rva:#x}"));
-                vec![
-                    format!("{:#x}", f.offset),
-                    format!("{} bytes", f.size),
-                    old,
-                    f.name.clone(),
-                ]
+                let old = f.old_rva.map_or("new".to_owned(), |rva| format!("replaces {rva:#x}"));
+                vec![format!("{:#x}", f.offset), format!("{} bytes", f.size), old, f.name.clone()]
             })
             .collect(),
     );
@@ -127,9 +102,7 @@ fn text(payload: &Payload, seal: &Seal) -> String {
                     format!("{:#x}", t.entry_rva),
                     format!("-> {:#x}", t.target),
                     format!("expects {}", hex(&t.expected)),
-                    t.rebased_at
-                        .map(|at| format!("address at +{at}"))
-                        .unwrap_or_default(),
+                    t.rebased_at.map(|at| format!("address at +{at}")).unwrap_or_default(),
                 ]
             })
             .collect(),
@@ -153,20 +126,12 @@ fn text(payload: &Payload, seal: &Seal) -> String {
         payload
             .imports
             .iter()
-            .map(|i| {
-                vec![
-                    format!("{:#x}", i.slot),
-                    format!("{}!{}", i.dll, symbol(&i.symbol)),
-                ]
-            })
+            .map(|i| vec![format!("{:#x}", i.slot), format!("{}!{}", i.dll, symbol(&i.symbol))])
             .collect(),
     );
     text.push_str(&format!(
         "\n{} at {:#x}\n",
-        paint(
-            BOLD,
-            count(payload.unwind.count as usize, "unwind entry").replace("entrys", "entries")
-        ),
+        paint(BOLD, count(payload.unwind.count as usize, "unwind entry").replace("entrys", "entries")),
         payload.unwind.table
     ));
     text

@@ -13,18 +13,10 @@ const SCHEMA: &str = "hpgen-rollback/1";
 
 /// Takes a patch out of a process.
 pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
-    let done = match rollback_process(
-        arguments.pid,
-        arguments.patch.as_deref(),
-        &ApplyOptions::default(),
-    ) {
+    let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &ApplyOptions::default()) {
         Ok(done) => done,
         Err(error) if error.is_refusal() => {
-            output::refusal(&format!(
-                "{} process {}: {error}",
-                paint(BAD, "refused:"),
-                arguments.pid
-            ));
+            output::refusal(&format!("{} process {}: {error}", paint(BAD, "refused:"), arguments.pid));
             return Ok(Outcome::Refused);
         }
         Err(error) => return Err(error.into()),

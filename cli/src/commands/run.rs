@@ -17,14 +17,8 @@ pub fn execute(arguments: &RunArguments) -> Result<Outcome> {
     if let Some(refused) = apply::policy(&arguments.trust) {
         return Ok(refused);
     }
-    let (program, rest) = arguments
-        .program
-        .split_first()
-        .context("no program was named")?;
-    let command = RunCommand {
-        program: PathBuf::from(program),
-        arguments: rest.to_vec(),
-    };
+    let (program, rest) = arguments.program.split_first().context("no program was named")?;
+    let command = RunCommand { program: PathBuf::from(program), arguments: rest.to_vec() };
     match hpgen_runtime::run(&command, &payload, &seal, &ApplyOptions::default()) {
         Ok(code) => Ok(Outcome::Program(code)),
         Err(error) if error.is_refusal() => {

@@ -52,10 +52,7 @@ pub fn value(patch: &PatchStatus) -> Value {
 }
 
 fn text(pid: u32, patches: &[PatchStatus]) -> String {
-    let mut text = format!(
-        "process {pid}: {}\n",
-        count(patches.len(), "patch").replace("patchs", "patches")
-    );
+    let mut text = format!("process {pid}: {}\n", count(patches.len(), "patch").replace("patchs", "patches"));
     for patch in patches {
         text.push_str(&format!(
             "\n{} {} of {} at {:#x}\n  region {:#x}, {} bytes; {} stopped for {} us\n",
@@ -72,16 +69,8 @@ fn text(pid: u32, patches: &[PatchStatus]) -> String {
             .functions
             .iter()
             .map(|f| {
-                let note = if f.redirected {
-                    String::new()
-                } else {
-                    paint(BAD, "not redirected")
-                };
-                vec![
-                    paint(BOLD, &f.name),
-                    paint(DIM, format!("{:#x} -> {:#x}", f.old_address, f.new_address)),
-                    note,
-                ]
+                let note = if f.redirected { String::new() } else { paint(BAD, "not redirected") };
+                vec![paint(BOLD, &f.name), paint(DIM, format!("{:#x} -> {:#x}", f.old_address, f.new_address)), note]
             })
             .collect();
         text.push_str(&output::table(&rows));

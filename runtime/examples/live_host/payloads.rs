@@ -25,10 +25,7 @@ pub fn identity(base: u64, name: &str) -> Identity {
         image_base: base,
         image_name: name.to_owned(),
     };
-    let (debug, size) = (
-        u64::from(word(nt + 24 + 112 + 48)),
-        u64::from(word(nt + 24 + 112 + 52)),
-    );
+    let (debug, size) = (u64::from(word(nt + 24 + 112 + 48)), u64::from(word(nt + 24 + 112 + 52)));
     for entry in (debug..debug + size).step_by(28) {
         let record = u64::from(word(entry + 20));
         if word(entry + 12) == 2 && word(record) == u32::from_le_bytes(*b"RSDS") {
@@ -52,12 +49,7 @@ pub fn first_bytes(function: usize, count: usize) -> Vec<u8> {
 }
 
 fn segment(offset: u32, protection: Protection, content: Vec<u8>) -> Segment {
-    Segment {
-        offset,
-        size: 0x1000,
-        protection,
-        content,
-    }
+    Segment { offset, size: 0x1000, protection, content }
 }
 
 /// Redirects the function of this program at `old` to `code`, at the start of the code segment.
@@ -66,20 +58,9 @@ pub fn redirect(old: usize, name: &str, code: Vec<u8>) -> Payload {
 }
 
 /// The same in a module of that base and identity.
-pub fn redirect_in(
-    base: u64,
-    identity: Identity,
-    old: usize,
-    name: &str,
-    code: Vec<u8>,
-) -> Payload {
+pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: Vec<u8>) -> Payload {
     let rva = (old as u64 - base) as u32;
-    let function = Function {
-        offset: CODE,
-        size: code.len() as u32,
-        old_rva: Some(rva),
-        name: name.to_owned(),
-    };
+    let function = Function { offset: CODE, size: code.len() as u32, old_rva: Some(rva), name: name.to_owned() };
     let trampoline = Trampoline {
         entry_rva: rva,
         target: CODE,
@@ -110,22 +91,14 @@ pub fn with_frame(payload: &mut Payload) {
     let constants = &mut payload.segments[1].content;
     // UNWIND_INFO at +16: version 1, prologue of 4 bytes, one code: at 4, UWOP_ALLOC_SMALL of 40.
     constants[16..22].copy_from_slice(&[1, 4, 1, 0, 4, 0x42]);
-    let rva32 = |place, target| Relocation {
-        place,
-        kind: RelocationKind::Rva32,
-        space: Space::Region,
-        target,
-        addend: 0,
-    };
+    let rva32 =
+        |place, target| Relocation { place, kind: RelocationKind::Rva32, space: Space::Region, target, addend: 0 };
     payload.relocations.extend([
         rva32(CONSTANTS, CODE),
         rva32(CONSTANTS + 4, CODE + end),
         rva32(CONSTANTS + 8, CONSTANTS + 16),
     ]);
-    payload.unwind = Unwind {
-        table: CONSTANTS,
-        count: 1,
-    };
+    payload.unwind = Unwind { table: CONSTANTS, count: 1 };
 }
 
 pub fn seal(number: u8) -> Seal {

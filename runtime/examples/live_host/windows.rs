@@ -21,9 +21,7 @@ struct Watched;
 static PATCHER: AtomicU32 = AtomicU32::new(0);
 
 fn watch() {
-    if PATCHER.load(Ordering::Relaxed) == unsafe { GetCurrentThreadId() }
-        && own_threads_are_stopped()
-    {
+    if PATCHER.load(Ordering::Relaxed) == unsafe { GetCurrentThreadId() } && own_threads_are_stopped() {
         std::process::abort();
     }
 }
@@ -103,17 +101,11 @@ fn answer(x: u32) -> u32 {
 
 /// `lea eax, [rcx + n]; ret`
 fn adding(n: u8) -> Payload {
-    redirect(
-        live_answer as *const () as usize,
-        "live_answer",
-        vec![0x8d, 0x41, n, 0xc3, 0x90],
-    )
+    redirect(live_answer as *const () as usize, "live_answer", vec![0x8d, 0x41, n, 0xc3, 0x90])
 }
 
 fn options(patience_ms: u64) -> ApplyOptions {
-    ApplyOptions {
-        patience: Duration::from_millis(patience_ms),
-    }
+    ApplyOptions { patience: Duration::from_millis(patience_ms) }
 }
 
 pub fn main() {
@@ -154,20 +146,14 @@ fn check_refusals() {
         let mut payload = good.clone();
         change(&mut payload);
         let error = apply_to_self(&payload, &seal(1), &ApplyOptions::default()).unwrap_err();
-        assert_eq!(
-            first_bytes(live_answer as *const () as usize, 16),
-            untouched
-        );
+        assert_eq!(first_bytes(live_answer as *const () as usize, 16), untouched);
         assert_eq!(status_self().unwrap(), []);
         assert_eq!(answer(1), 2);
         println!("refused ({}): {error}", error.is_refusal());
         error
     };
     for (field, change) in [
-        (
-            "TimeDateStamp",
-            (|p: &mut Payload| p.identity.timestamp ^= 1) as fn(&mut Payload),
-        ),
+        ("TimeDateStamp", (|p: &mut Payload| p.identity.timestamp ^= 1) as fn(&mut Payload)),
         ("SizeOfImage", |p| p.identity.size_of_image += 0x1000),
         ("AddressOfEntryPoint", |p| p.identity.entry_point += 1),
         ("the PDB's GUID and age", |p| p.identity.guid[3] ^= 0x10),
@@ -178,8 +164,7 @@ fn check_refusals() {
         assert!(error.is_refusal());
     }
     for bit in 0..64 {
-        let error =
-            refused(&|p: &mut Payload| p.trampolines[0].expected[bit / 8] ^= 1 << (bit % 8));
+        let error = refused(&|p: &mut Payload| p.trampolines[0].expected[bit / 8] ^= 1 << (bit % 8));
         assert!(
             matches!(error, ApplyError::Stop(StopError::Mismatch { rva, .. }) if rva == good.trampolines[0].entry_rva)
         );
@@ -195,10 +180,7 @@ fn check_refusals() {
     };
     let error = refused(&|p| p.imports.push(import("not_there.dll", "x")));
     assert!(matches!(error, ApplyError::ImportModule { .. }));
-    let error = refused(&|p| {
-        p.imports
-            .push(import("kernel32.dll", "NoSuchFunctionAtAll"))
-    });
+    let error = refused(&|p| p.imports.push(import("kernel32.dll", "NoSuchFunctionAtAll")));
     assert!(matches!(error, ApplyError::ImportSymbol { .. }));
     let error = refused(&|p| {
         p.relocations.push(Relocation {
@@ -210,27 +192,16 @@ fn check_refusals() {
         })
     });
     assert!(matches!(error, ApplyError::Link(_)) && !error.is_refusal());
-    assert!(matches!(
-        rollback_self(None, &options(0)),
-        Err(RollbackError::NoPatch(_))
-    ));
+    assert!(matches!(rollback_self(None, &options(0)), Err(RollbackError::NoPatch(_))));
 
     let applied = apply_to_self(&good, &seal(1), &ApplyOptions::default()).unwrap();
     assert_eq!(answer(1), 3);
     let error = apply_to_self(&good, &seal(1), &ApplyOptions::default()).unwrap_err();
-    assert!(
-        matches!(&error, ApplyError::AlreadyApplied(id) if *id == seal(1).patch_id()),
-        "{error}"
-    );
+    assert!(matches!(&error, ApplyError::AlreadyApplied(id) if *id == seal(1).patch_id()), "{error}");
     let error = apply_to_self(&good, &seal(2), &ApplyOptions::default()).unwrap_err();
-    assert!(matches!(
-        error,
-        ApplyError::Stop(StopError::Mismatch { .. }) | ApplyError::AlreadyRedirected { .. }
-    ));
+    assert!(matches!(error, ApplyError::Stop(StopError::Mismatch { .. }) | ApplyError::AlreadyRedirected { .. }));
     println!("refused: {error}");
-    assert!(
-        matches!(&error, ApplyError::AlreadyRedirected { patch, .. } if *patch == seal(1).patch_id())
-    );
+    assert!(matches!(&error, ApplyError::AlreadyRedirected { patch, .. } if *patch == seal(1).patch_id()));
     let error = rollback_self(Some("0000000000000000"), &options(0)).unwrap_err();
     println!("refused: {error}");
     assert!(matches!(error, RollbackError::UnknownPatch { .. }));
@@ -245,10 +216,7 @@ fn check_refusals() {
     poke(status.functions[0].old_address, 1, 0x55);
     let done = applied.rollback().unwrap();
     assert_eq!((done.functions, done.region), (1, RegionFate::Freed));
-    assert_eq!(
-        first_bytes(live_answer as *const () as usize, 16),
-        untouched
-    );
+    assert_eq!(first_bytes(live_answer as *const () as usize, 16), untouched);
 }
 
 /// Inverts bits of one byte of code. An address inside an entry must not stay on the stack: the loader would take it for a return address.
@@ -283,15 +251,9 @@ fn check_idle(rounds: u32) {
         rollback_kept();
     }
     STOP.store(true, Ordering::SeqCst);
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     stops.sort();
-    println!(
-        "40 idle threads: stopped: median {:?}, longest {:?}",
-        stops[stops.len() / 2],
-        stops[stops.len() - 1]
-    );
+    println!("40 idle threads: stopped: median {:?}, longest {:?}", stops[stops.len() / 2], stops[stops.len() - 1]);
 }
 
 /// Threads that call the function all the time, allocate, and come and go.
@@ -310,9 +272,7 @@ fn check_hammered(rounds: u32) {
     let mut threads: Vec<_> = (0..4).map(|_| thread::spawn(hammer)).collect();
     threads.push(thread::spawn(|| {
         while !STOP.load(Ordering::Relaxed) {
-            thread::spawn(|| assert!([2, 5].contains(&answer(1))))
-                .join()
-                .unwrap();
+            thread::spawn(|| assert!([2, 5].contains(&answer(1)))).join().unwrap();
             BORN.fetch_add(1, Ordering::Relaxed);
         }
     }));
@@ -330,10 +290,7 @@ fn check_hammered(rounds: u32) {
         let applied = apply_to_self(&payload, &seal(3), &ApplyOptions::default()).unwrap();
         assert_eq!(answer(1), 5);
         let status = applied.status().unwrap();
-        assert_eq!(
-            (status.state, status.functions.len()),
-            (PatchState::Applied, 1)
-        );
+        assert_eq!((status.state, status.functions.len()), (PatchState::Applied, 1));
         assert!(status.threads_stopped >= 13);
         let done = applied.rollback().unwrap();
         assert_eq!(answer(1), 2);
@@ -348,9 +305,7 @@ fn check_hammered(rounds: u32) {
     }
     let took = begin.elapsed();
     STOP.store(true, Ordering::SeqCst);
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     stops.sort();
     println!(
         "hammered: {rounds} rounds in {took:.1?}, {} calls, {} threads born; stopped: median {:?}, 95% {:?}, longest {:?}; kept at first: {kept}",
@@ -383,25 +338,13 @@ fn check_everything_in_a_payload() {
         0xc3, // 3c
     ];
     let mut payload = redirect(live_answer as *const () as usize, "live_answer", code);
-    let relocation = |place, kind, space, target, addend| Relocation {
-        place,
-        kind,
-        space,
-        target,
-        addend,
-    };
+    let relocation = |place, kind, space, target, addend| Relocation { place, kind, space, target, addend };
     use RelocationKind::{Addr64, Rel32};
     payload.relocations.extend([
         relocation(CODE + 0x06, Rel32, Space::Region, VARIABLES, -4),
         relocation(CODE + 0x0c, Rel32, Space::Region, CONSTANTS + 0x30, -4),
         relocation(CODE + 0x12, Rel32, Space::Region, VARIABLES + 4, -4),
-        relocation(
-            CODE + 0x17,
-            Rel32,
-            Space::Image,
-            rva(helper as *const () as usize),
-            -4,
-        ),
+        relocation(CODE + 0x17, Rel32, Space::Image, rva(helper as *const () as usize), -4),
         relocation(CODE + 0x1d, Rel32, Space::Region, VARIABLES, -4),
         relocation(CODE + 0x23, Addr64, Space::Region, CONSTANTS + 0x20, 0),
         relocation(CODE + 0x2f, Rel32, Space::Region, CONSTANTS + 0x20, -5),
@@ -409,21 +352,11 @@ fn check_everything_in_a_payload() {
     payload.segments[1].content[0x20] = 7;
     with_frame(&mut payload);
     for (dll, symbol) in [
-        (
-            "KERNEL32.dll",
-            ImportSymbol::Name("GetCurrentProcessId".into()),
-        ),
+        ("KERNEL32.dll", ImportSymbol::Name("GetCurrentProcessId".into())),
         // A forwarder: kernel32's HeapAlloc is ntdll's RtlAllocateHeap. It is not called.
-        (
-            "api-ms-win-core-processthreads-l1-1-0.dll",
-            ImportSymbol::Name("GetCurrentProcessId".into()),
-        ),
+        ("api-ms-win-core-processthreads-l1-1-0.dll", ImportSymbol::Name("GetCurrentProcessId".into())),
     ] {
-        payload.imports = vec![Import {
-            slot: CONSTANTS + 0x30,
-            dll: dll.into(),
-            symbol,
-        }];
+        payload.imports = vec![Import { slot: CONSTANTS + 0x30, dll: dll.into(), symbol }];
         let applied = apply_to_self(&payload, &seal(4), &ApplyOptions::default()).unwrap();
         assert_eq!(answer(0), 1000 + 1 + 7);
         assert_eq!(answer(0), 1000 + 2 + 7);
@@ -435,21 +368,14 @@ fn check_everything_in_a_payload() {
         assert_eq!(answer(0), 1);
     }
     let mut forwarded = adding(2);
-    forwarded.imports = vec![Import {
-        slot: CONSTANTS,
-        dll: "kernel32.dll".into(),
-        symbol: ImportSymbol::Name("HeapAlloc".into()),
-    }];
+    forwarded.imports =
+        vec![Import { slot: CONSTANTS, dll: "kernel32.dll".into(), symbol: ImportSymbol::Name("HeapAlloc".into()) }];
     let applied = apply_to_self(&forwarded, &seal(4), &ApplyOptions::default()).unwrap();
     let region = applied.status().unwrap().region_base;
     let address = peek(region, CONSTANTS);
     use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
-    let expected = unsafe {
-        GetProcAddress(
-            GetModuleHandleA(c"kernel32.dll".as_ptr().cast()),
-            c"HeapAlloc".as_ptr().cast(),
-        )
-    };
+    let expected =
+        unsafe { GetProcAddress(GetModuleHandleA(c"kernel32.dll".as_ptr().cast()), c"HeapAlloc".as_ptr().cast()) };
     assert_eq!(address, expected.unwrap() as usize as u64);
     applied.rollback().unwrap();
     rollback_kept();
@@ -473,13 +399,7 @@ fn check_protections(region: u64) {
         (0x4000, PAGE_READONLY),
     ] {
         let mut info: MEMORY_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
-        unsafe {
-            VirtualQuery(
-                (region + u64::from(offset)) as *const _,
-                &raw mut info,
-                size_of_val(&info),
-            )
-        };
+        unsafe { VirtualQuery((region + u64::from(offset)) as *const _, &raw mut info, size_of_val(&info)) };
         assert_eq!(info.Protect, protection, "at {offset:#x}");
     }
 }
@@ -502,9 +422,7 @@ fn check_unwinding() {
         7
     }
     // sub rsp, 40; call rcx; inc eax; add rsp, 40; ret
-    let code = vec![
-        0x48, 0x83, 0xec, 0x28, 0xff, 0xd1, 0xff, 0xc0, 0x48, 0x83, 0xc4, 0x28, 0xc3,
-    ];
+    let code = vec![0x48, 0x83, 0xec, 0x28, 0xff, 0xd1, 0xff, 0xc0, 0x48, 0x83, 0xc4, 0x28, 0xc3];
     let mut payload = redirect(live_framed as *const () as usize, "live_framed", code);
     with_frame(&mut payload);
     std::panic::set_hook(Box::new(|info| {
@@ -534,15 +452,10 @@ fn check_busy() {
     thread::sleep(Duration::from_millis(50));
     let error = apply_to_self(&spin, &seal(6), &options(200)).unwrap_err();
     println!("refused: {error}");
-    assert!(
-        matches!(&error, ApplyError::Stop(StopError::Busy { function, .. }) if function == "live_spin")
-    );
+    assert!(matches!(&error, ApplyError::Stop(StopError::Busy { function, .. }) if function == "live_spin"));
     GO.store(1, Ordering::SeqCst);
     spinning.join().unwrap();
-    apply_to_self(&spin, &seal(6), &options(200))
-        .unwrap()
-        .rollback()
-        .unwrap();
+    apply_to_self(&spin, &seal(6), &options(200)).unwrap().rollback().unwrap();
     rollback_kept();
 
     extern "C-unwind" fn wait() -> u32 {
@@ -552,20 +465,14 @@ fn check_busy() {
         }
         9
     }
-    let through = redirect(
-        live_through as *const () as usize,
-        "live_through",
-        vec![0xb8, 8, 0, 0, 0, 0xc3],
-    );
+    let through = redirect(live_through as *const () as usize, "live_through", vec![0xb8, 8, 0, 0, 0, 0xc3]);
     let returning = thread::spawn(|| unsafe { live_through(wait) });
     while !INSIDE.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(1));
     }
     let error = apply_to_self(&through, &seal(7), &options(200)).unwrap_err();
     println!("refused: {error}");
-    assert!(
-        matches!(&error, ApplyError::Stop(StopError::Busy { function, .. }) if function == "live_through")
-    );
+    assert!(matches!(&error, ApplyError::Stop(StopError::Busy { function, .. }) if function == "live_through"));
     // While the loader tries, the thread leaves.
     let leave = thread::spawn(|| {
         thread::sleep(Duration::from_millis(300));
@@ -591,9 +498,7 @@ fn check_kept() {
         }
         1
     }
-    let code = vec![
-        0x48, 0x83, 0xec, 0x28, 0xff, 0xd1, 0xff, 0xc0, 0x48, 0x83, 0xc4, 0x28, 0xc3,
-    ];
+    let code = vec![0x48, 0x83, 0xec, 0x28, 0xff, 0xd1, 0xff, 0xc0, 0x48, 0x83, 0xc4, 0x28, 0xc3];
     let mut payload = redirect(live_framed as *const () as usize, "live_framed", code);
     with_frame(&mut payload);
     let applied = apply_to_self(&payload, &seal(8), &ApplyOptions::default()).unwrap();
@@ -620,15 +525,10 @@ fn check_many() {
     // A page-aligned sled of functions of 16 bytes: `mov eax, n; ret`.
     let (count, base) = (4096usize, &raw const live_sled as usize);
     let call = |index: usize| {
-        let function: extern "C" fn() -> u32 =
-            unsafe { std::mem::transmute((base + index * 16) as *const u8) };
+        let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute((base + index * 16) as *const u8) };
         function()
     };
-    let mut payload = redirect(
-        base,
-        "sled 0",
-        [0xb8, 0x01, 0, 0, 0, 0xc3, 0x90, 0x90].repeat(count),
-    );
+    let mut payload = redirect(base, "sled 0", [0xb8, 0x01, 0, 0, 0, 0xc3, 0x90, 0x90].repeat(count));
     payload.segments[0].size = 0x8000;
     payload.segments[1].offset = 0x9000;
     payload.segments[2].offset = 0xa000;
@@ -690,17 +590,10 @@ unsafe extern "C" {
 /// begins with `mov rax, <absolute address>`.
 fn check_dll(path: &str, preferred: u64) {
     use windows_sys::Win32::Foundation::FreeLibrary;
-    use windows_sys::Win32::System::LibraryLoader::{
-        GetModuleHandleA, GetProcAddress, LoadLibraryA,
-    };
+    use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress, LoadLibraryA};
     PATCHER.store(unsafe { GetCurrentThreadId() }, Ordering::Relaxed);
     let path = std::ffi::CString::new(path).unwrap();
-    let name = std::path::Path::new(path.to_str().unwrap())
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let name = std::path::Path::new(path.to_str().unwrap()).file_name().unwrap().to_str().unwrap().to_owned();
     let module = unsafe { LoadLibraryA(path.as_ptr().cast()) };
     assert!(!module.is_null(), "{}", std::io::Error::last_os_error());
     let base = module as u64;
@@ -716,31 +609,16 @@ fn check_dll(path: &str, preferred: u64) {
     assert_eq!(absolute, before);
     expected[2..].copy_from_slice(&(absolute - base + preferred).to_le_bytes());
     // mov eax, 42; ret
-    let identity = Identity {
-        image_base: preferred,
-        ..identity
-    };
-    let mut payload = redirect_in(
-        base,
-        identity,
-        function as usize,
-        "dll_where",
-        vec![0xb8, 42, 0, 0, 0, 0xc3],
-    );
+    let identity = Identity { image_base: preferred, ..identity };
+    let mut payload = redirect_in(base, identity, function as usize, "dll_where", vec![0xb8, 42, 0, 0, 0, 0xc3]);
     payload.trampolines[0].expected = expected;
     payload.trampolines[0].rebased_at = Some(2);
     let mut wrong = payload.clone();
     wrong.identity.age += 1;
-    println!(
-        "refused: {}",
-        apply_to_self(&wrong, &seal(1), &ApplyOptions::default()).unwrap_err()
-    );
+    println!("refused: {}", apply_to_self(&wrong, &seal(1), &ApplyOptions::default()).unwrap_err());
     wrong.identity = payload.identity.clone();
     wrong.trampolines[0].rebased_at = None;
-    println!(
-        "refused: {}",
-        apply_to_self(&wrong, &seal(1), &ApplyOptions::default()).unwrap_err()
-    );
+    println!("refused: {}", apply_to_self(&wrong, &seal(1), &ApplyOptions::default()).unwrap_err());
 
     let applied = apply_to_self(&payload, &seal(1), &ApplyOptions::default()).unwrap();
     assert_eq!(call(), 42);
@@ -791,12 +669,7 @@ struct Target {
 impl Target {
     fn start() -> Target {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let mut child = command
-            .arg("target")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.arg("target").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Target { child, output }
     }
@@ -829,10 +702,7 @@ fn check_remote() {
     wrong.trampolines[0].expected[7] ^= 1;
     let error = apply_to_process(pid, &wrong, &seal(1), &ApplyOptions::default()).unwrap_err();
     println!("refused: {error}");
-    assert!(matches!(
-        error,
-        ApplyError::Stop(StopError::Mismatch { .. })
-    ));
+    assert!(matches!(error, ApplyError::Stop(StopError::Mismatch { .. })));
     let mut wrong = adding(4);
     wrong.identity.timestamp ^= 1;
     let error = apply_to_process(pid, &wrong, &seal(1), &ApplyOptions::default()).unwrap_err();
@@ -842,9 +712,7 @@ fn check_remote() {
     let mut stops = Vec::new();
     let mut payload = adding(4);
     // sub rsp, 40; lea eax, [rcx + 4]; add rsp, 40; ret
-    payload.segments[0].content = vec![
-        0x48, 0x83, 0xec, 0x28, 0x8d, 0x41, 4, 0x48, 0x83, 0xc4, 0x28, 0xc3,
-    ];
+    payload.segments[0].content = vec![0x48, 0x83, 0xec, 0x28, 0x8d, 0x41, 4, 0x48, 0x83, 0xc4, 0x28, 0xc3];
     payload.functions[0].size = 12;
     with_frame(&mut payload);
     let begin = Instant::now();
@@ -855,12 +723,10 @@ fn check_remote() {
         assert_eq!(status, [applied.status().unwrap()]);
         if round == 0 {
             println!("{status:#?}");
-            let error =
-                apply_to_process(pid, &payload, &seal(2), &ApplyOptions::default()).unwrap_err();
+            let error = apply_to_process(pid, &payload, &seal(2), &ApplyOptions::default()).unwrap_err();
             assert!(matches!(error, ApplyError::AlreadyApplied(_)));
         }
-        let done =
-            rollback_process(pid, Some(&seal(2).patch_id()), &ApplyOptions::default()).unwrap();
+        let done = rollback_process(pid, Some(&seal(2).patch_id()), &ApplyOptions::default()).unwrap();
         assert_eq!(target.ask(), (pid, 2));
         stops.extend([status[0].stopped, done.stopped]);
         while !status_process(pid).unwrap().is_empty() {
@@ -868,36 +734,19 @@ fn check_remote() {
         }
     }
     stops.sort();
-    println!(
-        "remote: 20 rounds in {:?}; stopped: median {:?}, longest {:?}",
-        begin.elapsed(),
-        stops[20],
-        stops[39]
-    );
+    println!("remote: 20 rounds in {:?}; stopped: median {:?}, longest {:?}", begin.elapsed(), stops[20], stops[39]);
     target.quit();
     let error = status_process(pid).unwrap_err();
     println!("ended process: {error}");
-    let error =
-        apply_to_process(0xffff_fff0, &payload, &seal(2), &ApplyOptions::default()).unwrap_err();
+    let error = apply_to_process(0xffff_fff0, &payload, &seal(2), &ApplyOptions::default()).unwrap_err();
     println!("no such process: {error}");
-    assert!(
-        matches!(error, ApplyError::Process(ProcessError::NoSuchProcess(_))) && !error.is_refusal()
-    );
+    assert!(matches!(error, ApplyError::Process(ProcessError::NoSuchProcess(_))) && !error.is_refusal());
     println!("remote: all done");
 }
 
 // ---------------------------------------------------------------------------------------------- a new process
 
-const HARD_ARGUMENTS: [&str; 8] = [
-    "plain",
-    "",
-    "with space",
-    "quo\"te",
-    "back\\",
-    "end\\\\\" x",
-    "*?",
-    "a\tb",
-];
+const HARD_ARGUMENTS: [&str; 8] = ["plain", "", "with space", "quo\"te", "back\\", "end\\\\\" x", "*?", "a\tb"];
 
 /// Prints its arguments and the function's value, which is its exit code.
 fn child(arguments: &[String]) {
@@ -909,31 +758,16 @@ fn child(arguments: &[String]) {
 
 /// A program that ends before its entry point, for a DLL is missing.
 fn check_early(path: &str) {
-    let command = RunCommand {
-        program: path.into(),
-        arguments: vec![],
-    };
+    let command = RunCommand { program: path.into(), arguments: vec![] };
     let error = run(&command, &adding(4), &seal(1), &ApplyOptions::default()).unwrap_err();
     println!("ended early: {error}");
-    assert!(
-        matches!(
-            error,
-            RunError::EndedEarly {
-                code: 0xc000_0135,
-                ..
-            }
-        ) && !error.is_refusal()
-    );
+    assert!(matches!(error, RunError::EndedEarly { code: 0xc000_0135, .. }) && !error.is_refusal());
 }
 
 fn check_run() {
     let command = RunCommand {
         program: std::env::current_exe().unwrap(),
-        arguments: ["child"]
-            .iter()
-            .chain(&HARD_ARGUMENTS)
-            .map(Into::into)
-            .collect(),
+        arguments: ["child"].iter().chain(&HARD_ARGUMENTS).map(Into::into).collect(),
     };
     for round in 2..8 {
         let code = run(&command, &adding(round), &seal(1), &ApplyOptions::default()).unwrap();
@@ -944,10 +778,7 @@ fn check_run() {
     let error = run(&command, &wrong, &seal(1), &ApplyOptions::default()).unwrap_err();
     println!("refused: {error}");
     assert!(error.is_refusal());
-    let missing = RunCommand {
-        program: "no_such_program.exe".into(),
-        arguments: vec![],
-    };
+    let missing = RunCommand { program: "no_such_program.exe".into(), arguments: vec![] };
     let error = run(&missing, &adding(4), &seal(1), &ApplyOptions::default()).unwrap_err();
     println!("not started: {error}");
     assert!(matches!(error, RunError::Start { .. }) && !error.is_refusal());

@@ -26,9 +26,7 @@ pub enum FormatError {
     #[error("the payload is for machine {0:#06x}; only x64 (0x8664) is known")]
     Machine(u16),
     /// Header fields disagree with the file.
-    #[error(
-        "the header says {expected} bytes of body, the file has {found}: it was cut off or added to"
-    )]
+    #[error("the header says {expected} bytes of body, the file has {found}: it was cut off or added to")]
     StoredSize {
         /// Bytes that the header announces.
         expected: u64,
@@ -80,8 +78,7 @@ impl Payload {
 /// # Errors
 /// As [`Payload::decode`].
 pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
-    let (header, stored) =
-        FileHeader::ref_from_prefix(file).map_err(|_| FormatError::Truncated(file.len()))?;
+    let (header, stored) = FileHeader::ref_from_prefix(file).map_err(|_| FormatError::Truncated(file.len()))?;
     if header.magic != MAGIC {
         return Err(FormatError::Magic);
     }
@@ -89,10 +86,7 @@ pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
         return Err(FormatError::Version(header.version.get()));
     }
     if header.stored_size.get() != stored.len() as u64 {
-        return Err(FormatError::StoredSize {
-            expected: header.stored_size.get(),
-            found: stored.len() as u64,
-        });
+        return Err(FormatError::StoredSize { expected: header.stored_size.get(), found: stored.len() as u64 });
     }
     if compute_seal(file, stored) != header.seal {
         return Err(FormatError::Seal);
@@ -119,9 +113,7 @@ fn decompress(mut stored: &[u8], size: usize, body: &mut Vec<u8>) -> Option<()> 
     let mut decoder = FrameDecoder::new();
     decoder.reset(&mut stored).ok()?;
     loop {
-        let finished = decoder
-            .decode_blocks(&mut stored, BlockDecodingStrategy::UptoBytes(STEP))
-            .ok()?;
+        let finished = decoder.decode_blocks(&mut stored, BlockDecodingStrategy::UptoBytes(STEP)).ok()?;
         let ready = decoder.can_collect();
         if ready > size.checked_sub(body.len())? {
             return None;
@@ -160,19 +152,12 @@ impl<'a, T: FromBytes + KnownLayout + Immutable + Unaligned> Table<'a, T> {
     }
 
     /// Converts every record; `convert` gives the broken rule as its error.
-    fn collect<U>(
-        &self,
-        mut convert: impl FnMut(&'a T) -> Result<U, &'static str>,
-    ) -> Result<Vec<U>, FormatError> {
+    fn collect<U>(&self, mut convert: impl FnMut(&'a T) -> Result<U, &'static str>) -> Result<Vec<U>, FormatError> {
         self.records
             .iter()
             .enumerate()
             .map(|(index, record)| {
-                convert(record).map_err(|problem| FormatError::Record {
-                    section: self.section,
-                    index,
-                    problem,
-                })
+                convert(record).map_err(|problem| FormatError::Record { section: self.section, index, problem })
             })
             .collect()
     }
@@ -181,39 +166,28 @@ impl<'a, T: FromBytes + KnownLayout + Immutable + Unaligned> Table<'a, T> {
 /// The sections of a body, in the order of [`KINDS`].
 fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     const SECTION: &str = "section directory";
-    let (count, rest) = zerocopy::little_endian::U32::ref_from_prefix(body)
-        .map_err(|_| malformed(SECTION, "missing"))?;
+    let (count, rest) =
+        zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
     if count.get() as usize != KINDS.len() {
         return Err(malformed(SECTION, "not the nine sections of version 1"));
     }
-    let (entries, _) = <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len())
-        .map_err(|_| malformed(SECTION, "cut off"))?;
+    let (entries, _) =
+        <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len()).map_err(|_| malformed(SECTION, "cut off"))?;
     let mut sections = [&body[..0]; KINDS.len()];
     let mut end = 4 + size_of_val(entries);
     for ((entry, (kind, name)), section) in entries.iter().zip(KINDS).zip(&mut sections) {
         if entry.kind.get() != kind {
-            return Err(malformed(
-                SECTION,
-                "a section kind is unknown or out of order",
-            ));
+            return Err(malformed(SECTION, "a section kind is unknown or out of order"));
         }
         let start = end.next_multiple_of(8);
         if entry.offset.get() as usize != start {
-            return Err(malformed(
-                name,
-                "does not stand where the sections before it end",
-            ));
+            return Err(malformed(name, "does not stand where the sections before it end"));
         }
-        if body
-            .get(end..start)
-            .is_none_or(|gap| gap.iter().any(|byte| *byte != 0))
-        {
+        if body.get(end..start).is_none_or(|gap| gap.iter().any(|byte| *byte != 0)) {
             return Err(malformed(name, "the bytes before it are not zero"));
         }
         end = start + entry.size.get() as usize;
-        *section = body
-            .get(start..end)
-            .ok_or(malformed(name, "reaches beyond the body"))?;
+        *section = body.get(start..end).ok_or(malformed(name, "reaches beyond the body"))?;
     }
     if end != body.len() {
         return Err(malformed(SECTION, "bytes behind the last section"));
@@ -222,37 +196,15 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
 }
 
 fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
-    let [
-        identity,
-        segments,
-        contents,
-        relocations,
-        trampolines,
-        functions,
-        imports,
-        unwind,
-        strings,
-    ] = split_sections(body)?;
+    let [identity, segments, contents, relocations, trampolines, functions, imports, unwind, strings] =
+        split_sections(body)?;
     let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
     let identity = decode_identity(Table::single("identity", identity)?, strings)?;
     let segments = decode_segments(&Table::new("segments", segments)?, contents)?;
-    let functions = decode_functions(
-        &Table::new("functions", functions)?,
-        &segments,
-        &identity,
-        strings,
-    )?;
+    let functions = decode_functions(&Table::new("functions", functions)?, &segments, &identity, strings)?;
     let payload = Payload {
-        relocations: decode_relocations(
-            &Table::new("relocations", relocations)?,
-            &segments,
-            &identity,
-        )?,
-        trampolines: decode_trampolines(
-            &Table::new("trampolines", trampolines)?,
-            &functions,
-            &identity,
-        )?,
+        relocations: decode_relocations(&Table::new("relocations", relocations)?, &segments, &identity)?,
+        trampolines: decode_trampolines(&Table::new("trampolines", trampolines)?, &functions, &identity)?,
         imports: decode_imports(&Table::new("imports", imports)?, &segments, strings)?,
         unwind: decode_unwind(Table::single("unwind", unwind)?, &segments)?,
         identity,
@@ -291,10 +243,7 @@ fn decode_identity(record: &IdentityRecord, strings: &str) -> Result<Identity, F
     })
 }
 
-fn decode_segments(
-    table: &Table<'_, SegmentRecord>,
-    mut contents: &[u8],
-) -> Result<Vec<Segment>, FormatError> {
+fn decode_segments(table: &Table<'_, SegmentRecord>, mut contents: &[u8]) -> Result<Vec<Segment>, FormatError> {
     let mut end = u64::from(PAGE);
     let segments = table.collect(|record| {
         let (offset, size) = (record.offset.get(), record.memory_size.get());
@@ -309,9 +258,7 @@ fn decode_segments(
         if content_size > size {
             return Err("the content is larger than the segment");
         }
-        let (content, rest) = contents
-            .split_at_checked(content_size as usize)
-            .ok_or("the contents are cut off")?;
+        let (content, rest) = contents.split_at_checked(content_size as usize).ok_or("the contents are cut off")?;
         contents = rest;
         let protection = match record.protection.get() {
             1 => Protection::ReadExecute,
@@ -319,12 +266,7 @@ fn decode_segments(
             3 => Protection::ReadWrite,
             _ => return Err("unknown protection"),
         };
-        Ok(Segment {
-            offset,
-            size,
-            protection,
-            content: content.to_owned(),
-        })
+        Ok(Segment { offset, size, protection, content: content.to_owned() })
     })?;
     if !contents.is_empty() {
         return Err(malformed("contents", "bytes that belong to no segment"));
@@ -334,9 +276,7 @@ fn decode_segments(
 
 /// The segment that holds `size` bytes of initial content at region offset `offset`.
 fn segment_with_content(segments: &[Segment], offset: u32, size: u32) -> Option<&Segment> {
-    let index = segments
-        .partition_point(|s| s.offset <= offset)
-        .checked_sub(1)?;
+    let index = segments.partition_point(|s| s.offset <= offset).checked_sub(1)?;
     let segment = segments.get(index)?;
     let end = u64::from(offset - segment.offset) + u64::from(size);
     (end <= segment.content.len() as u64).then_some(segment)
@@ -355,8 +295,7 @@ fn decode_functions(
             return Err("overlaps the function before it");
         }
         if size == 0
-            || segment_with_content(segments, offset, size)
-                .is_none_or(|s| s.protection != Protection::ReadExecute)
+            || segment_with_content(segments, offset, size).is_none_or(|s| s.protection != Protection::ReadExecute)
         {
             return Err("not inside the content of a code segment");
         }
@@ -369,12 +308,7 @@ fn decode_functions(
             return Err("the old entry is not inside the image");
         }
         let name = text(record.name, strings).ok_or("the name is not inside the strings")?;
-        Ok(Function {
-            offset,
-            size,
-            old_rva,
-            name,
-        })
+        Ok(Function { offset, size, old_rva, name })
     })
 }
 
@@ -409,13 +343,7 @@ fn decode_relocations(
         if target > limit {
             return Err("the target is not inside the image or region");
         }
-        Ok(Relocation {
-            place,
-            kind,
-            space,
-            target,
-            addend: record.addend.get(),
-        })
+        Ok(Relocation { place, kind, space, target, addend: record.addend.get() })
     })
 }
 
@@ -451,19 +379,10 @@ fn decode_trampolines(
             return Err("the rebased address is not inside the expected bytes");
         }
         let target = record.target.get();
-        if functions
-            .binary_search_by_key(&target, |f| f.offset)
-            .is_err()
-        {
+        if functions.binary_search_by_key(&target, |f| f.offset).is_err() {
             return Err("the target is not the first byte of a function");
         }
-        Ok(Trampoline {
-            entry_rva,
-            target,
-            form,
-            expected: expected.to_owned(),
-            rebased_at,
-        })
+        Ok(Trampoline { entry_rva, target, form, expected: expected.to_owned(), rebased_at })
     })
 }
 
@@ -475,20 +394,18 @@ fn decode_imports(
     table.collect(|record| {
         let slot = record.slot.get();
         if !slot.is_multiple_of(8)
-            || segment_with_content(segments, slot, 8)
-                .is_none_or(|s| s.protection == Protection::ReadExecute)
+            || segment_with_content(segments, slot, 8).is_none_or(|s| s.protection == Protection::ReadExecute)
         {
             return Err("the slot is not eight aligned bytes of a data segment's content");
         }
-        let dll = text(record.dll, strings)
-            .filter(|name| is_file_name(name))
-            .ok_or("the DLL's name is not a file name")?;
+        let dll =
+            text(record.dll, strings).filter(|name| is_file_name(name)).ok_or("the DLL's name is not a file name")?;
         let name = text(record.symbol, strings).ok_or("the symbol is not inside the strings")?;
         let symbol = match (record.ordinal.get(), name.is_empty()) {
             (BY_NAME, false) if !name.contains('\0') => ImportSymbol::Name(name),
-            (ordinal, true) => ImportSymbol::Ordinal(
-                u16::try_from(ordinal).map_err(|_| "neither a name nor a 16-bit ordinal")?,
-            ),
+            (ordinal, true) => {
+                ImportSymbol::Ordinal(u16::try_from(ordinal).map_err(|_| "neither a name nor a 16-bit ordinal")?)
+            }
             _ => return Err("neither a name nor an ordinal alone"),
         };
         Ok(Import { slot, dll, symbol })
@@ -497,20 +414,14 @@ fn decode_imports(
 
 fn decode_unwind(record: &UnwindRecord, segments: &[Segment]) -> Result<Unwind, FormatError> {
     const RUNTIME_FUNCTION: u32 = 12;
-    let unwind = Unwind {
-        table: record.table.get(),
-        count: record.count.get(),
-    };
+    let unwind = Unwind { table: record.table.get(), count: record.count.get() };
     if unwind.count == 0 {
         return Ok(unwind);
     }
     let size = unwind.count.checked_mul(RUNTIME_FUNCTION);
     let segment = size.and_then(|size| segment_with_content(segments, unwind.table, size));
     if !unwind.table.is_multiple_of(4) || segment.is_none_or(|s| s.protection != Protection::Read) {
-        return Err(malformed(
-            "unwind",
-            "the function table is not inside a read-only segment",
-        ));
+        return Err(malformed("unwind", "the function table is not inside a read-only segment"));
     }
     Ok(unwind)
 }

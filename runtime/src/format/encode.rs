@@ -119,10 +119,7 @@ impl Payload {
             };
             imports.extend_from_slice(record.as_bytes());
         }
-        let unwind = UnwindRecord {
-            table: self.unwind.table.into(),
-            count: self.unwind.count.into(),
-        };
+        let unwind = UnwindRecord { table: self.unwind.table.into(), count: self.unwind.count.into() };
         join_sections([
             identity.as_bytes(),
             &segments,

@@ -54,10 +54,7 @@ pub(super) fn apply(
 
     let operation = Operation {
         edits: &edits(&linked),
-        mark: Some((
-            region.base + PROGRESS,
-            state_code(PatchState::Applied).to_le_bytes(),
-        )),
+        mark: Some((region.base + PROGRESS, state_code(PatchState::Applied).to_le_bytes())),
         watch: None,
         patience: options.patience,
         own_stack,
@@ -69,86 +66,45 @@ pub(super) fn apply(
     region.keep();
     held.keep();
     let stopped = u64::try_from(report.stopped.as_micros()).unwrap_or(u64::MAX);
-    let progress = Progress::new(
-        PatchState::Applied,
-        report.threads,
-        records::filetime_now(),
-        stopped,
-    );
+    let progress = Progress::new(PatchState::Applied, report.threads, records::filetime_now(), stopped);
     // The patch is in; that its statistics could not be written changes nothing about that.
     let _ = process.write(base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
     Ok(base)
 }
 
 /// The one loaded image that the payload is for.
-fn find_image(
-    process: &Process,
-    modules: &Modules,
-    identity: &Identity,
-) -> Result<LoadedImage, ApplyError> {
+fn find_image(process: &Process, modules: &Modules, identity: &Identity) -> Result<LoadedImage, ApplyError> {
     let name = &identity.image_name;
-    if SYSTEM_IMAGES
-        .iter()
-        .any(|system| system.eq_ignore_ascii_case(name))
-    {
+    if SYSTEM_IMAGES.iter().any(|system| system.eq_ignore_ascii_case(name)) {
         return Err(ApplyError::SystemImage(name.clone()));
     }
     let mut fitting = Vec::new();
-    let mut refusal = ApplyError::NotLoaded {
-        image: name.clone(),
-        pid: process.pid(),
-    };
+    let mut refusal = ApplyError::NotLoaded { image: name.clone(), pid: process.pid() };
     for Module { base, .. } in modules.named(name) {
-        let image = LoadedImage::read(process, *base)
-            .map_err(|problem| process.bad_memory(*base, problem))?;
+        let image = LoadedImage::read(process, *base).map_err(|problem| process.bad_memory(*base, problem))?;
         match image.mismatch(identity) {
             None => fitting.push(image),
             Some((field, expected, found)) => {
-                refusal = ApplyError::Identity {
-                    image: name.clone(),
-                    base: *base,
-                    field,
-                    expected,
-                    found,
-                };
+                refusal = ApplyError::Identity { image: name.clone(), base: *base, field, expected, found };
             }
         }
     }
     match fitting.len() {
         0 => Err(refusal),
         1 => fitting.pop().ok_or(refusal),
-        count => Err(ApplyError::Ambiguous {
-            image: name.clone(),
-            pid: process.pid(),
-            count,
-        }),
+        count => Err(ApplyError::Ambiguous { image: name.clone(), pid: process.pid(), count }),
     }
 }
 
 /// No other patch may have one of the entries, nor may this one be in already.
-fn refuse_conflicts(
-    present: &[Record],
-    payload: &Payload,
-    seal: &Seal,
-    image: &LoadedImage,
-) -> Result<(), ApplyError> {
-    for record in present
-        .iter()
-        .filter(|r| r.state != PatchState::Retired && r.image_base == image.base)
-    {
+fn refuse_conflicts(present: &[Record], payload: &Payload, seal: &Seal, image: &LoadedImage) -> Result<(), ApplyError> {
+    for record in present.iter().filter(|r| r.state != PatchState::Retired && r.image_base == image.base) {
         if record.seal == *seal {
             return Err(ApplyError::AlreadyApplied(seal.patch_id()));
         }
         for trampoline in &payload.trampolines {
-            let (start, end) = (
-                trampoline.entry_rva,
-                trampoline.entry_rva + trampoline.expected.len() as u32,
-            );
-            if record
-                .entries
-                .iter()
-                .any(|e| e.rva < end && start < e.rva + e.original.len() as u32)
-            {
+            let (start, end) = (trampoline.entry_rva, trampoline.entry_rva + trampoline.expected.len() as u32);
+            if record.entries.iter().any(|e| e.rva < end && start < e.rva + e.original.len() as u32) {
                 return Err(ApplyError::AlreadyRedirected {
                     function: trampoline_function(payload, trampoline).to_owned(),
                     rva: start,
@@ -186,15 +142,8 @@ fn edits(linked: &Linked) -> Vec<Edit> {
 }
 
 /// Memory for the payload's region and, behind it, the record's tables.
-fn reserve<'p>(
-    process: &'p Process,
-    payload: &Payload,
-    image: &LoadedImage,
-) -> Result<Region<'p>, ApplyError> {
-    let names = payload
-        .trampolines
-        .iter()
-        .map(|t| trampoline_function(payload, t).len());
+fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> Result<Region<'p>, ApplyError> {
+    let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t).len());
     let tables = record::tables_size(&payload.identity.image_name, names);
     let size = u64::from(payload.region_size()) + tables.next_multiple_of(PAGE.into());
     let range = image.base..image.base + u64::from(image.size);
@@ -218,16 +167,12 @@ fn new_record(
         region_size: region.size,
         seal: *seal,
         state: PatchState::Prepared,
-        sequence: present
-            .last()
-            .map_or(1, |last| last.sequence.saturating_add(1)),
+        sequence: present.last().map_or(1, |last| last.sequence.saturating_add(1)),
         image_name: payload.identity.image_name.clone(),
         image_base: image.base,
         image_size: image.size,
         image_timestamp: image.timestamp,
-        function_table: linked
-            .function_table
-            .map(|table| (table.address, table.count)),
+        function_table: linked.function_table.map(|table| (table.address, table.count)),
         entries: RecordEntry::from_linked(linked),
         threads_stopped: 0,
         applied_at: records::filetime_now(),

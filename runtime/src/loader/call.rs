@@ -4,9 +4,7 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 
 use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
 use windows_sys::Win32::System::Memory::PAGE_EXECUTE_READ;
-use windows_sys::Win32::System::Threading::{
-    CreateRemoteThread, GetExitCodeThread, WaitForSingleObject,
-};
+use windows_sys::Win32::System::Threading::{CreateRemoteThread, GetExitCodeThread, WaitForSingleObject};
 
 use super::imports;
 use super::modules::Modules;
@@ -49,8 +47,7 @@ pub(super) unsafe fn call_ntdll(
     if process.is_own() {
         // SAFETY: the caller's promise; all arguments are in registers.
         return Ok(unsafe {
-            let function: unsafe extern "system" fn(u64, u64, u64) -> u32 =
-                std::mem::transmute(address as *const u8);
+            let function: unsafe extern "system" fn(u64, u64, u64) -> u32 = std::mem::transmute(address as *const u8);
             function(first, second, third)
         });
     }
@@ -58,9 +55,7 @@ pub(super) unsafe fn call_ntdll(
 }
 
 fn call_remote(process: &Process, parameters: Parameters) -> Result<u32, ProcessError> {
-    let base = process
-        .allocate(0, 2 * PAGE)
-        .ok_or_else(|| process.failed("VirtualAllocEx"))?;
+    let base = process.allocate(0, 2 * PAGE).ok_or_else(|| process.failed("VirtualAllocEx"))?;
     let result = run_stub(process, base, &parameters);
     // A thread that did not finish in time may still run there.
     if !matches!(result, Err(ProcessError::Memory { .. })) {
@@ -78,19 +73,10 @@ fn run_stub(process: &Process, base: u64, parameters: &Parameters) -> Result<u32
     process.flush_code(code, PAGE);
     // SAFETY: the page holds the stub, which takes one pointer and returns a number.
     let thread = unsafe {
-        let start = std::mem::transmute::<
-            *const u8,
-            unsafe extern "system" fn(*mut core::ffi::c_void) -> u32,
-        >(code as *const u8);
-        CreateRemoteThread(
-            process.raw(),
-            std::ptr::null(),
-            0,
-            Some(start),
-            base as *const _,
-            0,
-            std::ptr::null_mut(),
-        )
+        let start = std::mem::transmute::<*const u8, unsafe extern "system" fn(*mut core::ffi::c_void) -> u32>(
+            code as *const u8,
+        );
+        CreateRemoteThread(process.raw(), std::ptr::null(), 0, Some(start), base as *const _, 0, std::ptr::null_mut())
     };
     if thread.is_null() {
         return Err(process.failed("CreateRemoteThread"));
@@ -99,10 +85,7 @@ fn run_stub(process: &Process, base: u64, parameters: &Parameters) -> Result<u32
     let thread = unsafe { OwnedHandle::from_raw_handle(thread) };
     // SAFETY: the handle is open.
     if unsafe { WaitForSingleObject(thread.as_raw_handle(), PATIENCE_MS) } != WAIT_OBJECT_0 {
-        return Err(process.bad_memory(
-            code,
-            "the process did not run hpgen's thread within 10 s: it seems to hang",
-        ));
+        return Err(process.bad_memory(code, "the process did not run hpgen's thread within 10 s: it seems to hang"));
     }
     let mut result = 0;
     // SAFETY: the handle is open and the result's place is valid.

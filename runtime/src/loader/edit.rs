@@ -54,24 +54,11 @@ pub(super) struct Report {
 /// What went wrong while threads stood still: a plain value, turned into words when they run again.
 enum Fault {
     Threads(ThreadFault),
-    Busy {
-        thread: u32,
-        edit: usize,
-    },
-    Mismatch {
-        edit: usize,
-    },
-    Unreadable {
-        span: usize,
-    },
-    Write {
-        address: u64,
-        call: &'static str,
-        code: u32,
-    },
-    Broken {
-        address: u64,
-    },
+    Busy { thread: u32, edit: usize },
+    Mismatch { edit: usize },
+    Unreadable { span: usize },
+    Write { address: u64, call: &'static str, code: u32 },
+    Broken { address: u64 },
 }
 
 /// A run of pages that edits lie on, with room for its content before and after.
@@ -85,9 +72,7 @@ struct Span {
 pub(super) fn check_expected(process: &Process, edits: &[Edit]) -> Result<(), StopError> {
     for edit in edits {
         let found = process.bytes(edit.address, edit.expected.len());
-        let found = found.ok_or_else(|| {
-            process.bad_memory(edit.address, "the function's entry cannot be read")
-        })?;
+        let found = found.ok_or_else(|| process.bad_memory(edit.address, "the function's entry cannot be read"))?;
         if found != edit.expected {
             return Err(mismatch(edit, found));
         }
@@ -96,12 +81,7 @@ pub(super) fn check_expected(process: &Process, edits: &[Edit]) -> Result<(), St
 }
 
 fn mismatch(edit: &Edit, found: Vec<u8>) -> StopError {
-    StopError::Mismatch {
-        function: edit.function.clone(),
-        rva: edit.rva,
-        expected: edit.expected.clone(),
-        found,
-    }
+    StopError::Mismatch { function: edit.function.clone(), rva: edit.rva, expected: edit.expected.clone(), found }
 }
 
 /// Does it, or leaves everything as it was.
@@ -124,11 +104,7 @@ pub(super) fn perform(process: &Process, operation: &Operation<'_>) -> Result<Re
         drop(threads);
         match result {
             Ok(watched) => {
-                return Ok(Report {
-                    threads: count,
-                    stopped,
-                    watched,
-                });
+                return Ok(Report { threads: count, stopped, watched });
             }
             Err(Fault::Threads(ThreadFault::Full)) if room < 1 << 20 => {
                 room *= 4;
@@ -157,18 +133,11 @@ impl<'p> Scene<'p> {
         let mut spans: Vec<Span> = Vec::new();
         for edit in edits {
             let start = edit.address & !(PAGE - 1);
-            let end = edit
-                .address
-                .saturating_add(edit.expected.len() as u64)
-                .next_multiple_of(PAGE);
+            let end = edit.address.saturating_add(edit.expected.len() as u64).next_multiple_of(PAGE);
             match spans.last_mut() {
                 Some(last) if start <= last.end() => last.grow(end.max(last.end()) - last.address),
                 _ => {
-                    let mut span = Span {
-                        address: start,
-                        before: Vec::new(),
-                        after: Vec::new(),
-                    };
+                    let mut span = Span { address: start, before: Vec::new(), after: Vec::new() };
                     span.grow(end - start);
                     spans.push(span);
                 }
@@ -178,9 +147,7 @@ impl<'p> Scene<'p> {
         for span in &spans {
             for pages in process.pages(span.address..span.end()) {
                 if matches!(pages.state, PageState::Free | PageState::Reserved) {
-                    return Err(process
-                        .bad_memory(pages.base, "there is no code where it should be")
-                        .into());
+                    return Err(process.bad_memory(pages.base, "there is no code where it should be").into());
                 }
                 let address = pages.base.max(span.address);
                 let size = pages.base.saturating_add(pages.size).min(span.end()) - address;
@@ -195,43 +162,24 @@ impl<'p> Scene<'p> {
                 back.push(piece(&span.before));
             }
         }
-        let routine = if process.is_own() {
-            Some(WriteRoutine::new()?)
-        } else {
-            None
-        };
-        Ok(Scene {
-            process,
-            spans,
-            forward,
-            back,
-            routine,
-        })
+        let routine = if process.is_own() { Some(WriteRoutine::new()?) } else { None };
+        Ok(Scene { process, spans, forward, back, routine })
     }
 
     /// Everything that happens while threads stand still. Allocates nothing.
-    fn exchange(
-        &mut self,
-        threads: &mut Threads<'_>,
-        operation: &Operation<'_>,
-    ) -> Result<Option<u32>, Fault> {
+    fn exchange(&mut self, threads: &mut Threads<'_>, operation: &Operation<'_>) -> Result<Option<u32>, Fault> {
         let edits = operation.edits;
         if let Some((thread, edit)) = threads.find(false, |address| edit_around(edits, address)) {
             return Err(Fault::Busy { thread, edit });
         }
         for (index, span) in self.spans.iter_mut().enumerate() {
-            self.process
-                .read(span.address, &mut span.before)
-                .ok_or(Fault::Unreadable { span: index })?;
+            self.process.read(span.address, &mut span.before).ok_or(Fault::Unreadable { span: index })?;
             span.after.copy_from_slice(&span.before);
         }
         for (index, edit) in edits.iter().enumerate() {
             let place = edit_place(&mut self.spans, edit).filter(|place| **place == edit.expected);
             let place = place.ok_or(Fault::Mismatch { edit: index })?;
-            place
-                .iter_mut()
-                .zip(&edit.replacement)
-                .for_each(|(to, from)| *to = *from);
+            place.iter_mut().zip(&edit.replacement).for_each(|(to, from)| *to = *from);
         }
         self.write()?;
         if let Some((address, value)) = operation.mark
@@ -239,18 +187,12 @@ impl<'p> Scene<'p> {
         {
             let code = last_error();
             self.write_back(self.back.len())?;
-            return Err(Fault::Write {
-                address,
-                call: "WriteProcessMemory",
-                code,
-            });
+            return Err(Fault::Write { address, call: "WriteProcessMemory", code });
         }
         let Some(watch) = &operation.watch else {
             return Ok(None);
         };
-        Ok(threads
-            .find(true, |address| watch.contains(&address).then_some(()))
-            .map(|(thread, ())| thread))
+        Ok(threads.find(true, |address| watch.contains(&address).then_some(())).map(|(thread, ())| thread))
     }
 
     fn write(&self) -> Result<(), Fault> {
@@ -260,22 +202,15 @@ impl<'p> Scene<'p> {
         };
         let address = self.forward.get(done).map_or(0, |piece| piece.address);
         self.write_back(touched)?;
-        Err(Fault::Write {
-            address,
-            call,
-            code,
-        })
+        Err(Fault::Write { address, call, code })
     }
 
     /// Restores the first `count` pieces.
     fn write_back(&self, count: usize) -> Result<(), Fault> {
         let pieces = self.back.get(..count).unwrap_or(&self.back);
-        self.write_pieces(pieces)
-            .map_err(|(interrupted, ..)| Fault::Broken {
-                address: pieces
-                    .get(interrupted.done)
-                    .map_or(0, |piece| piece.address),
-            })
+        self.write_pieces(pieces).map_err(|(interrupted, ..)| Fault::Broken {
+            address: pieces.get(interrupted.done).map_or(0, |piece| piece.address),
+        })
     }
 
     /// On failure: how far it came, the call that failed, and its error.
@@ -284,8 +219,7 @@ impl<'p> Scene<'p> {
             Some(routine) => {
                 // SAFETY: all other threads stand still; sources and pieces were made together; the target is an image
                 // that `apply` does not refuse; the content is what was there, with the edits in it.
-                unsafe { routine.write(pieces) }
-                    .map_err(|interrupted| (interrupted, "VirtualProtect", last_error()))
+                unsafe { routine.write(pieces) }.map_err(|interrupted| (interrupted, "VirtualProtect", last_error()))
             }
             None => self.write_remote(pieces),
         };
@@ -301,32 +235,14 @@ impl<'p> Scene<'p> {
             // SAFETY: made in `prepare` from a span's content, which is not touched now.
             let content = unsafe { std::slice::from_raw_parts(piece.source, size as usize) };
             if !self.process.try_protect(address, size, PAGE_READWRITE) {
-                return Err((
-                    Interrupted {
-                        touched: done,
-                        done,
-                    },
-                    "VirtualProtectEx",
-                    last_error(),
-                ));
+                return Err((Interrupted { touched: done, done }, "VirtualProtectEx", last_error()));
             }
             let touched = done + 1;
             if !self.process.try_write(address, content) {
-                return Err((
-                    Interrupted { touched, done },
-                    "WriteProcessMemory",
-                    last_error(),
-                ));
+                return Err((Interrupted { touched, done }, "WriteProcessMemory", last_error()));
             }
-            if !self
-                .process
-                .try_protect(address, size, piece.protection as u32)
-            {
-                return Err((
-                    Interrupted { touched, done },
-                    "VirtualProtectEx",
-                    last_error(),
-                ));
+            if !self.process.try_protect(address, size, piece.protection as u32) {
+                return Err((Interrupted { touched, done }, "VirtualProtectEx", last_error()));
             }
         }
         Ok(())
@@ -338,62 +254,29 @@ impl<'p> Scene<'p> {
         let error = |code: u32| io::Error::from_raw_os_error(code.cast_signed());
         match fault {
             Fault::Threads(ThreadFault::Full | ThreadFault::Flood) => StopError::ThreadFlood,
-            Fault::Threads(ThreadFault::Thread { id, call, code }) => {
-                match self.process.exit_code() {
-                    Some(code) => crate::ProcessError::Exited {
-                        pid: self.process.pid(),
-                        code,
-                    }
-                    .into(),
-                    None if code >= 0xc000_0000 => StopError::Thread {
-                        thread: id,
-                        call,
-                        error: io::Error::other(format!("NTSTATUS {code:#x}")),
-                    },
-                    None => StopError::Thread {
-                        thread: id,
-                        call,
-                        error: error(code),
-                    },
+            Fault::Threads(ThreadFault::Thread { id, call, code }) => match self.process.exit_code() {
+                Some(code) => crate::ProcessError::Exited { pid: self.process.pid(), code }.into(),
+                None if code >= 0xc000_0000 => {
+                    StopError::Thread { thread: id, call, error: io::Error::other(format!("NTSTATUS {code:#x}")) }
                 }
-            }
-            Fault::Busy {
-                thread,
-                edit: index,
-            } => {
-                let function = edit(index)
-                    .map(|edit| edit.function.clone())
-                    .unwrap_or_default();
-                StopError::Busy {
-                    thread,
-                    function,
-                    waited,
-                }
+                None => StopError::Thread { thread: id, call, error: error(code) },
+            },
+            Fault::Busy { thread, edit: index } => {
+                let function = edit(index).map(|edit| edit.function.clone()).unwrap_or_default();
+                StopError::Busy { thread, function, waited }
             }
             Fault::Mismatch { edit: index } => {
                 let Some(edit) = edit(index) else {
                     return StopError::ThreadFlood;
                 };
-                let found = edit_place(&mut self.spans, edit)
-                    .map(|place| place.to_vec())
-                    .unwrap_or_default();
+                let found = edit_place(&mut self.spans, edit).map(|place| place.to_vec()).unwrap_or_default();
                 mismatch(edit, found)
             }
             Fault::Unreadable { span } => {
                 let address = self.spans.get(span).map_or(0, |span| span.address);
-                self.process
-                    .bad_memory(address, "the code cannot be read")
-                    .into()
+                self.process.bad_memory(address, "the code cannot be read").into()
             }
-            Fault::Write {
-                address,
-                call,
-                code,
-            } => StopError::Write {
-                address,
-                call,
-                error: error(code),
-            },
+            Fault::Write { address, call, code } => StopError::Write { address, call, error: error(code) },
             Fault::Broken { address } => StopError::Broken { address },
         }
     }
@@ -412,18 +295,14 @@ impl Span {
 
 /// The index of the edit whose written bytes have `address` strictly inside.
 fn edit_around(edits: &[Edit], address: u64) -> Option<usize> {
-    let index = edits
-        .partition_point(|edit| edit.address < address)
-        .checked_sub(1)?;
+    let index = edits.partition_point(|edit| edit.address < address).checked_sub(1)?;
     let edit = edits.get(index)?;
     (address - edit.address < edit.replacement.len() as u64).then_some(index)
 }
 
 /// Where an edit's expected bytes are in the new content.
 fn edit_place<'s>(spans: &'s mut [Span], edit: &Edit) -> Option<&'s mut [u8]> {
-    let index = spans
-        .partition_point(|span| span.address <= edit.address)
-        .checked_sub(1)?;
+    let index = spans.partition_point(|span| span.address <= edit.address).checked_sub(1)?;
     let span = spans.get_mut(index)?;
     let start = (edit.address - span.address) as usize;
     span.after.get_mut(start..start + edit.expected.len())

@@ -12,38 +12,20 @@ use super::*;
 static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn edit(address: u64, expected: u8) -> Edit {
-    Edit {
-        function: "f".into(),
-        rva: 0,
-        address,
-        expected: vec![expected; 6],
-        replacement: vec![1, 2, 3, 4, 5],
-    }
+    Edit { function: "f".into(), rva: 0, address, expected: vec![expected; 6], replacement: vec![1, 2, 3, 4, 5] }
 }
 
 fn operation(edits: &[Edit]) -> Operation<'_> {
     // The own stack is full of these tests' addresses.
-    Operation {
-        edits,
-        mark: None,
-        watch: None,
-        patience: Duration::ZERO,
-        own_stack: u64::MAX,
-    }
+    Operation { edits, mark: None, watch: None, patience: Duration::ZERO, own_stack: u64::MAX }
 }
 
 /// Pages that cannot be made writable: a view of a read-only mapping.
 fn stubborn_page() -> u64 {
     // SAFETY: a new mapping of the page file, which nobody else has.
     unsafe {
-        let mapping = CreateFileMappingW(
-            INVALID_HANDLE_VALUE,
-            std::ptr::null(),
-            PAGE_READONLY,
-            0,
-            0x1000,
-            std::ptr::null(),
-        );
+        let mapping =
+            CreateFileMappingW(INVALID_HANDLE_VALUE, std::ptr::null(), PAGE_READONLY, 0, 0x1000, std::ptr::null());
         MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0x1000).Value as u64
     }
 }
@@ -57,31 +39,18 @@ fn a_failure_in_the_middle_is_undone() {
     let page = process.allocate(0, 0x1000).unwrap();
     process.write(page, &[0xc3; 0x1000]).unwrap();
     process.protect(page, 0x1000, PAGE_EXECUTE_READ).unwrap();
-    let mut edits = vec![
-        edit(page + 5, 0xc3),
-        edit(page + 0x800, 0xc3),
-        edit(stubborn + 8, 0),
-    ];
+    let mut edits = vec![edit(page + 5, 0xc3), edit(page + 0x800, 0xc3), edit(stubborn + 8, 0)];
     edits.sort_by_key(|edit| edit.address);
     let error = perform(&process, &operation(&edits)).unwrap_err();
-    assert!(
-        matches!(error, StopError::Write { address, .. } if address == stubborn),
-        "{error}"
-    );
+    assert!(matches!(error, StopError::Write { address, .. } if address == stubborn), "{error}");
     assert_eq!(process.bytes(page, 0x1000).unwrap(), [0xc3; 0x1000]);
-    assert_eq!(
-        process.pages_at(page).unwrap().protection,
-        PAGE_EXECUTE_READ
-    );
+    assert_eq!(process.pages_at(page).unwrap().protection, PAGE_EXECUTE_READ);
 
     edits.retain(|edit| edit.address < page + 0x1000 && edit.address >= page);
     let mut marked = operation(&edits);
     marked.mark = Some((stubborn, [1; 4]));
     let error = perform(&process, &marked).unwrap_err();
-    assert!(
-        matches!(error, StopError::Write { address, .. } if address == stubborn),
-        "{error}"
-    );
+    assert!(matches!(error, StopError::Write { address, .. } if address == stubborn), "{error}");
     assert_eq!(process.bytes(page, 0x1000).unwrap(), [0xc3; 0x1000]);
 
     perform(&process, &operation(&edits)).unwrap();
@@ -89,10 +58,7 @@ fn a_failure_in_the_middle_is_undone() {
     assert_eq!(written[5..11], [1, 2, 3, 4, 5, 0xc3]);
     assert_eq!(written[0x800..0x805], [1, 2, 3, 4, 5]);
     assert_eq!(written.iter().filter(|byte| **byte != 0xc3).count(), 10);
-    assert_eq!(
-        process.pages_at(page).unwrap().protection,
-        PAGE_EXECUTE_READ
-    );
+    assert_eq!(process.pages_at(page).unwrap().protection, PAGE_EXECUTE_READ);
     let error = perform(&process, &operation(&edits)).unwrap_err();
     assert!(matches!(error, StopError::Mismatch { .. }), "{error}");
     process.free(page).unwrap();
@@ -104,21 +70,10 @@ fn an_entry_across_two_pages() {
     let process = Process::own();
     let pages = process.allocate(0, 0x2000).unwrap();
     process.protect(pages, 0x1000, PAGE_EXECUTE_READ).unwrap();
-    process
-        .protect(pages + 0x1000, 0x1000, PAGE_READONLY)
-        .unwrap();
+    process.protect(pages + 0x1000, 0x1000, PAGE_READONLY).unwrap();
     perform(&process, &operation(&[edit(pages + 0xffe, 0)])).unwrap();
-    assert_eq!(
-        process.bytes(pages + 0xffd, 8).unwrap(),
-        [0, 1, 2, 3, 4, 5, 0, 0]
-    );
-    assert_eq!(
-        process.pages_at(pages).unwrap().protection,
-        PAGE_EXECUTE_READ
-    );
-    assert_eq!(
-        process.pages_at(pages + 0x1000).unwrap().protection,
-        PAGE_READONLY
-    );
+    assert_eq!(process.bytes(pages + 0xffd, 8).unwrap(), [0, 1, 2, 3, 4, 5, 0, 0]);
+    assert_eq!(process.pages_at(pages).unwrap().protection, PAGE_EXECUTE_READ);
+    assert_eq!(process.pages_at(pages + 0x1000).unwrap().protection, PAGE_READONLY);
     process.free(pages).unwrap();
 }

@@ -15,9 +15,7 @@ use crate::{ProcessError, RunningProcess};
 pub(super) fn find(image: &str) -> Result<Vec<RunningProcess>, ProcessError> {
     let wanted = image.to_lowercase();
     let mut found = all()?;
-    found.retain(|process| {
-        process.image_name.to_lowercase() == wanted || has_module(process.pid, image)
-    });
+    found.retain(|process| process.image_name.to_lowercase() == wanted || has_module(process.pid, image));
     Ok(found)
 }
 
@@ -45,15 +43,8 @@ fn all() -> Result<Vec<RunningProcess>, ProcessError> {
     // SAFETY: the handle is open, and the record says its size.
     let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
-        let name = entry
-            .szExeFile
-            .split(|unit| *unit == 0)
-            .next()
-            .unwrap_or_default();
-        processes.push(RunningProcess {
-            pid: entry.th32ProcessID,
-            image_name: String::from_utf16_lossy(name),
-        });
+        let name = entry.szExeFile.split(|unit| *unit == 0).next().unwrap_or_default();
+        processes.push(RunningProcess { pid: entry.th32ProcessID, image_name: String::from_utf16_lossy(name) });
         // SAFETY: as above.
         more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
     }

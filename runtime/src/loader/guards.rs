@@ -14,16 +14,8 @@ pub(super) struct HeldModule<'p> {
 }
 
 impl<'p> HeldModule<'p> {
-    pub fn hold(
-        process: &'p Process,
-        modules: &'p Modules,
-        base: u64,
-    ) -> Result<Self, ProcessError> {
-        let mut held = HeldModule {
-            process,
-            modules,
-            base: None,
-        };
+    pub fn hold(process: &'p Process, modules: &'p Modules, base: u64) -> Result<Self, ProcessError> {
+        let mut held = HeldModule { process, modules, base: None };
         if base != exe_base(process)? {
             // SAFETY: `LdrAddRefDll(flags, base)` checks the base against the loaded modules.
             let status = unsafe { call_ntdll(process, modules, "LdrAddRefDll", [0, base, 0])? };
@@ -70,21 +62,11 @@ impl<'p> Registration<'p> {
         modules: &'p Modules,
         table: Option<FunctionTable>,
     ) -> Result<Self, ApplyError> {
-        let mut registration = Registration {
-            process,
-            modules,
-            table: None,
-        };
-        if let Some(FunctionTable {
-            address,
-            count,
-            base,
-        }) = table
-        {
+        let mut registration = Registration { process, modules, table: None };
+        if let Some(FunctionTable { address, count, base }) = table {
             let arguments = [address, count.into(), base];
             // SAFETY: the table is filled, is read-only, and stays until it is deleted.
-            let accepted =
-                unsafe { call_ntdll(process, modules, "RtlAddFunctionTable", arguments)? };
+            let accepted = unsafe { call_ntdll(process, modules, "RtlAddFunctionTable", arguments)? };
             if accepted & 0xff == 0 {
                 return Err(ApplyError::Unwind("RtlAddFunctionTable returned FALSE"));
             }

@@ -5,9 +5,7 @@ use std::os::windows::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use windows_sys::Win32::Foundation::FreeLibrary;
-use windows_sys::Win32::System::LibraryLoader::{
-    GetModuleFileNameW, LOAD_LIBRARY_SEARCH_SYSTEM32, LoadLibraryExW,
-};
+use windows_sys::Win32::System::LibraryLoader::{GetModuleFileNameW, LOAD_LIBRARY_SEARCH_SYSTEM32, LoadLibraryExW};
 
 use super::modules::Modules;
 use super::process::Process;
@@ -20,16 +18,8 @@ use crate::target::image::LoadedImage;
 const MAX_FORWARDS: u32 = 16;
 
 /// The address of each of the payload's imports, in their order.
-pub(super) fn resolve_all(
-    process: &Process,
-    modules: &Modules,
-    payload: &Payload,
-) -> Result<Vec<u64>, ApplyError> {
-    payload
-        .imports
-        .iter()
-        .map(|import| resolve(process, modules, &import.dll, &import.symbol))
-        .collect()
+pub(super) fn resolve_all(process: &Process, modules: &Modules, payload: &Payload) -> Result<Vec<u64>, ApplyError> {
+    payload.imports.iter().map(|import| resolve(process, modules, &import.dll, &import.symbol)).collect()
 }
 
 /// Finds one export, through forwarders and API sets.
@@ -41,36 +31,21 @@ pub(super) fn resolve(
 ) -> Result<u64, ApplyError> {
     let (mut dll_now, mut symbol_now) = (dll.to_owned(), symbol.clone());
     for step in 0..MAX_FORWARDS {
-        let missing = || ApplyError::ImportModule {
-            dll: dll_now.clone(),
-            symbol: symbol_text(&symbol_now),
-        };
-        let host = if is_api_set(&dll_now) {
-            api_set_host(&dll_now).ok_or_else(missing)?
-        } else {
-            dll_now.clone()
-        };
+        let missing = || ApplyError::ImportModule { dll: dll_now.clone(), symbol: symbol_text(&symbol_now) };
+        let host = if is_api_set(&dll_now) { api_set_host(&dll_now).ok_or_else(missing)? } else { dll_now.clone() };
         let module = modules.named(&host).next().ok_or_else(missing)?;
-        let image = LoadedImage::read(process, module.base)
-            .map_err(|problem| process.bad_memory(module.base, problem))?;
+        let image =
+            LoadedImage::read(process, module.base).map_err(|problem| process.bad_memory(module.base, problem))?;
         match find_export(process, &image, &symbol_now) {
             Some(Export::Address(address)) => return Ok(address),
             Some(Export::Forward { dll, symbol }) => (dll_now, symbol_now) = (dll, symbol),
             None => {
                 let symbol = symbol_text(&symbol_now);
-                return Err(ApplyError::ImportSymbol {
-                    dll: host,
-                    symbol,
-                    forwarded: step > 0,
-                });
+                return Err(ApplyError::ImportSymbol { dll: host, symbol, forwarded: step > 0 });
             }
         }
     }
-    Err(ApplyError::ImportSymbol {
-        dll: dll.to_owned(),
-        symbol: symbol_text(symbol),
-        forwarded: true,
-    })
+    Err(ApplyError::ImportSymbol { dll: dll.to_owned(), symbol: symbol_text(symbol), forwarded: true })
 }
 
 fn symbol_text(symbol: &ImportSymbol) -> String {
@@ -90,13 +65,7 @@ fn is_api_set(dll: &str) -> bool {
 fn api_set_host(dll: &str) -> Option<String> {
     let name: Vec<u16> = dll.encode_utf16().chain([0]).collect();
     // SAFETY: the name ends with zero; only the system's folder is searched, so nothing but the system's own DLLs can be loaded.
-    let module = unsafe {
-        LoadLibraryExW(
-            name.as_ptr(),
-            std::ptr::null_mut(),
-            LOAD_LIBRARY_SEARCH_SYSTEM32,
-        )
-    };
+    let module = unsafe { LoadLibraryExW(name.as_ptr(), std::ptr::null_mut(), LOAD_LIBRARY_SEARCH_SYSTEM32) };
     if module.is_null() {
         return None;
     }

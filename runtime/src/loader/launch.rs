@@ -10,12 +10,9 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
-use windows_sys::Win32::System::Diagnostics::Debug::{
-    CONTEXT, CONTEXT_CONTROL_AMD64, GetThreadContext,
-};
+use windows_sys::Win32::System::Diagnostics::Debug::{CONTEXT, CONTEXT_CONTROL_AMD64, GetThreadContext};
 use windows_sys::Win32::System::Threading::{
-    CREATE_SUSPENDED, ResumeThread, SuspendThread, THREAD_GET_CONTEXT, THREAD_SUSPEND_RESUME,
-    WaitForSingleObject,
+    CREATE_SUSPENDED, ResumeThread, SuspendThread, THREAD_GET_CONTEXT, THREAD_SUSPEND_RESUME, WaitForSingleObject,
 };
 
 use super::apply::apply;
@@ -54,14 +51,9 @@ pub(super) fn run(
     seal: &Seal,
     options: &ApplyOptions,
 ) -> Result<u32, RunError> {
-    let start = |error: io::Error| RunError::Start {
-        program: command.program.clone(),
-        error,
-    };
+    let start = |error: io::Error| RunError::Start { program: command.program.clone(), error };
     let mut starter = Command::new(&command.program);
-    starter
-        .args(&command.arguments)
-        .creation_flags(CREATE_SUSPENDED);
+    starter.args(&command.arguments).creation_flags(CREATE_SUSPENDED);
     let child = starter.spawn().map_err(start)?;
     let process = child.as_handle().try_clone_to_owned().map_err(start)?;
     let pid = child.id();
@@ -89,16 +81,7 @@ fn first_thread(process: &Process) -> Result<OwnedHandle, ProcessError> {
     let mut thread = std::ptr::null_mut();
     let access = THREAD_SUSPEND_RESUME | THREAD_GET_CONTEXT;
     // SAFETY: the process's handle is open, and the result's place is valid.
-    let status = unsafe {
-        (calls.next)(
-            process.raw(),
-            std::ptr::null_mut(),
-            access,
-            0,
-            0,
-            &raw mut thread,
-        )
-    };
+    let status = unsafe { (calls.next)(process.raw(), std::ptr::null_mut(), access, 0, 0, &raw mut thread) };
     if status < 0 {
         return Err(process.failed("NtGetNextThread"));
     }
@@ -114,15 +97,11 @@ fn run_to_entry(
     options: &ApplyOptions,
 ) -> Result<(), RunError> {
     let base = exe_base(process)?;
-    let image =
-        LoadedImage::read(process, base).map_err(|problem| process.bad_memory(base, problem))?;
-    let entry = image
-        .address(image.entry_point, JUMP_TO_ITSELF.len() as u32)
-        .filter(|_| image.entry_point != 0);
+    let image = LoadedImage::read(process, base).map_err(|problem| process.bad_memory(base, problem))?;
+    let entry = image.address(image.entry_point, JUMP_TO_ITSELF.len() as u32).filter(|_| image.entry_point != 0);
     let entry = entry.ok_or_else(|| process.bad_memory(base, "the program has no entry point"))?;
     let original = process.bytes(entry, JUMP_TO_ITSELF.len());
-    let original =
-        original.ok_or_else(|| process.bad_memory(entry, "the entry point cannot be read"))?;
+    let original = original.ok_or_else(|| process.bad_memory(entry, "the entry point cannot be read"))?;
     let exchange = |expected: &[u8], replacement: &[u8]| {
         let edit = Edit {
             function: "the entry point".to_owned(),
@@ -131,16 +110,8 @@ fn run_to_entry(
             expected: expected.to_vec(),
             replacement: replacement.to_vec(),
         };
-        let operation = Operation {
-            edits: &[edit],
-            mark: None,
-            watch: None,
-            patience: options.patience,
-            own_stack: 0,
-        };
-        perform(process, &operation)
-            .map(drop)
-            .map_err(ApplyError::from)
+        let operation = Operation { edits: &[edit], mark: None, watch: None, patience: options.patience, own_stack: 0 };
+        perform(process, &operation).map(drop).map_err(ApplyError::from)
     };
     exchange(&original, &JUMP_TO_ITSELF)?;
     // SAFETY: the handle is open; the thread was made suspended.
@@ -150,16 +121,10 @@ fn run_to_entry(
         // SAFETY: the handle is open.
         unsafe { WaitForSingleObject(process.raw(), POLL_MS) };
         if let Some(code) = process.exit_code() {
-            return Err(RunError::EndedEarly {
-                program: command.program.clone(),
-                code,
-            });
+            return Err(RunError::EndedEarly { program: command.program.clone(), code });
         }
         if begin.elapsed() > PATIENCE {
-            return Err(RunError::NeverStarted {
-                program: command.program.clone(),
-                waited: PATIENCE,
-            });
+            return Err(RunError::NeverStarted { program: command.program.clone(), waited: PATIENCE });
         }
     }
     exchange(&JUMP_TO_ITSELF, &original)?;

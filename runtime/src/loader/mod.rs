@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::{Payload, Seal};
 use crate::{
-    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand,
-    RunError, RunningProcess,
+    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
+    RunningProcess,
 };
 use process::{Access, Process};
 use rollback::Which;
@@ -42,13 +42,8 @@ impl Applied {
     /// When the process has ended, or the patch was rolled back by somebody else.
     pub fn status(&self) -> Result<PatchStatus, ProcessError> {
         let records = records::find(&self.process);
-        let own = records
-            .iter()
-            .find(|record| !record.region_base == self.inverted_region);
-        let own = own.ok_or_else(|| {
-            self.process
-                .bad_memory(!self.inverted_region, "the patch is no longer there")
-        })?;
+        let own = records.iter().find(|record| !record.region_base == self.inverted_region);
+        let own = own.ok_or_else(|| self.process.bad_memory(!self.inverted_region, "the patch is no longer there"))?;
         Ok(records::status(&self.process, own))
     }
 
@@ -58,15 +53,8 @@ impl Applied {
     /// As [`rollback_process`].
     pub fn rollback(self) -> Result<RolledBack, RollbackError> {
         let here = 0u8;
-        let which = Which::Region {
-            inverted: self.inverted_region,
-        };
-        rollback::rollback(
-            &self.process,
-            which,
-            &ApplyOptions::default(),
-            address_of(&here),
-        )
+        let which = Which::Region { inverted: self.inverted_region };
+        rollback::rollback(&self.process, which, &ApplyOptions::default(), address_of(&here))
     }
 }
 
@@ -74,11 +62,7 @@ impl Applied {
 ///
 /// # Errors
 /// Says what does not fit; the process is then as it was.
-pub fn apply_to_self(
-    payload: &Payload,
-    seal: &Seal,
-    options: &ApplyOptions,
-) -> Result<Applied, ApplyError> {
+pub fn apply_to_self(payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<Applied, ApplyError> {
     let here = 0u8;
     apply_in(Process::own(), payload, seal, options, address_of(&here))
 }
@@ -94,23 +78,14 @@ pub fn apply_to_process(
     options: &ApplyOptions,
 ) -> Result<Applied, ApplyError> {
     let here = 0u8;
-    apply_in(
-        Process::open(pid, Access::Change)?,
-        payload,
-        seal,
-        options,
-        address_of(&here),
-    )
+    apply_in(Process::open(pid, Access::Change)?, payload, seal, options, address_of(&here))
 }
 
 /// Takes a patch out of the process that calls: the one of that id, or the newest.
 ///
 /// # Errors
 /// Says why not; the process is then as it was.
-pub fn rollback_self(
-    patch: Option<&str>,
-    options: &ApplyOptions,
-) -> Result<RolledBack, RollbackError> {
+pub fn rollback_self(patch: Option<&str>, options: &ApplyOptions) -> Result<RolledBack, RollbackError> {
     let here = 0u8;
     rollback::rollback(&Process::own(), which(patch), options, address_of(&here))
 }
@@ -119,18 +94,9 @@ pub fn rollback_self(
 ///
 /// # Errors
 /// Says why not; the process is then as it was.
-pub fn rollback_process(
-    pid: u32,
-    patch: Option<&str>,
-    options: &ApplyOptions,
-) -> Result<RolledBack, RollbackError> {
+pub fn rollback_process(pid: u32, patch: Option<&str>, options: &ApplyOptions) -> Result<RolledBack, RollbackError> {
     let here = 0u8;
-    rollback::rollback(
-        &Process::open(pid, Access::Change)?,
-        which(patch),
-        options,
-        address_of(&here),
-    )
+    rollback::rollback(&Process::open(pid, Access::Change)?, which(patch), options, address_of(&here))
 }
 
 /// The patches in the process that calls, the oldest first.
@@ -162,12 +128,7 @@ pub fn find_processes(image: &str) -> Result<Vec<RunningProcess>, ProcessError> 
 ///
 /// # Errors
 /// When the program does not start or the payload does not fit; no process is left behind then.
-pub fn run(
-    command: &RunCommand,
-    payload: &Payload,
-    seal: &Seal,
-    options: &ApplyOptions,
-) -> Result<u32, RunError> {
+pub fn run(command: &RunCommand, payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<u32, RunError> {
     launch::run(command, payload, seal, options)
 }
 
@@ -187,17 +148,11 @@ fn apply_in(
     own_stack: u64,
 ) -> Result<Applied, ApplyError> {
     let region = apply::apply(&process, payload, seal, options, own_stack)?;
-    Ok(Applied {
-        process,
-        inverted_region: !region,
-    })
+    Ok(Applied { process, inverted_region: !region })
 }
 
 fn status_in(process: &Process) -> Vec<PatchStatus> {
-    records::find(process)
-        .iter()
-        .map(|record| records::status(process, record))
-        .collect()
+    records::find(process).iter().map(|record| records::status(process, record)).collect()
 }
 
 fn which(patch: Option<&str>) -> Which<'_> {

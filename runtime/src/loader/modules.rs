@@ -65,29 +65,21 @@ impl Modules {
                 return Ok(Modules(modules));
             }
         }
-        Err(process.bad_memory(
-            peb,
-            "the list of loaded modules cannot be read (has the process begun to run?)",
-        ))
+        Err(process.bad_memory(peb, "the list of loaded modules cannot be read (has the process begun to run?)"))
     }
 
     /// Modules of this file name, letters compared without case.
     pub fn named(&self, name: &str) -> impl Iterator<Item = &Module> {
         let wanted = name.to_lowercase();
-        self.0
-            .iter()
-            .filter(move |module| module.name.to_lowercase() == wanted)
+        self.0.iter().filter(move |module| module.name.to_lowercase() == wanted)
     }
 }
 
 /// Where the process's EXE is loaded.
 pub(super) fn exe_base(process: &Process) -> Result<u64, ProcessError> {
     let peb = peb_address(process)?;
-    let base = peb
-        .checked_add(PEB_IMAGE_BASE)
-        .and_then(|at| process.record::<U64>(at));
-    base.map(U64::get)
-        .ok_or_else(|| process.bad_memory(peb, "the process environment block cannot be read"))
+    let base = peb.checked_add(PEB_IMAGE_BASE).and_then(|at| process.record::<U64>(at));
+    base.map(U64::get).ok_or_else(|| process.bad_memory(peb, "the process environment block cannot be read"))
 }
 
 fn peb_address(process: &Process) -> Result<u64, ProcessError> {
@@ -95,15 +87,8 @@ fn peb_address(process: &Process) -> Result<u64, ProcessError> {
     let mut info: PROCESS_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
     let (place, size) = ((&raw mut info).cast(), size_of_val(&info) as u32);
     // SAFETY: the result's place is valid and of the given size.
-    let status = unsafe {
-        NtQueryInformationProcess(
-            process.raw(),
-            ProcessBasicInformation,
-            place,
-            size,
-            std::ptr::null_mut(),
-        )
-    };
+    let status =
+        unsafe { NtQueryInformationProcess(process.raw(), ProcessBasicInformation, place, size, std::ptr::null_mut()) };
     if status < 0 || info.PebBaseAddress.is_null() {
         return Err(process.failed("NtQueryInformationProcess"));
     }
@@ -122,16 +107,8 @@ fn read_list(process: &Process, peb: u64) -> Option<Vec<Module>> {
         }
         let entry: LoaderEntry = process.record(link)?;
         let name = process.bytes(entry.name.buffer.get(), entry.name.length.get().into())?;
-        let units: Vec<u16> = name
-            .as_chunks()
-            .0
-            .iter()
-            .map(|unit| u16::from_le_bytes(*unit))
-            .collect();
-        modules.push(Module {
-            base: entry.base.get(),
-            name: String::from_utf16_lossy(&units),
-        });
+        let units: Vec<u16> = name.as_chunks().0.iter().map(|unit| u16::from_le_bytes(*unit)).collect();
+        modules.push(Module { base: entry.base.get(), name: String::from_utf16_lossy(&units) });
         link = entry.next.get();
     }
     modules.retain(|module| module.base != 0);

@@ -5,20 +5,16 @@ use std::ops::Range;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
-use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, HANDLE, WAIT_OBJECT_0,
-};
-use windows_sys::Win32::System::Diagnostics::Debug::{
-    FlushInstructionCache, ReadProcessMemory, WriteProcessMemory,
-};
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, HANDLE, WAIT_OBJECT_0};
+use windows_sys::Win32::System::Diagnostics::Debug::{FlushInstructionCache, ReadProcessMemory, WriteProcessMemory};
 use windows_sys::Win32::System::Memory::{
-    MEM_COMMIT, MEM_FREE, MEM_PRIVATE, MEM_RELEASE, MEM_RESERVE, MEMORY_BASIC_INFORMATION,
-    PAGE_READWRITE, VirtualAllocEx, VirtualFreeEx, VirtualProtectEx, VirtualQueryEx,
+    MEM_COMMIT, MEM_FREE, MEM_PRIVATE, MEM_RELEASE, MEM_RESERVE, MEMORY_BASIC_INFORMATION, PAGE_READWRITE,
+    VirtualAllocEx, VirtualFreeEx, VirtualProtectEx, VirtualQueryEx,
 };
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentProcessId, GetExitCodeProcess, GetProcessId, IsWow64Process,
-    OpenProcess, PROCESS_CREATE_THREAD, PROCESS_QUERY_INFORMATION, PROCESS_SYNCHRONIZE,
-    PROCESS_VM_OPERATION, PROCESS_VM_READ, PROCESS_VM_WRITE, WaitForSingleObject,
+    GetCurrentProcess, GetCurrentProcessId, GetExitCodeProcess, GetProcessId, IsWow64Process, OpenProcess,
+    PROCESS_CREATE_THREAD, PROCESS_QUERY_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_VM_OPERATION, PROCESS_VM_READ,
+    PROCESS_VM_WRITE, WaitForSingleObject,
 };
 
 use crate::ProcessError;
@@ -65,10 +61,7 @@ pub(super) enum PageState {
 impl Process {
     pub fn own() -> Process {
         // SAFETY: takes nothing and cannot fail.
-        Process {
-            handle: None,
-            pid: unsafe { GetCurrentProcessId() },
-        }
+        Process { handle: None, pid: unsafe { GetCurrentProcessId() } }
     }
 
     /// Opens a process by its id, and makes sure that it is one that can be patched: running, and 64-bit.
@@ -79,9 +72,7 @@ impl Process {
         let look = PROCESS_QUERY_INFORMATION | PROCESS_VM_READ | PROCESS_SYNCHRONIZE;
         let rights = match access {
             Access::Look => look,
-            Access::Change => {
-                look | PROCESS_VM_OPERATION | PROCESS_VM_WRITE | PROCESS_CREATE_THREAD
-            }
+            Access::Change => look | PROCESS_VM_OPERATION | PROCESS_VM_WRITE | PROCESS_CREATE_THREAD,
         };
         // SAFETY: takes only numbers.
         let handle = unsafe { OpenProcess(rights, 0, pid) };
@@ -90,10 +81,7 @@ impl Process {
             return Err(match error.raw_os_error().map(i32::cast_unsigned) {
                 Some(ERROR_INVALID_PARAMETER) => ProcessError::NoSuchProcess(pid),
                 Some(ERROR_ACCESS_DENIED) => ProcessError::AccessDenied(pid),
-                _ => ProcessError::System {
-                    call: "OpenProcess",
-                    error,
-                },
+                _ => ProcessError::System { call: "OpenProcess", error },
             });
         }
         // SAFETY: the handle was just opened and belongs to nobody else.
@@ -103,10 +91,7 @@ impl Process {
 
     /// As [`Process::open`], for a process whose handle the caller has.
     pub fn from_handle(handle: OwnedHandle, pid: u32) -> Result<Process, ProcessError> {
-        let process = Process {
-            handle: Some(handle),
-            pid,
-        };
+        let process = Process { handle: Some(handle), pid };
         // Windows ignores the lowest two bits of an id.
         // SAFETY: the handle is open.
         if unsafe { GetProcessId(process.raw()) } != pid {
@@ -153,12 +138,7 @@ impl Process {
     }
 
     fn must_run(&self) -> Result<(), ProcessError> {
-        self.exit_code().map_or(Ok(()), |code| {
-            Err(ProcessError::Exited {
-                pid: self.pid,
-                code,
-            })
-        })
+        self.exit_code().map_or(Ok(()), |code| Err(ProcessError::Exited { pid: self.pid, code }))
     }
 
     /// The error of the system call just made; that the process has ended explains every failure.
@@ -173,21 +153,13 @@ impl Process {
     pub fn bad_memory(&self, address: u64, problem: &'static str) -> ProcessError {
         match self.must_run() {
             Err(ended) => ended,
-            Ok(()) => ProcessError::Memory {
-                pid: self.pid,
-                address,
-                problem,
-            },
+            Ok(()) => ProcessError::Memory { pid: self.pid, address, problem },
         }
     }
 
     /// Writes to pages that are writable. Allocates nothing.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), ProcessError> {
-        if self.try_write(address, bytes) {
-            Ok(())
-        } else {
-            Err(self.failed("WriteProcessMemory"))
-        }
+        if self.try_write(address, bytes) { Ok(()) } else { Err(self.failed("WriteProcessMemory")) }
     }
 
     /// As [`Process::write`], for when threads are stopped.
@@ -196,15 +168,8 @@ impl Process {
         let place = address as *const _;
         // SAFETY: the system checks the target range; the source is a slice. In the own process only ranges are
         // written that the loader allocated itself, so no Rust object changes behind the compiler's back.
-        let done = unsafe {
-            WriteProcessMemory(
-                self.raw(),
-                place,
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                &raw mut written,
-            )
-        };
+        let done =
+            unsafe { WriteProcessMemory(self.raw(), place, bytes.as_ptr().cast(), bytes.len(), &raw mut written) };
         done != 0 && written == bytes.len()
     }
 
@@ -213,36 +178,18 @@ impl Process {
         let mut old = 0;
         // SAFETY: the system checks the range. In the own process only the loader's own regions are changed here, which
         // no Rust code or data lies in; code of images is changed by `write_routine` instead.
-        unsafe {
-            VirtualProtectEx(
-                self.raw(),
-                address as *const _,
-                size as usize,
-                protection,
-                &raw mut old,
-            ) != 0
-        }
+        unsafe { VirtualProtectEx(self.raw(), address as *const _, size as usize, protection, &raw mut old) != 0 }
     }
 
     pub fn protect(&self, address: u64, size: u64, protection: u32) -> Result<(), ProcessError> {
-        if self.try_protect(address, size, protection) {
-            Ok(())
-        } else {
-            Err(self.failed("VirtualProtectEx"))
-        }
+        if self.try_protect(address, size, protection) { Ok(()) } else { Err(self.failed("VirtualProtectEx")) }
     }
 
     /// Reserves and commits writable pages at `address`; 0 lets the system choose.
     pub fn allocate(&self, address: u64, size: u64) -> Option<u64> {
         // SAFETY: fresh pages, which nothing refers to yet.
         let base = unsafe {
-            VirtualAllocEx(
-                self.raw(),
-                address as *const _,
-                size as usize,
-                MEM_RESERVE | MEM_COMMIT,
-                PAGE_READWRITE,
-            )
+            VirtualAllocEx(self.raw(), address as *const _, size as usize, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE)
         };
         (!base.is_null()).then_some(base as u64)
     }
@@ -251,11 +198,7 @@ impl Process {
     pub fn free(&self, base: u64) -> Result<(), ProcessError> {
         // SAFETY: callers free only what this loader allocated, and made sure that no thread is in it.
         let done = unsafe { VirtualFreeEx(self.raw(), base as *mut _, 0, MEM_RELEASE) };
-        if done != 0 {
-            Ok(())
-        } else {
-            Err(self.failed("VirtualFreeEx"))
-        }
+        if done != 0 { Ok(()) } else { Err(self.failed("VirtualFreeEx")) }
     }
 
     pub fn flush_code(&self, address: u64, size: u64) {
@@ -269,8 +212,7 @@ impl Process {
         let mut info: MEMORY_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
         let size = size_of_val(&info);
         // SAFETY: the result's place is valid and of the given size.
-        let filled =
-            unsafe { VirtualQueryEx(self.raw(), address as *const _, &raw mut info, size) };
+        let filled = unsafe { VirtualQueryEx(self.raw(), address as *const _, &raw mut info, size) };
         if filled != size || info.RegionSize == 0 {
             return None;
         }
@@ -293,13 +235,8 @@ impl Process {
     pub fn pages(&self, range: Range<u64>) -> impl Iterator<Item = Pages> {
         let mut next = range.start;
         std::iter::from_fn(move || {
-            let pages = (next < range.end.min(END_OF_USER_MEMORY))
-                .then(|| self.pages_at(next))
-                .flatten()?;
-            next = pages
-                .base
-                .checked_add(pages.size)
-                .filter(|end| *end > next)?;
+            let pages = (next < range.end.min(END_OF_USER_MEMORY)).then(|| self.pages_at(next)).flatten()?;
+            next = pages.base.checked_add(pages.size).filter(|end| *end > next)?;
             Some(pages)
         })
     }
@@ -307,10 +244,7 @@ impl Process {
     /// Bytes of the allocation that begins at `base`.
     pub fn allocation_size(&self, base: u64) -> u64 {
         let parts = self.pages(base..END_OF_USER_MEMORY);
-        parts
-            .take_while(|p| p.state != PageState::Free && p.allocation_base == base)
-            .map(|p| p.size)
-            .sum()
+        parts.take_while(|p| p.state != PageState::Free && p.allocation_base == base).map(|p| p.size).sum()
     }
 
     /// All user memory.

@@ -56,16 +56,12 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
 
 /// Now, in 100 ns steps since 1601.
 pub(super) fn filetime_now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH.saturating_add(u64::try_from(since.as_nanos() / 100).unwrap_or(0))
 }
 
 fn from_filetime(filetime: u64) -> SystemTime {
     let since = filetime.saturating_sub(UNIX_EPOCH);
     let since = Duration::new(since / 10_000_000, (since % 10_000_000) as u32 * 100);
-    SystemTime::UNIX_EPOCH
-        .checked_add(since)
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -24,12 +24,7 @@ impl<'p> Region<'p> {
         // Another thread may take a place first: then the next one.
         let mut places = reach::candidates(image, size, &free).into_iter();
         let base = places.find_map(|place| process.allocate(place, size))?;
-        Some(Region {
-            process,
-            base,
-            size,
-            kept: false,
-        })
+        Some(Region { process, base, size, kept: false })
     }
 
     /// Leaves the region in the process.

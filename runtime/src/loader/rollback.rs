@@ -39,10 +39,7 @@ pub(super) fn rollback(
     check_expected(process, &edits).map_err(changed)?;
     let operation = Operation {
         edits: &edits,
-        mark: Some((
-            record.region_base + PROGRESS,
-            state_code(PatchState::Retired).to_le_bytes(),
-        )),
+        mark: Some((record.region_base + PROGRESS, state_code(PatchState::Retired).to_le_bytes())),
         // Only the loader knows of the first page, by the region's address in a status.
         watch: Some(record.region_base + u64::from(PAGE)..record.region_base + record.region_size),
         patience: options.patience,
@@ -72,17 +69,9 @@ pub(super) fn rollback(
 /// Other bytes than ours at an entry mean something else here than they do when a payload is applied.
 fn changed(error: StopError) -> RollbackError {
     match error {
-        StopError::Mismatch {
-            function,
-            rva,
-            expected,
-            found,
-        } => RollbackError::Changed {
-            function,
-            rva,
-            ours: expected,
-            found,
-        },
+        StopError::Mismatch { function, rva, expected, found } => {
+            RollbackError::Changed { function, rva, ours: expected, found }
+        }
         other => other.into(),
     }
 }
@@ -92,19 +81,14 @@ fn select(process: &Process, which: Which<'_>) -> Result<Record, RollbackError> 
     if records.is_empty() {
         return Err(RollbackError::NoPatch(process.pid()));
     }
-    let present: Vec<String> = records
-        .iter()
-        .map(|record| record.seal.patch_id())
-        .collect();
+    let present: Vec<String> = records.iter().map(|record| record.seal.patch_id()).collect();
     records.retain(|record| match which {
         Which::Newest => true,
         Which::Id(id) => record.seal.patch_id().eq_ignore_ascii_case(id),
         Which::Region { inverted } => !record.region_base == inverted,
     });
     // Applied before retired, then the newest.
-    let newest = records
-        .into_iter()
-        .max_by_key(|record| (record.state != PatchState::Retired, record.sequence));
+    let newest = records.into_iter().max_by_key(|record| (record.state != PatchState::Retired, record.sequence));
     newest.ok_or_else(|| RollbackError::UnknownPatch {
         pid: process.pid(),
         patch: match which {
@@ -116,33 +100,21 @@ fn select(process: &Process, which: Which<'_>) -> Result<Record, RollbackError> 
 }
 
 /// The record's image must still be the one at its address, or bytes would be written into something else.
-fn require_image(
-    process: &Process,
-    modules: &Modules,
-    record: &Record,
-) -> Result<(), RollbackError> {
-    let loaded = modules
-        .named(&record.image_name)
-        .any(|module| module.base == record.image_base);
+fn require_image(process: &Process, modules: &Modules, record: &Record) -> Result<(), RollbackError> {
+    let loaded = modules.named(&record.image_name).any(|module| module.base == record.image_base);
     let image = LoadedImage::read(process, record.image_base).ok();
-    let same = image.is_some_and(|image| {
-        (image.timestamp, image.size) == (record.image_timestamp, record.image_size)
-    });
+    let same = image.is_some_and(|image| (image.timestamp, image.size) == (record.image_timestamp, record.image_size));
     if loaded && same {
         return Ok(());
     }
-    Err(RollbackError::ImageGone {
-        image: record.image_name.clone(),
-        base: record.image_base,
-    })
+    Err(RollbackError::ImageGone { image: record.image_name.clone(), base: record.image_base })
 }
 
 /// What has to be restored. An interrupted apply redirected all entries or none; each is restored where it is redirected.
 fn edits(process: &Process, record: &Record) -> Vec<Edit> {
     let edit = |entry: &crate::target::record::RecordEntry| {
         let address = record.image_base + u64::from(entry.rva);
-        let untouched =
-            || process.bytes(address, entry.original.len()).as_ref() == Some(&entry.original);
+        let untouched = || process.bytes(address, entry.original.len()).as_ref() == Some(&entry.original);
         let needed = match record.state {
             PatchState::Applied => true,
             PatchState::Prepared => !untouched(),

@@ -9,8 +9,7 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress
 use crate::ProcessError;
 
 /// `NTSTATUS NtGetNextThread(process, thread, access, attributes, flags, out thread)`
-pub(super) type NtGetNextThread =
-    unsafe extern "system" fn(HANDLE, HANDLE, u32, u32, u32, *mut HANDLE) -> i32;
+pub(super) type NtGetNextThread = unsafe extern "system" fn(HANDLE, HANDLE, u32, u32, u32, *mut HANDLE) -> i32;
 /// `NTSTATUS NtSuspendThread(thread, out previous count)`
 pub(super) type NtSuspendThread = unsafe extern "system" fn(HANDLE, *mut u32) -> i32;
 /// `BOOL GetProcessMitigationPolicy(process, policy, buffer, size)`
@@ -48,36 +47,18 @@ pub(super) fn prohibits_dynamic_code(process: HANDLE) -> bool {
     let call: GetProcessMitigationPolicy = unsafe { std::mem::transmute(call) };
     let mut flags = 0u32;
     // SAFETY: this policy is a record of four bytes.
-    let known = unsafe {
-        call(
-            process,
-            PROCESS_DYNAMIC_CODE_POLICY,
-            (&raw mut flags).cast(),
-            size_of_val(&flags),
-        )
-    };
+    let known = unsafe { call(process, PROCESS_DYNAMIC_CODE_POLICY, (&raw mut flags).cast(), size_of_val(&flags)) };
     known != 0 && flags & 1 != 0
 }
 
 /// Where a function of a module that every process has really is: not a thunk in the caller's own image.
-pub(super) fn address(
-    module: &CStr,
-    function: &CStr,
-    call: &'static str,
-) -> Result<usize, ProcessError> {
+pub(super) fn address(module: &CStr, function: &CStr, call: &'static str) -> Result<usize, ProcessError> {
     // SAFETY: both names end with zero.
     let found = unsafe {
         let module = GetModuleHandleA(module.as_ptr().cast());
-        if module.is_null() {
-            None
-        } else {
-            GetProcAddress(module, function.as_ptr().cast())
-        }
+        if module.is_null() { None } else { GetProcAddress(module, function.as_ptr().cast()) }
     };
     found
         .map(|function| function as usize)
-        .ok_or_else(|| ProcessError::System {
-            call,
-            error: io::Error::last_os_error(),
-        })
+        .ok_or_else(|| ProcessError::System { call, error: io::Error::last_os_error() })
 }

@@ -11,9 +11,8 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext,
 };
 use windows_sys::Win32::System::Threading::{
-    GetCurrentThreadId, GetCurrentThreadStackLimits, GetThreadId, ResumeThread, SwitchToThread,
-    THREAD_GET_CONTEXT, THREAD_QUERY_INFORMATION, THREAD_SUSPEND_RESUME, THREAD_SYNCHRONIZE,
-    WaitForSingleObject,
+    GetCurrentThreadId, GetCurrentThreadStackLimits, GetThreadId, ResumeThread, SwitchToThread, THREAD_GET_CONTEXT,
+    THREAD_QUERY_INFORMATION, THREAD_SUSPEND_RESUME, THREAD_SYNCHRONIZE, WaitForSingleObject,
 };
 
 use super::process::Process;
@@ -32,11 +31,7 @@ pub(super) enum Fault {
     /// New threads in every pass.
     Flood,
     /// One cannot be stopped.
-    Thread {
-        id: u32,
-        call: &'static str,
-        code: u32,
-    },
+    Thread { id: u32, call: &'static str, code: u32 },
 }
 
 /// The general registers of a stopped thread.
@@ -107,11 +102,7 @@ enum Met {
 
 impl<'p> Threads<'p> {
     /// Makes room; stops nothing yet. `own_stack` is an address in the frame of the function that entered the loader.
-    pub fn prepare(
-        process: &'p Process,
-        room: usize,
-        own_stack: u64,
-    ) -> Result<Threads<'p>, ProcessError> {
+    pub fn prepare(process: &'p Process, room: usize, own_stack: u64) -> Result<Threads<'p>, ProcessError> {
         // SAFETY: a record of numbers.
         let context = Box::new(Context(unsafe { std::mem::zeroed() }));
         Ok(Threads {
@@ -192,22 +183,14 @@ impl<'p> Threads<'p> {
     }
 
     fn next_thread(&self, anchor: HANDLE) -> Result<Option<ThreadHandle>, Fault> {
-        let access = THREAD_SUSPEND_RESUME
-            | THREAD_GET_CONTEXT
-            | THREAD_QUERY_INFORMATION
-            | THREAD_SYNCHRONIZE;
+        let access = THREAD_SUSPEND_RESUME | THREAD_GET_CONTEXT | THREAD_QUERY_INFORMATION | THREAD_SYNCHRONIZE;
         let mut next = std::ptr::null_mut();
         // SAFETY: both handles are open, the anchor may be null, and the result's place is valid.
-        let status =
-            unsafe { (self.calls.next)(self.process.raw(), anchor, access, 0, 0, &raw mut next) };
+        let status = unsafe { (self.calls.next)(self.process.raw(), anchor, access, 0, 0, &raw mut next) };
         match status {
             0 => Ok(Some(ThreadHandle(next))),
             STATUS_NO_MORE_ENTRIES => Ok(None),
-            _ => Err(Fault::Thread {
-                id: 0,
-                call: "NtGetNextThread",
-                code: status.cast_unsigned(),
-            }),
+            _ => Err(Fault::Thread { id: 0, call: "NtGetNextThread", code: status.cast_unsigned() }),
         }
     }
 
@@ -229,21 +212,10 @@ impl<'p> Threads<'p> {
             if status == STATUS_THREAD_IS_TERMINATING || has_ended(&thread) {
                 return Ok(Met::Ending(thread));
             }
-            return Err(Fault::Thread {
-                id,
-                call: "NtSuspendThread",
-                code: status.cast_unsigned(),
-            });
+            return Err(Fault::Thread { id, call: "NtSuspendThread", code: status.cast_unsigned() });
         }
         // Within the capacity: does not allocate.
-        self.stopped.push(Stopped {
-            handle: thread,
-            id,
-            teb: 0,
-            rip: 0,
-            rsp: 0,
-            registers: [0; REGISTERS],
-        });
+        self.stopped.push(Stopped { handle: thread, id, teb: 0, rip: 0, rsp: 0, registers: [0; REGISTERS] });
         Ok(Met::New)
     }
 
@@ -261,17 +233,13 @@ impl<'p> Threads<'p> {
                     thread.teb = 0;
                     continue;
                 }
-                return Err(Fault::Thread {
-                    id: thread.id,
-                    call: "GetThreadContext",
-                    code,
-                });
+                return Err(Fault::Thread { id: thread.id, call: "GetThreadContext", code });
             }
             let c = &self.context.0;
             (thread.rip, thread.rsp) = (c.Rip, c.Rsp);
             thread.registers = [
-                c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11,
-                c.R12, c.R13, c.R14, c.R15,
+                c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14,
+                c.R15,
             ];
         }
         Ok(())
@@ -284,9 +252,7 @@ impl<'p> Threads<'p> {
             let thread = self.stopped.get(index)?;
             let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
             let in_registers = || thread.registers.iter().find_map(|register| hit(*register));
-            if let Some(found) =
-                hit(thread.rip).or_else(|| if pointers { in_registers() } else { None })
-            {
+            if let Some(found) = hit(thread.rip).or_else(|| if pointers { in_registers() } else { None }) {
                 return Some((id, found));
             }
             if teb == 0 {
@@ -303,11 +269,7 @@ impl<'p> Threads<'p> {
             unsafe { GetCurrentThreadStackLimits(&raw mut low, &raw mut high) };
             let known = (low as u64..high as u64).contains(&self.own_stack);
             let stack = if known {
-                Stack {
-                    from: self.own_stack,
-                    end: high as u64,
-                    known,
-                }
+                Stack { from: self.own_stack, end: high as u64, known }
             } else {
                 self.unknown_stack(self.own_stack)
             };
@@ -329,13 +291,10 @@ impl<'p> Threads<'p> {
                 // The system's own way to read memory safely is slow, under Wine most of all.
                 // SAFETY: stopped threads' stacks from their stack pointer to their base, or the own one's from a live frame on: all
                 // committed, and nobody changes them now but this thread, whose part begins below.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(at as *const u64, chunk.as_mut_ptr(), words)
-                };
+                unsafe { std::ptr::copy_nonoverlapping(at as *const u64, chunk.as_mut_ptr(), words) };
             } else {
                 // What cannot be read is no stack.
-                self.process
-                    .read(at, zerocopy::IntoBytes::as_mut_bytes(chunk))?;
+                self.process.read(at, zerocopy::IntoBytes::as_mut_bytes(chunk))?;
             }
             if let Some(found) = chunk.iter().find_map(|word| hit(*word)) {
                 return Some(found);
@@ -349,18 +308,10 @@ impl<'p> Threads<'p> {
     fn stack(&self, teb: u64, rsp: u64) -> Stack {
         // NT_TIB: exception list, StackBase, StackLimit.
         let mut tib = [0u64; 3];
-        if self
-            .process
-            .read(teb, zerocopy::IntoBytes::as_mut_bytes(&mut tib))
-            .is_some()
-        {
+        if self.process.read(teb, zerocopy::IntoBytes::as_mut_bytes(&mut tib)).is_some() {
             let [_, base, limit]: [u64; 3] = tib;
             if (limit..base).contains(&rsp) {
-                return Stack {
-                    from: rsp,
-                    end: base,
-                    known: true,
-                };
+                return Stack { from: rsp, end: base, known: true };
             }
         }
         self.unknown_stack(rsp)
@@ -368,15 +319,8 @@ impl<'p> Threads<'p> {
 
     /// That of a fiber, for example.
     fn unknown_stack(&self, from: u64) -> Stack {
-        let end = self
-            .process
-            .pages_at(from)
-            .map_or(from, |pages| pages.base.saturating_add(pages.size));
-        Stack {
-            from,
-            end,
-            known: false,
-        }
+        let end = self.process.pages_at(from).map_or(from, |pages| pages.base.saturating_add(pages.size));
+        Stack { from, end, known: false }
     }
 }
 
@@ -422,23 +366,9 @@ fn teb_address(thread: &ThreadHandle) -> u64 {
         affinity: u64,
         priorities: [i32; 2],
     }
-    let mut basic = Basic {
-        exit_status: 0,
-        teb: 0,
-        client: [0; 2],
-        affinity: 0,
-        priorities: [0; 2],
-    };
+    let mut basic = Basic { exit_status: 0, teb: 0, client: [0; 2], affinity: 0, priorities: [0; 2] };
     let (place, size) = ((&raw mut basic).cast(), size_of_val(&basic) as u32);
     // SAFETY: the handle is open; the result's place is valid and of the given size.
-    unsafe {
-        NtQueryInformationThread(
-            thread.0,
-            ThreadBasicInformation,
-            place,
-            size,
-            std::ptr::null_mut(),
-        )
-    };
+    unsafe { NtQueryInformationThread(thread.0, ThreadBasicInformation, place, size, std::ptr::null_mut()) };
     basic.teb
 }

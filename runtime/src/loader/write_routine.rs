@@ -115,24 +115,13 @@ pub(super) struct WriteRoutine {
 impl WriteRoutine {
     pub fn new() -> Result<WriteRoutine, ProcessError> {
         let process = Process::own();
-        let virtual_protect =
-            system::address(c"kernel32.dll", c"VirtualProtect", "VirtualProtect")?;
-        let page = process
-            .allocate(0, PAGE)
-            .ok_or_else(|| process.failed("VirtualAllocEx"))?;
-        let routine = WriteRoutine {
-            process,
-            page,
-            virtual_protect,
-        };
+        let virtual_protect = system::address(c"kernel32.dll", c"VirtualProtect", "VirtualProtect")?;
+        let page = process.allocate(0, PAGE).ok_or_else(|| process.failed("VirtualAllocEx"))?;
+        let routine = WriteRoutine { process, page, virtual_protect };
         let start = &raw const hpgen_write_pieces as u64;
         let size = &raw const hpgen_write_pieces_end as u64 - start;
         let code = routine.process.bytes(start, size as usize);
-        let code = code.ok_or_else(|| {
-            routine
-                .process
-                .bad_memory(start, "the loader's own code cannot be read")
-        })?;
+        let code = code.ok_or_else(|| routine.process.bad_memory(start, "the loader's own code cannot be read"))?;
         routine.process.write(page, &code)?;
         routine.process.protect(page, PAGE, PAGE_EXECUTE_READ)?;
         routine.process.flush_code(page, PAGE);
@@ -154,18 +143,10 @@ impl WriteRoutine {
         };
         // SAFETY: the page holds the routine above, position-independent, with this signature.
         let done = unsafe {
-            let routine: unsafe extern "system" fn(*mut Order) -> u32 =
-                core::mem::transmute(self.page as *const u8);
+            let routine: unsafe extern "system" fn(*mut Order) -> u32 = core::mem::transmute(self.page as *const u8);
             routine(&raw mut order)
         };
-        if done != 0 {
-            Ok(())
-        } else {
-            Err(Interrupted {
-                touched: order.touched as usize,
-                done: order.done as usize,
-            })
-        }
+        if done != 0 { Ok(()) } else { Err(Interrupted { touched: order.touched as usize, done: order.done as usize }) }
     }
 }
 

@@ -40,20 +40,14 @@ struct ExportDirectory {
 const MAX_NAME: usize = 8192;
 
 /// Finds `symbol` among the exports of `image`. `None` also when the table is unsound.
-pub(crate) fn find_export(
-    memory: &impl Memory,
-    image: &LoadedImage,
-    symbol: &ImportSymbol,
-) -> Option<Export> {
+pub(crate) fn find_export(memory: &impl Memory, image: &LoadedImage, symbol: &ImportSymbol) -> Option<Export> {
     let at = image.address(image.exports.rva, size_of::<ExportDirectory>() as u32)?;
     if image.exports.size == 0 {
         return None;
     }
     let directory: ExportDirectory = memory.record(at)?;
     let index = match symbol {
-        ImportSymbol::Ordinal(ordinal) => {
-            u32::from(*ordinal).checked_sub(directory.ordinal_base.get())?
-        }
+        ImportSymbol::Ordinal(ordinal) => u32::from(*ordinal).checked_sub(directory.ordinal_base.get())?,
         ImportSymbol::Name(name) => named_index(memory, image, &directory, name.as_bytes())?,
     };
     if index >= directory.functions.get() {
@@ -62,10 +56,7 @@ pub(crate) fn find_export(
     let rva: U32 = memory.record(element(image, directory.function_rvas, index, 4)?)?;
     let rva = rva.get();
     if !image.exports.contains(rva) {
-        return (rva != 0)
-            .then(|| image.address(rva, 1))
-            .flatten()
-            .map(Export::Address);
+        return (rva != 0).then(|| image.address(rva, 1)).flatten().map(Export::Address);
     }
     forward(&memory.c_string(image.address(rva, 1)?, MAX_NAME)?)
 }
@@ -76,12 +67,7 @@ fn element(image: &LoadedImage, array: U32, index: u32, size: u32) -> Option<u64
 }
 
 /// Names are sorted by their bytes: a binary search, then from the name's place to the function's index.
-fn named_index(
-    memory: &impl Memory,
-    image: &LoadedImage,
-    directory: &ExportDirectory,
-    name: &[u8],
-) -> Option<u32> {
+fn named_index(memory: &impl Memory, image: &LoadedImage, directory: &ExportDirectory, name: &[u8]) -> Option<u32> {
     let (mut low, mut high) = (0, directory.names.get());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -91,8 +77,7 @@ fn named_index(
             core::cmp::Ordering::Less => low = middle + 1,
             core::cmp::Ordering::Greater => high = middle,
             core::cmp::Ordering::Equal => {
-                let index: U16 =
-                    memory.record(element(image, directory.name_ordinals, middle, 2)?)?;
+                let index: U16 = memory.record(element(image, directory.name_ordinals, middle, 2)?)?;
                 return Some(index.get().into());
             }
         }
@@ -108,10 +93,7 @@ fn forward(text: &[u8]) -> Option<Export> {
         Some(ordinal) => ImportSymbol::Ordinal(ordinal.parse().ok()?),
         None => ImportSymbol::Name(name.to_owned()),
     };
-    Some(Export::Forward {
-        dll: format!("{dll}.dll"),
-        symbol,
-    })
+    Some(Export::Forward { dll: format!("{dll}.dll"), symbol })
 }
 
 #[cfg(test)]
@@ -120,15 +102,9 @@ mod tests {
 
     #[test]
     fn forwarders() {
-        let by_name = Export::Forward {
-            dll: "NTDLL.dll".into(),
-            symbol: ImportSymbol::Name("RtlX".into()),
-        };
+        let by_name = Export::Forward { dll: "NTDLL.dll".into(), symbol: ImportSymbol::Name("RtlX".into()) };
         assert_eq!(forward(b"NTDLL.RtlX"), Some(by_name));
-        let by_ordinal = Export::Forward {
-            dll: "a.b.dll".into(),
-            symbol: ImportSymbol::Ordinal(7),
-        };
+        let by_ordinal = Export::Forward { dll: "a.b.dll".into(), symbol: ImportSymbol::Ordinal(7) };
         assert_eq!(forward(b"a.b.#7"), Some(by_ordinal));
         assert_eq!(forward(b"nothing"), None);
         assert_eq!(forward(b"a.#70000"), None);

@@ -96,17 +96,14 @@ const MAX_DEBUG_ENTRIES: u32 = 64;
 impl LoadedImage {
     /// Reads the headers at `base`; the error says what is not as it should be.
     pub fn read(memory: &impl Memory, base: u64) -> Result<LoadedImage, &'static str> {
-        let dos: [u8; 64] = memory
-            .record(base)
-            .ok_or("the image's first bytes cannot be read")?;
+        let dos: [u8; 64] = memory.record(base).ok_or("the image's first bytes cannot be read")?;
         if !dos.starts_with(b"MZ") {
             return Err("the image does not begin with MZ");
         }
         let [.., a, b, c, d] = dos;
         let headers = base.checked_add(u32::from_le_bytes([a, b, c, d]).into());
-        let nt: NtHeaders = headers
-            .and_then(|address| memory.record(address))
-            .ok_or("the image's PE header cannot be read")?;
+        let nt: NtHeaders =
+            headers.and_then(|address| memory.record(address)).ok_or("the image's PE header cannot be read")?;
         if nt.signature != *b"PE\0\0" {
             return Err("the image has no PE signature");
         }
@@ -119,14 +116,8 @@ impl LoadedImage {
             return Err("the image reaches beyond the address space");
         }
         let directory = |index: usize| {
-            let entry = nt
-                .directories
-                .get(index)
-                .filter(|_| index < nt.directory_count.get() as usize);
-            entry.map_or(Directory::default(), |[rva, size]| Directory {
-                rva: rva.get(),
-                size: size.get(),
-            })
+            let entry = nt.directories.get(index).filter(|_| index < nt.directory_count.get() as usize);
+            entry.map_or(Directory::default(), |[rva, size]| Directory { rva: rva.get(), size: size.get() })
         };
         let mut image = LoadedImage {
             base,
@@ -152,13 +143,11 @@ impl LoadedImage {
         for index in 0..(directory.size / ENTRY).min(MAX_DEBUG_ENTRIES) {
             let rva = directory.rva.checked_add(index * ENTRY)?;
             let entry: DebugEntry = memory.record(self.address(rva, ENTRY)?)?;
-            if entry.kind.get() != DEBUG_CODEVIEW || (entry.size.get() as usize) < size_of::<Rsds>()
-            {
+            if entry.kind.get() != DEBUG_CODEVIEW || (entry.size.get() as usize) < size_of::<Rsds>() {
                 continue;
             }
-            let record = self
-                .address(entry.rva.get(), size_of::<Rsds>() as u32)
-                .and_then(|at| memory.record::<Rsds>(at));
+            let record =
+                self.address(entry.rva.get(), size_of::<Rsds>() as u32).and_then(|at| memory.record::<Rsds>(at));
             if let Some(rsds) = record.filter(|rsds| rsds.signature == *b"RSDS") {
                 return Some((rsds.guid, rsds.age.get()));
             }
@@ -175,28 +164,13 @@ impl LoadedImage {
         let debug_id = || {
             let expected = Some((identity.guid, identity.age)).filter(|id| *id != ([0; 16], 0));
             let text = |id: Option<([u8; 16], u32)>| {
-                id.map_or_else(
-                    || "absent".to_owned(),
-                    |(guid, age)| format!("{} age {age}", guid_text(&guid)),
-                )
+                id.map_or_else(|| "absent".to_owned(), |(guid, age)| format!("{} age {age}", guid_text(&guid)))
             };
-            (expected != self.debug_id).then(|| {
-                (
-                    "the PDB's GUID and age",
-                    text(expected),
-                    text(self.debug_id),
-                )
-            })
+            (expected != self.debug_id).then(|| ("the PDB's GUID and age", text(expected), text(self.debug_id)))
         };
         number("TimeDateStamp", identity.timestamp, self.timestamp)
             .or_else(|| number("SizeOfImage", identity.size_of_image, self.size))
-            .or_else(|| {
-                number(
-                    "AddressOfEntryPoint",
-                    identity.entry_point,
-                    self.entry_point,
-                )
-            })
+            .or_else(|| number("AddressOfEntryPoint", identity.entry_point, self.entry_point))
             .or_else(debug_id)
     }
 }
@@ -204,11 +178,8 @@ impl LoadedImage {
 /// A GUID the way Microsoft's tools print it: the first three fields are little-endian numbers.
 fn guid_text(guid: &[u8; 16]) -> String {
     let [a, b, c, d, e, f, g, h, rest @ ..] = guid;
-    let (first, second, third) = (
-        u32::from_le_bytes([*a, *b, *c, *d]),
-        u16::from_le_bytes([*e, *f]),
-        u16::from_le_bytes([*g, *h]),
-    );
+    let (first, second, third) =
+        (u32::from_le_bytes([*a, *b, *c, *d]), u16::from_le_bytes([*e, *f]), u16::from_le_bytes([*g, *h]));
     let [i, j, node @ ..] = rest;
     let node: String = node.iter().map(|byte| format!("{byte:02X}")).collect();
     format!("{first:08X}-{second:04X}-{third:04X}-{i:02X}{j:02X}-{node}")

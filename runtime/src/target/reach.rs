@@ -24,15 +24,10 @@ pub(crate) fn candidates(image: &Range<u64>, size: u64, free: &[Range<u64>]) -> 
     for block in free {
         let (start, end) = (block.start.max(window.start), block.end.min(window.end));
         let lowest = start.max(image.end).checked_next_multiple_of(GRANULARITY);
-        if let Some(address) =
-            lowest.filter(|address| end.saturating_sub(*address) >= size && *address <= end)
-        {
+        if let Some(address) = lowest.filter(|address| end.saturating_sub(*address) >= size && *address <= end) {
             above.push(address);
         }
-        let highest = end
-            .min(image.start)
-            .checked_sub(size)
-            .map(|address| address & !(GRANULARITY - 1));
+        let highest = end.min(image.start).checked_sub(size).map(|address| address & !(GRANULARITY - 1));
         if let Some(address) = highest.filter(|address| *address >= start) {
             below.push(address);
         }
@@ -58,14 +53,8 @@ mod tests {
             0x1_4002_3000..0x1_4003_5000,
             0x1_5000_0000..0x7000_0000_0000,
         ];
-        assert_eq!(
-            candidates(&IMAGE, 0x5000, &free),
-            [0x1_4003_0000, 0x1_5000_0000, 0x1_3fff_0000, 0x1_1fff_0000]
-        );
-        assert_eq!(
-            candidates(&IMAGE, 0x6000, &free),
-            [0x1_5000_0000, 0x1_3fff_0000, 0x1_1fff_0000]
-        );
+        assert_eq!(candidates(&IMAGE, 0x5000, &free), [0x1_4003_0000, 0x1_5000_0000, 0x1_3fff_0000, 0x1_1fff_0000]);
+        assert_eq!(candidates(&IMAGE, 0x6000, &free), [0x1_5000_0000, 0x1_3fff_0000, 0x1_1fff_0000]);
     }
 
     #[test]

@@ -122,12 +122,7 @@ pub(crate) fn state_code(state: PatchState) -> u32 {
 }
 
 impl Progress {
-    pub fn new(
-        state: PatchState,
-        threads_stopped: u32,
-        applied_at: u64,
-        stopped_micros: u64,
-    ) -> Progress {
+    pub fn new(state: PatchState, threads_stopped: u32, applied_at: u64, stopped_micros: u64) -> Progress {
         Progress {
             state: state_code(state).into(),
             threads_stopped: threads_stopped.into(),
@@ -144,11 +139,7 @@ impl RecordEntry {
             name: t.function.clone(),
             rva: t.entry_rva,
             target: t.target,
-            original: t
-                .expected
-                .get(..t.replacement.len())
-                .unwrap_or_default()
-                .to_vec(),
+            original: t.expected.get(..t.replacement.len()).unwrap_or_default().to_vec(),
             replacement: t.replacement.clone(),
         };
         linked.trampolines.iter().map(entry).collect()
@@ -157,9 +148,7 @@ impl RecordEntry {
 
 /// Bytes of the tables for these entries.
 pub(crate) fn tables_size(image_name: &str, names: impl Iterator<Item = usize>) -> u64 {
-    names.fold(image_name.len() as u64, |sum, length| {
-        sum + (size_of::<Entry>() + length) as u64
-    })
+    names.fold(image_name.len() as u64, |sum, length| sum + (size_of::<Entry>() + length) as u64)
 }
 
 impl Record {
@@ -167,10 +156,7 @@ impl Record {
     pub fn encode(&self, tables: u64) -> (Vec<u8>, Vec<u8>) {
         let mut names = Vec::new();
         let mut add = |name: &str| {
-            let reference = NameRef {
-                offset: (names.len() as u32).into(),
-                length: (name.len() as u32).into(),
-            };
+            let reference = NameRef { offset: (names.len() as u32).into(), length: (name.len() as u32).into() };
             names.extend_from_slice(name.as_bytes());
             reference
         };
@@ -179,9 +165,7 @@ impl Record {
         for entry in &self.entries {
             let padded = |bytes: &[u8]| {
                 let mut code = [0; MAX_CODE];
-                code.iter_mut()
-                    .zip(bytes)
-                    .for_each(|(to, from)| *to = *from);
+                code.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
                 code
             };
             let entry = Entry {
@@ -215,12 +199,7 @@ impl Record {
         let header = Header {
             fixed,
             digest: digest(&fixed, &content),
-            progress: Progress::new(
-                self.state,
-                self.threads_stopped,
-                self.applied_at,
-                self.stopped_micros,
-            ),
+            progress: Progress::new(self.state, self.threads_stopped, self.applied_at, self.stopped_micros),
         };
         (header.as_bytes().to_vec(), content)
     }
@@ -235,22 +214,16 @@ impl Record {
             && fixed.region_size.get() == size
             && tables >= u64::from(PAGE)
             && tables_size <= MAX_TABLES
-            && tables
-                .checked_add(tables_size)
-                .is_some_and(|end| end <= size);
+            && tables.checked_add(tables_size).is_some_and(|end| end <= size);
         if !fits {
             return None;
         }
-        let content = memory.bytes(
-            base.checked_add(tables)?,
-            usize::try_from(tables_size).ok()?,
-        )?;
+        let content = memory.bytes(base.checked_add(tables)?, usize::try_from(tables_size).ok()?)?;
         if header.digest != digest(&fixed, &content) {
             return None;
         }
         let (entries, names) =
-            <[Entry]>::ref_from_prefix_with_elems(&content, fixed.trampolines.get() as usize)
-                .ok()?;
+            <[Entry]>::ref_from_prefix_with_elems(&content, fixed.trampolines.get() as usize).ok()?;
         let name = |reference: NameRef| {
             let start = reference.offset.get() as usize;
             let text = names.get(start..start.checked_add(reference.length.get() as usize)?)?;
@@ -335,11 +308,7 @@ mod tests {
             image_size: 0x2_0000,
             image_timestamp: 99,
             function_table: Some((BASE + 0x2000, 4)),
-            entries: vec![
-                entry("first", 0x1000),
-                entry("", 0x1005),
-                entry("third", 0x1100),
-            ],
+            entries: vec![entry("first", 0x1000), entry("", 0x1005), entry("third", 0x1100)],
             threads_stopped: 12,
             applied_at: 1 << 60,
             stopped_micros: 345,
@@ -392,10 +361,6 @@ mod tests {
         }
         let (_, memory) = sample();
         assert_eq!(Record::read(&memory, BASE, 0x3000), None, "cut short");
-        assert_eq!(
-            Record::read(&memory, BASE + 0x1000, 0x3000),
-            None,
-            "elsewhere"
-        );
+        assert_eq!(Record::read(&memory, BASE + 0x1000, 0x3000), None, "elsewhere");
     }
 }
