@@ -177,8 +177,33 @@ pub(crate) fn partition(
             atoms.push(new_atom(symbols, &names, start, end.0 - start.0, kind));
         }
     }
+    atoms.extend(data_between_functions(image, symbols, functions, targets).into_iter().map(|(start, end)| {
+        new_atom(symbols, &names, start, end.0 - start.0, AtomKind::ReadOnly)
+    }));
     atoms.sort_by_key(|atom| atom.rva);
     atoms
+}
+
+/// Constants that stand in code sections, from where something names them to the next thing that is known.
+fn data_between_functions(
+    image: &Image,
+    symbols: &Symbols,
+    functions: &BTreeMap<Rva, u32>,
+    targets: &BTreeSet<Rva>,
+) -> Vec<(Rva, Rva)> {
+    let mut pieces = Vec::new();
+    for section in image.sections.iter().filter(|s| s.is_executable()) {
+        let mut starts = targets.range(section.range.clone()).copied().peekable();
+        while let Some(start) = starts.next() {
+            let contribution = symbols.contribution_at(start).map(|c| c.range.end);
+            let ends = [starts.peek().copied(), functions.range(start..).next().map(|(rva, _)| *rva), contribution];
+            let end = ends.into_iter().flatten().fold(section.range.end, Rva::min);
+            if start < end {
+                pieces.push((start, end));
+            }
+        }
+    }
+    pieces
 }
 
 fn new_atom(symbols: &Symbols, names: &BTreeMap<Rva, Vec<Name>>, rva: Rva, size: u32, kind: AtomKind) -> Atom {

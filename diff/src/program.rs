@@ -14,7 +14,7 @@ use crate::rva::{Rva, span};
 use crate::symbols::Symbols;
 use crate::tables::{self, DataTable, JumpTable};
 use crate::unwind::UnwindInfo;
-use crate::x64::{self, Code, Unresolved};
+use crate::x64::{self, Code, Reference, ReferenceKind, Unresolved};
 
 /// One build, ready to be compared.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Program {
 
     fn build(image: Image, symbols: Symbols) -> Program {
         let (extents, mut codes) = decode_all(&image, &symbols);
-        let mut targets = data_targets(&image, extents.keys().copied().zip(&codes));
+        let mut targets = data_targets(&image, &extents, &codes);
         let atoms = atoms::partition(&image, &symbols, &extents, &targets);
         let function_atoms = atoms.iter().enumerate().filter(|(_, a)| a.is_function());
         let functions = function_atoms
@@ -258,7 +258,9 @@ fn decode_all(image: &Image, symbols: &Symbols) -> (Extents, Vec<Code>) {
         let missing: Vec<(Rva, u32)> =
             extents.iter().map(|(rva, size)| (*rva, *size)).filter(|key| !decoded.contains_key(key)).collect();
         let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, *rva, *size)).collect();
-        let named = codes.iter().flat_map(|code| &code.references).map(|r| r.target);
+        // What an instruction reads or writes directly is data, wherever it stands (constants of assembler sources).
+        let leads_to_code = |r: &&Reference| r.kind.is_branch() || r.kind == ReferenceKind::Address;
+        let named = codes.iter().flat_map(|code| &code.references).filter(leads_to_code).map(|r| r.target);
         // Functions that only pointers lead to; looked at once, with the first round.
         let pointed_to = decoded.is_empty().then(|| relocated_targets(image));
         let found: BTreeSet<Rva> = named
@@ -286,12 +288,13 @@ fn relocated_targets(image: &Image) -> impl Iterator<Item = Rva> {
     image.base_relocations.iter().filter_map(|place| image.relocated_target(*place))
 }
 
-/// Addresses in data sections that code or relocated pointers name: where anonymous objects begin.
-fn data_targets<'c>(image: &Image, functions: impl Iterator<Item = (Rva, &'c Code)>) -> BTreeSet<Rva> {
-    let is_data = |rva: &Rva| image.section_at(*rva).is_some_and(|s| !s.is_executable());
-    let from_code =
-        functions.flat_map(|(_, code)| code.references.iter().filter(|r| !r.kind.is_branch()).map(|r| r.target));
-    from_code.chain(relocated_targets(image)).filter(is_data).collect()
+/// Addresses outside functions that code or relocated pointers name: where anonymous objects begin.
+fn data_targets(image: &Image, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
+    let from_code = codes.iter().flat_map(|code| &code.references).filter(|r| !r.kind.is_branch()).map(|r| r.target);
+    from_code
+        .chain(relocated_targets(image))
+        .filter(|rva| image.section_at(*rva).is_some() && !is_inside(functions, *rva))
+        .collect()
 }
 
 /// The addresses of an atom's own bytes that hold relocated pointers, with their targets.

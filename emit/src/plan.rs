@@ -28,6 +28,8 @@ pub struct Plan {
     pub imports: BTreeSet<Import>,
     /// Why the plan cannot be carried out; none when it can.
     pub refusals: Vec<Reason>,
+    /// Unchanged functions that were asked for and cannot be carried, with the reason: the old ones stay.
+    pub left_out: Vec<Reason>,
 }
 
 /// One function of the payload.
@@ -90,15 +92,24 @@ impl Plan {
             programs: Correspondence::new(old, new, comparison),
             labels: EntryLabels::of(old),
             plan: Plan::default(),
+            changed: changes
+                .functions
+                .iter()
+                .filter(|f| f.status == FunctionStatus::Changed)
+                .filter_map(|f| f.new)
+                .collect(),
             replaced: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             queue: Vec::new(),
         };
-        planner.select(changes, include);
-        while let Some(item) = planner.queue.pop() {
-            planner.add(item);
+        // Calls between functions of the payload are direct, so that leaving one out changes how the others are planned.
+        let mut left_out = usize::MAX;
+        while planner.left_out.len() != left_out {
+            left_out = planner.left_out.len();
+            planner.run(include);
         }
-        planner.check_neighbours();
         let mut plan = planner.plan;
+        plan.left_out = planner.left_out.into_values().collect();
         plan.refusals.sort();
         plan.refusals.dedup();
         plan
@@ -109,9 +120,14 @@ struct Planner<'a> {
     programs: Correspondence<'a>,
     labels: EntryLabels,
     plan: Plan,
+    /// New atoms of functions that changed: the payload is nothing without them.
+    changed: BTreeSet<AtomIndex>,
     /// New atoms whose old entry is redirected.
     replaced: BTreeSet<AtomIndex>,
-    queue: Vec<AtomIndex>,
+    /// Unchanged functions that were asked for and cannot be carried: their old version stays.
+    left_out: BTreeMap<AtomIndex, Reason>,
+    /// What is still to be added, with the replaced function that needs it.
+    queue: Vec<(AtomIndex, AtomIndex)>,
 }
 
 /// A reason without the code and symbol that are the same for a whole function.
@@ -126,45 +142,63 @@ fn unsupported<T>(message: impl Into<String>) -> Refused<T> {
 }
 
 impl Planner<'_> {
-    fn select(&mut self, changes: &ChangeSet, include: &Include) {
-        let changed = changes.functions.iter().filter(|f| f.status == FunctionStatus::Changed).filter_map(|f| f.new);
-        self.replaced.extend(changed);
+    fn run(&mut self, include: &Include) {
+        self.plan = Plan::default();
+        self.select(include);
+        while let Some((item, root)) = self.queue.pop() {
+            self.add(item, root);
+        }
+        self.check_neighbours();
+    }
+
+    fn select(&mut self, include: &Include) {
         let new = self.programs.new;
-        let wanted: Vec<AtomIndex> = new
+        let is_wanted = |index: AtomIndex| match include {
+            Include::Changed => false,
+            Include::All => true,
+            Include::Named(names) => new.atom(index).is_some_and(|atom| {
+                names.contains(&new.display(atom)) || atom.names.iter().any(|name| names.contains(&name.key))
+            }),
+        };
+        let wanted = new
             .functions
             .iter()
             .map(|f| f.atom)
-            .filter(|atom| !self.programs.comparison.pairing.old_of(*atom).is_empty())
-            .filter(|index| match include {
-                Include::Changed => false,
-                Include::All => true,
-                Include::Named(names) => new.atom(*index).is_some_and(|atom| {
-                    names.contains(&new.display(atom)) || atom.names.iter().any(|name| names.contains(&name.key))
-                }),
-            })
-            .collect();
-        self.replaced.extend(wanted);
-        self.queue.extend(self.replaced.iter().copied());
+            .filter(|index| !self.programs.comparison.pairing.old_of(*index).is_empty() && is_wanted(*index));
+        self.replaced = self.changed.iter().copied().chain(wanted).collect();
+        self.replaced.retain(|index| !self.left_out.contains_key(index));
+        self.queue = self.replaced.iter().map(|index| (*index, *index)).collect();
     }
 
-    fn add(&mut self, index: AtomIndex) {
+    fn add(&mut self, index: AtomIndex, root: AtomIndex) {
         if self.plan.functions.contains_key(&index) || self.plan.data.contains_key(&index) {
             return;
         }
         let new = self.programs.new;
         let Some(atom) = new.atom(index) else { return };
+        let queued = self.queue.len();
         let result = match new.function(index) {
-            Some(function) => {
-                self.function(index, atom, function).map(|planned| drop(self.plan.functions.insert(index, planned)))
-            }
-            None => self.data(index, atom).map(|planned| drop(self.plan.data.insert(index, planned))),
+            Some(function) => self
+                .function(index, root, atom, function)
+                .map(|planned| drop(self.plan.functions.insert(index, planned))),
+            None => self.data(root, atom).map(|planned| drop(self.plan.data.insert(index, planned))),
         };
         if let Err((code, message)) = result {
-            self.plan.refusals.push(Reason { code, symbol: new.linkage_name(atom), message });
+            self.queue.truncate(queued);
+            self.refuse(root, Reason { code, symbol: new.linkage_name(atom), message });
         }
     }
 
-    fn function(&mut self, index: AtomIndex, atom: &Atom, function: &Function) -> Refused<PlannedFunction> {
+    /// A function that did not change can as well stay; any other refuses the payload.
+    fn refuse(&mut self, root: AtomIndex, reason: Reason) {
+        if self.changed.contains(&root) {
+            self.plan.refusals.push(reason);
+        } else {
+            self.left_out.insert(root, reason);
+        }
+    }
+
+    fn function(&mut self, index: AtomIndex, root: AtomIndex, atom: &Atom, function: &Function) -> Refused<PlannedFunction> {
         if let Some(unresolved) = function.code.unresolved.first() {
             return Err(("unresolved-reference", format!("+{:#x}: {}", unresolved.offset, unresolved.reason)));
         }
@@ -192,7 +226,7 @@ impl Planner<'_> {
             .references
             .iter()
             .map(|reference| {
-                self.reference(old, index, function, reference).map_err(|(code, message)| {
+                self.reference((index, root), old, function, reference).map_err(|(code, message)| {
                     let at = function.code.instructions.get(reference.instruction as usize).map_or(0, |i| i.offset);
                     (code, format!("+{at:#x}: {message}"))
                 })
@@ -202,7 +236,7 @@ impl Planner<'_> {
             .data_tables
             .iter()
             .map(|table| {
-                let targets = table.targets.iter().map(|target| self.pointer(*target)).collect::<Refused<Vec<_>>>()?;
+                let targets = table.targets.iter().map(|target| self.pointer(root, *target)).collect::<Refused<Vec<_>>>()?;
                 Ok((table.rva, targets))
             })
             .collect::<Refused<Vec<_>>>()?;
@@ -219,8 +253,8 @@ impl Planner<'_> {
 
     fn reference(
         &mut self,
+        (index, root): (AtomIndex, AtomIndex),
         old_function: Option<AtomIndex>,
-        index: AtomIndex,
         function: &Function,
         reference: &Reference,
     ) -> Refused<Destination> {
@@ -256,7 +290,7 @@ impl Planner<'_> {
         }
         let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
             .map_err(|message| ("unproven-reference", message))?;
-        let destination = self.destination(reading.atom, reading.offset, reference.kind.is_branch())?;
+        let destination = self.destination(root, reading.atom, reading.offset, reference.kind.is_branch())?;
         match (&destination, reference.kind) {
             // The field holds an RVA of the old image; the region has none.
             (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
@@ -266,7 +300,7 @@ impl Planner<'_> {
     }
 
     /// A pointer in data: it names an object's own address.
-    fn pointer(&mut self, target: Rva) -> Refused<Destination> {
+    fn pointer(&mut self, root: AtomIndex, target: Rva) -> Refused<Destination> {
         match self.programs.new.locate(target) {
             Location::Atom { atom, offset } => {
                 let Some(object) = self.programs.new.atom(atom) else {
@@ -275,7 +309,7 @@ impl Planner<'_> {
                 if offset >= object.size {
                     return unproven(format!("a pointer behind the end of {}", self.programs.new.display(object)));
                 }
-                self.destination(atom, i64::from(offset), false)
+                self.destination(root, atom, i64::from(offset), false)
             }
             Location::Headers(Rva(0)) => Ok(Destination::Image(Rva(0))),
             _ => unproven(format!("a pointer to {target}, which is no object of the image")),
@@ -283,7 +317,7 @@ impl Planner<'_> {
     }
 
     /// Where an object of the new program is in the patched process; what the old image lacks is added to the payload.
-    fn destination(&mut self, atom: AtomIndex, offset: i64, is_branch: bool) -> Refused<Destination> {
+    fn destination(&mut self, root: AtomIndex, atom: AtomIndex, offset: i64, is_branch: bool) -> Refused<Destination> {
         let new = self.programs.new;
         let Some(object) = new.atom(atom) else {
             return unproven("names nothing");
@@ -302,7 +336,7 @@ impl Planner<'_> {
                 let olds = self.programs.comparison.pairing.old_of(atom);
                 match olds {
                     [] => {
-                        self.queue.push(atom);
+                        self.queue.push((atom, root));
                         Ok(Destination::Region(atom, offset))
                     }
                     _ if offset != 0 && self.replaced.contains(&atom) => Ok(Destination::Region(atom, offset)),
@@ -317,7 +351,7 @@ impl Planner<'_> {
             AtomKind::ReadOnly => match self.programs.old_atom(atom) {
                 Some(old) => in_image(old),
                 None => {
-                    self.queue.push(atom);
+                    self.queue.push((atom, root));
                     Ok(Destination::Region(atom, offset))
                 }
             },
@@ -327,7 +361,7 @@ impl Planner<'_> {
                     unproven(format!("{name} is a variable without a name that the old build has no counterpart for"))
                 }
                 None => {
-                    self.queue.push(atom);
+                    self.queue.push((atom, root));
                     Ok(Destination::Region(atom, offset))
                 }
             },
@@ -347,7 +381,7 @@ impl Planner<'_> {
         }
     }
 
-    fn data(&mut self, _index: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
+    fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
         let pointers = pointers_in(&self.programs.new.image, atom.rva..atom.end())
             .map(|(place, target)| (place.0 - atom.rva.0, target))
             .collect::<Vec<_>>();
@@ -356,7 +390,7 @@ impl Planner<'_> {
             .map(|(place, target)| {
                 let target = target
                     .ok_or(("unproven-reference", format!("the pointer at +{place:#x} leads outside the image")))?;
-                Ok((place, self.pointer(target)?))
+                Ok((place, self.pointer(root, target)?))
             })
             .collect::<Refused<Vec<_>>>()?;
         Ok(PlannedData { writable: atom.kind == AtomKind::Writable, pointers })
@@ -380,11 +414,8 @@ impl Planner<'_> {
             {
                 let symbol =
                     self.programs.new.atom(index).map(|a| self.programs.new.linkage_name(a)).unwrap_or_default();
-                self.plan.refusals.push(Reason {
-                    code: "entries-too-close",
-                    symbol,
-                    message: format!("its entry {start} lies inside the jump that the entry before it needs"),
-                });
+                let message = format!("its entry {start} lies inside the jump that the entry before it needs");
+                self.refuse(index, Reason { code: "entries-too-close", symbol, message });
             }
         }
     }

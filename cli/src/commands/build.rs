@@ -1,7 +1,7 @@
 //! `hpgen build`.
 
 use anyhow::Result;
-use hpgen_diff::change_set::Verdict;
+use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_diff::report::Report;
 use hpgen_emit::build::{self, Figures};
 use hpgen_runtime::format::Payload;
@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::args::{BuildArguments, Format};
 use crate::commands::diff;
 use crate::compared::Compared;
-use crate::output::{self, BOLD, count, paint};
+use crate::output::{self, BOLD, DIM, NOTE, count, paint};
 use crate::payload_file;
 
 /// The report of `diff`, and the payload where there is one.
@@ -20,6 +20,8 @@ struct BuildReport {
     #[serde(flatten)]
     report: Report,
     payload: Option<PayloadReport>,
+    /// Unchanged functions that `--include` asked for and that stay as they are.
+    left_out: Vec<Reason>,
 }
 
 #[derive(Serialize)]
@@ -41,7 +43,7 @@ pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
     let compared = Compared::load(&arguments.images)?;
     let verdict = compared.verdict();
     let payload = if verdict == Verdict::Hotpatchable { Some(write(&compared, arguments)?) } else { None };
-    let report = BuildReport { report: compared.report(), payload };
+    let report = BuildReport { report: compared.report(), payload, left_out: compared.plan.left_out.clone() };
     match arguments.format {
         Format::Text => output::print(&text(&report)),
         Format::Json => output::json(&report)?,
@@ -71,6 +73,15 @@ fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadRepor
 
 fn text(report: &BuildReport) -> String {
     let mut text = diff::verdict_text(&report.report);
+    for reason in &report.left_out {
+        text.push_str(&format!(
+            "  {} {}: {} {}\n",
+            paint(NOTE, "left out"),
+            paint(BOLD, &reason.symbol),
+            reason.message,
+            paint(DIM, format!("[{}]", reason.code))
+        ));
+    }
     if let Some(payload) = &report.payload {
         text.push_str(&format!(
             "wrote {}: patch {}, {} bytes ({} bytes of code, {} of constants, {} of variables) for an image of {} bytes\n",
