@@ -164,6 +164,10 @@ impl Process {
 
     /// As [`Process::write`], for when threads are stopped.
     pub fn try_write(&self, address: u64, bytes: &[u8]) -> bool {
+        // Variables that begin as zeros have no content, and the system refuses to write nothing.
+        if bytes.is_empty() {
+            return true;
+        }
         let mut written = 0;
         let place = address as *const _;
         // SAFETY: the system checks the target range; the source is a slice. In the own process only ranges are
