@@ -3,6 +3,7 @@
 //! It is a library as well, so that the live tests start Windows programs ([`wine`]) and find them ([`workspace`]) the
 //! way `cargo xtask` does.
 
+pub mod bless;
 pub mod check;
 pub mod digest;
 pub mod edit;

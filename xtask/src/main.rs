@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::toolchain::Toolchain;
-use xtask::{check, fixtures, programs, setup};
+use xtask::{bless, check, fixtures, programs, setup};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -28,6 +28,8 @@ enum Task {
         /// Only these fixtures
         names: Vec<String>,
     },
+    /// Accept what hpgen prints for the fixtures now as their goldens; review the diff
+    Bless,
     /// Set up, then run the lints and all tests, the live ones included
     Test,
 }
@@ -38,6 +40,7 @@ fn main() -> Result<ExitCode> {
         Task::Programs => programs::build_all(&Toolchain::find()?)?,
         Task::Fixtures { check: true, names } => fixtures::check(&Toolchain::find()?, &names)?,
         Task::Fixtures { check: false, names } => fixtures::rebuild(&Toolchain::find()?, &names)?,
+        Task::Bless => bless::bless()?,
         Task::Test => return check::test(),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,412 @@
+//! What `hpgen` makes of the committed fixtures.
+//!
+//! Two nets, one behind the other. [`OUTCOMES`] says what must come of each fixture, and only a person changes it. The goldens in
+//! `testdata/fixtures/NAME/expected/` hold every word that is printed; `cargo xtask bless` rewrites them, and the diff is reviewed.
+
+#[path = "command/mod.rs"]
+mod command;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use snapbox::assert::Action;
+use snapbox::{Assert, Data, IntoData};
+
+use command::{Ran, copy_of, fixture, fixtures, hpgen};
+
+/// What must come of a fixture.
+struct Outcome {
+    fixture: &'static str,
+    /// What `testdata/README.md` asks for, word by word.
+    asked: &'static str,
+    /// The verdict that `diff`, `check` and `build` give.
+    verdict: &'static str,
+    /// Status and name of each function that is not unchanged.
+    functions: &'static [&'static str],
+    /// Status and name of each data object that is not unchanged; string literals are left out.
+    data: &'static [&'static str],
+    /// Code and symbol of each reason.
+    reasons: &'static [&'static str],
+    /// Where this falls short of what is asked.
+    gap: Option<&'static str>,
+}
+
+const HOTPATCHABLE: &str = "hotpatchable";
+const RESTART: &str = "restart-required";
+const UNCHANGED: &str = "unchanged";
+
+const OUTCOMES: &[Outcome] = &[
+    Outcome {
+        fixture: "constant",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed fee"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "string",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed print_parity"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "new_function",
+        asked: "a patch with a new function",
+        verdict: HOTPATCHABLE,
+        functions: &["added describe", "changed visit"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "new_global",
+        asked: "a patch with new data",
+        verdict: HOTPATCHABLE,
+        functions: &["changed ticket"],
+        data: &["added calls", "added next_id"],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "new_import",
+        asked: "a patch with an import",
+        verdict: HOTPATCHABLE,
+        functions: &["changed scale"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "callee",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed price"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "array_end",
+        asked: "a patch of one function, with new data",
+        verdict: RESTART,
+        functions: &["changed sum_samples"],
+        data: &["added between"],
+        reasons: &["unproven-reference sum_samples"],
+        gap: Some("the address of the array's end is also that of the new variable behind it; hpgen refuses to choose"),
+    },
+    Outcome {
+        fixture: "biased_base",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed value_of"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "inlined",
+        asked: "a patch of the two functions that inlined it",
+        verdict: HOTPATCHABLE,
+        functions: &["changed gross", "changed net"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "local_static",
+        asked: "a patch with a new function",
+        verdict: RESTART,
+        functions: &["added between", "changed second"],
+        data: &["added count"],
+        reasons: &["unproven-reference between"],
+        gap: Some("the new variable is taken for one of the old ones of its name, though each of those has its partner"),
+    },
+    Outcome {
+        fixture: "static_names",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed helper"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "short_function",
+        asked: "a patch in another way, or a refusal",
+        verdict: RESTART,
+        functions: &["changed level"],
+        data: &[],
+        reasons: &["function-too-short level"],
+        gap: None,
+    },
+    Outcome {
+        fixture: "loop_at_entry",
+        asked: "a patch that is safe for who is in the loop, or a refusal",
+        verdict: RESTART,
+        functions: &["changed sum"],
+        data: &[],
+        reasons: &["branch-into-entry sum"],
+        gap: None,
+    },
+    Outcome {
+        fixture: "removed",
+        asked: "a patch of the caller",
+        verdict: HOTPATCHABLE,
+        functions: &["changed serve", "removed legacy"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "folded",
+        asked: "a refusal, or a proof that all callers want the same",
+        verdict: RESTART,
+        functions: &["changed margin"],
+        data: &[],
+        reasons: &["folded-functions-diverge ceiling"],
+        gap: None,
+    },
+    Outcome {
+        fixture: "data_init",
+        asked: "restart required, unless a rule decides",
+        verdict: RESTART,
+        functions: &[],
+        data: &["changed limit"],
+        reasons: &["data-initialiser limit"],
+        gap: None,
+    },
+    Outcome {
+        fixture: "rodata",
+        asked: "both users patched, or restart required",
+        verdict: HOTPATCHABLE,
+        functions: &["changed pair", "changed weight"],
+        data: &["changed weights"],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "struct_layout",
+        asked: "restart required",
+        verdict: RESTART,
+        functions: &["changed deposit", "changed show"],
+        data: &["resized account"],
+        reasons: &["data-resized account", "type-layout account"],
+        gap: None,
+    },
+    Outcome {
+        fixture: "line_macro",
+        asked: "a cosmetic difference",
+        verdict: HOTPATCHABLE,
+        functions: &["changed fixture_round"],
+        data: &[],
+        reasons: &[],
+        gap: Some("`__LINE__` in code is not told apart from other constants yet"),
+    },
+    Outcome {
+        fixture: "line_only",
+        asked: "nothing to patch",
+        verdict: UNCHANGED,
+        functions: &[],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "relink",
+        asked: "nothing to patch",
+        verdict: UNCHANGED,
+        functions: &[],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+];
+
+impl Outcome {
+    fn exit_code(&self) -> i32 {
+        match self.verdict {
+            HOTPATCHABLE => 0,
+            RESTART => 3,
+            _ => 4,
+        }
+    }
+
+    fn is_hotpatchable(&self) -> bool {
+        self.verdict == HOTPATCHABLE
+    }
+}
+
+#[test]
+fn every_fixture_has_the_outcome_that_is_documented() {
+    for expected in OUTCOMES {
+        let name = expected.fixture;
+        let folder = copy_of(name);
+        let report = diff(folder.path(), "old.exe", "new.exe");
+        assert_eq!(report["verdict"], expected.verdict, "{name}: verdict");
+        assert_eq!(pairs(&report["functions"], "status", "name"), set(expected.functions), "{name}: functions");
+        let mut data = pairs(&report["data"], "status", "name");
+        data.retain(|item| !item.contains(" ??_C@"));
+        assert_eq!(data, set(expected.data), "{name}: data");
+        assert_eq!(pairs(&report["reasons"], "code", "symbol"), set(expected.reasons), "{name}: reasons");
+
+        assert_eq!(hpgen(folder.path(), &["check", "old.exe", "new.exe"]).code, Some(expected.exit_code()), "{name}");
+        let built = hpgen(folder.path(), &["build", "old.exe", "new.exe", "-o", "fix.hpx"]);
+        assert_eq!(built.code, Some(expected.exit_code()), "{name}: {}", built.stderr);
+        assert_eq!(folder.path().join("fix.hpx").is_file(), expected.is_hotpatchable(), "{name}: is there a payload?");
+    }
+}
+
+/// The table above, the README's table and the folders are of the same fixtures, and ask for the same.
+#[test]
+fn outcomes_agree_with_the_readme() {
+    let readme = fs::read_to_string(fixtures().with_file_name("README.md")).unwrap();
+    let asked: BTreeMap<String, String> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| fixture |"))
+        .skip(2)
+        .map_while(|line| {
+            let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
+            let &[name, _, outcome] = cells.as_slice() else { return None };
+            Some((name.trim_matches('`').to_owned(), outcome.to_owned()))
+        })
+        .collect();
+    let ours: BTreeMap<String, String> =
+        OUTCOMES.iter().map(|outcome| (outcome.fixture.to_owned(), outcome.asked.to_owned())).collect();
+    assert_eq!(ours, asked);
+    let folders: BTreeSet<String> = fs::read_dir(fixtures())
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.path().join("old.exe").is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(ours.into_keys().collect::<BTreeSet<_>>(), folders);
+    for outcome in OUTCOMES.iter().filter(|outcome| outcome.gap.is_some()) {
+        // A gap is only ever that hpgen refuses or patches too much.
+        assert_ne!(outcome.verdict, UNCHANGED, "{}: a silent miss is not a gap, it is a defect", outcome.fixture);
+    }
+}
+
+#[test]
+fn goldens() {
+    let bless = std::env::var_os("HPGEN_BLESS").is_some();
+    let assert = Assert::new().action(if bless { Action::Overwrite } else { Action::Verify });
+    let mut problems = Vec::new();
+    for outcome in OUTCOMES {
+        let folder = copy_of(outcome.fixture);
+        let run = |arguments: &[&str]| hpgen(folder.path(), arguments);
+        let build = run(&["build", "old.exe", "new.exe", "-o", "fix.hpx"]);
+        let mut goldens = vec![
+            ("diff.txt", transcript(&run(&["diff", "old.exe", "new.exe"]))),
+            ("diff.json", run(&["diff", "old.exe", "new.exe", "--format", "json"]).stdout),
+            ("check.txt", transcript(&run(&["check", "old.exe", "new.exe"]))),
+            ("build.txt", transcript(&build)),
+        ];
+        if build.code == Some(0) {
+            goldens.push(("inspect.txt", transcript(&run(&["inspect", "fix.hpx"]))));
+            goldens.push(("inspect.json", run(&["inspect", "fix.hpx", "--format", "json"]).stdout));
+        }
+        let expected = fixture(outcome.fixture).join("expected");
+        for (file, text) in &goldens {
+            // Raw: no text is a wildcard.
+            let golden = Data::try_read_from(&expected.join(file), None)
+                .unwrap_or_else(|_| Data::text(""))
+                .coerce_to(snapbox::data::DataFormat::Text)
+                .with_source(expected.join(file))
+                .raw();
+            let compared = assert.try_eq(Some(&"hpgen"), text.as_str().into_data(), golden);
+            problems.extend(compared.err().map(|difference| difference.to_string()));
+        }
+        let wanted: BTreeSet<&str> = goldens.iter().map(|(file, _)| *file).collect();
+        problems.extend(leftovers(&expected, &wanted, bless));
+    }
+    assert!(problems.is_empty(), "{}\n`cargo xtask bless` accepts all of this; review its diff", problems.join("\n"));
+}
+
+/// Output, errors and the exit code in one text.
+fn transcript(ran: &Ran) -> String {
+    let code = ran.code.map_or("none".to_owned(), |code| code.to_string());
+    format!("{}{}[exit code {code}]\n", ran.stdout, ran.stderr)
+}
+
+/// Goldens that nothing was compared with; blessing removes them.
+fn leftovers(expected: &Path, wanted: &BTreeSet<&str>, bless: bool) -> Vec<String> {
+    let files = fs::read_dir(expected).into_iter().flatten().map(Result::unwrap);
+    files
+        .filter(|file| !file.file_name().to_str().is_some_and(|name| wanted.contains(name)))
+        .filter(|file| !(bless && fs::remove_file(file.path()).is_ok()))
+        .map(|file| format!("{}: no command makes this any more", file.path().display()))
+        .collect()
+}
+
+/// An image compared with itself.
+#[test]
+fn the_same_build_is_unchanged() {
+    for outcome in OUTCOMES {
+        let (name, folder) = (outcome.fixture, copy_of(outcome.fixture));
+        for image in ["old.exe", "new.exe"] {
+            let report = diff(folder.path(), image, image);
+            assert_eq!(report["verdict"], UNCHANGED, "{name} {image}");
+            for list in ["functions", "data", "reasons"] {
+                assert_eq!(report[list], Value::Array(Vec::new()), "{name} {image}: {list}");
+            }
+            assert_eq!(report["unchanged"], report["old"]["functions"], "{name} {image}: every function is compared");
+            let built = hpgen(folder.path(), &["build", image, image, "-o", "fix.hpx"]);
+            assert_eq!(built.code, Some(4), "{name} {image}: {}", built.stderr);
+            assert!(!folder.path().join("fix.hpx").exists(), "{name} {image}: a payload without a purpose");
+        }
+    }
+}
+
+/// Whether anything changed does not depend on which build is called the old one.
+#[test]
+fn the_other_direction_changes_as_well() {
+    for outcome in OUTCOMES {
+        let folder = copy_of(outcome.fixture);
+        let back = diff(folder.path(), "new.exe", "old.exe");
+        assert_eq!(back["verdict"] == UNCHANGED, outcome.verdict == UNCHANGED, "{}: {back:#}", outcome.fixture);
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_payload() {
+    for outcome in OUTCOMES.iter().filter(|outcome| outcome.is_hotpatchable()) {
+        let build = |folder: &Path, images: [&str; 2]| {
+            let ran = hpgen(folder, &["build", images[0], images[1], "-o", "fix.hpx"]);
+            assert_eq!(ran.code, Some(0), "{}: {}", outcome.fixture, ran.stderr);
+            fs::read(folder.join("fix.hpx")).unwrap()
+        };
+        let (here, elsewhere) = (copy_of(outcome.fixture), copy_of(outcome.fixture));
+        let first = build(here.path(), ["old.exe", "new.exe"]);
+        assert!(first.len() > 64, "{}: more than a header", outcome.fixture);
+        assert_eq!(build(here.path(), ["old.exe", "new.exe"]), first, "{}: the second time", outcome.fixture);
+
+        let deep = elsewhere.path().join("a/longer path");
+        fs::create_dir_all(&deep).unwrap();
+        let absolute = |file: &str| elsewhere.path().join(file).into_os_string().into_string().unwrap();
+        let (old, new) = (absolute("old.exe"), absolute("new.exe"));
+        assert_eq!(build(&deep, [&old, &new]), first, "{}: elsewhere, by absolute paths", outcome.fixture);
+    }
+}
+
+fn diff(folder: &Path, old: &str, new: &str) -> Value {
+    let ran = hpgen(folder, &["diff", old, new, "--format", "json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).expect("diff prints JSON")
+}
+
+fn pairs(list: &Value, first: &str, second: &str) -> BTreeSet<String> {
+    let text = |item: &Value, key: &str| item[key].as_str().expect("a text").to_owned();
+    let items = list.as_array().expect("a list").iter();
+    items.map(|item| format!("{} {}", text(item, first), text(item, second))).collect()
+}
+
+fn set(items: &[&str]) -> BTreeSet<String> {
+    items.iter().map(|item| (*item).to_owned()).collect()
+}
