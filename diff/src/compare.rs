@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::exceptions::{self, Failure, Item};
 use crate::image::Image;
 use crate::listing;
 use crate::matching::{Claim, Match, Sides, Use};
@@ -340,7 +341,31 @@ impl<'a> PairWalk<'a> {
                 self.reference((a, &old_order, x.offset, r), (b, &new_order, y.offset, s))?;
             }
         }
+        self.own_data((a, old_atom), (b, new_atom))?;
         self.unwind((a, &old_order, old_atom), (b, &new_order, new_atom))
+    }
+
+    /// Tables behind a function's own code: jump tables were compared by where they lead, the rest is compared as it stands.
+    fn own_data(&self, (a, old): (&Function, &Atom), (b, new): (&Function, &Atom)) -> Result<(), Outcome> {
+        let bytes = |program: &'a Program, function: &Function, atom: &Atom| {
+            let data = &function.code.data;
+            let start = Rva(atom.rva.0.saturating_add(data.start));
+            let mut bytes = program.image.bytes_up_to(start..atom.end()).to_vec();
+            if data.is_empty() {
+                bytes.clear();
+            }
+            for table in &function.tables {
+                let Ok(at) = usize::try_from(table.rva.distance_from(start)) else { continue };
+                if let Some(entries) = bytes.get_mut(at..at + 4 * table.targets.len()) {
+                    entries.fill(0);
+                }
+            }
+            bytes
+        };
+        if bytes(self.sides.old, a, old) == bytes(self.sides.new, b, new) {
+            return Ok(());
+        }
+        different(a.code.data.start, b.code.data.start, "a table behind its code changed")
     }
 
     fn show(&self, old_offset: u32, new_offset: u32) -> String {
@@ -373,6 +398,12 @@ impl<'a> PairWalk<'a> {
                 self.address((x, *target), (y, *other), Use::Value)?;
             }
             return Ok(());
+        }
+        // The same place behind the code: what stands there is compared as a whole.
+        let (old_place, new_place) =
+            (own_data_place(a, self.sides.old.atom(self.old), r), own_data_place(b, self.sides.new.atom(self.new), s));
+        if let (Some(old_place), Some(new_place)) = (old_place, new_place) {
+            return if old_place == new_place { Ok(()) } else { different(x, y, self.show(x, y)) };
         }
         let usage = match r.kind {
             ReferenceKind::Address | ReferenceKind::Absolute => Use::Value,
@@ -437,28 +468,26 @@ impl<'a> PairWalk<'a> {
         Ok(())
     }
 
-    /// C scope tables (`__C_specific_handler`): a count, then begin, end, filter and target as RVAs. Data of other handlers is
-    /// not understood yet.
+    /// The tables of a language handler, statement by statement.
     fn handler_data(
         &mut self,
         (handler, data, a, old_order, old_atom): (Rva, Rva, &Function, &Order, &Atom),
         (other_data, b, new_order, new_atom): (Rva, &Function, &Order, &Atom),
     ) -> Result<(), Outcome> {
-        let name = listing::describe(self.sides.old, handler);
-        if name != "__C_specific_handler" {
-            return Err(Outcome::Unresolved(Difference::at(
-                0,
-                0,
-                format!("exception tables of {name} are not understood yet"),
-            )));
-        }
-        let entry = |image: &Image, data: Rva, index: u32, field: u32| {
-            data.checked_add(4 + index * 16 + field * 4).and_then(|place| image.u32_at(place)).map(Rva)
+        let name = self.sides.old.handler_name(handler);
+        let read = |program: &Program, atom: &Atom, data: Rva| {
+            exceptions::read(&program.image, &name, atom.rva, data).map_err(|failure| {
+                let what = match failure {
+                    Failure::UnknownHandler => format!("exception tables of {name} are not known"),
+                    Failure::Malformed(problem) => format!("exception tables of {name}: {problem}"),
+                };
+                Outcome::Unresolved(Difference::at(0, 0, what))
+            })
         };
-        let (old, new) = (&self.sides.old.image, &self.sides.new.image);
-        let count = old.u32_at(data);
-        if count != new.u32_at(other_data) {
-            return different(0, 0, "the number of exception scopes differs");
+        let old = read(self.sides.old, old_atom, data)?;
+        let new = read(self.sides.new, new_atom, other_data)?;
+        if old.len() != new.len() {
+            return different(0, 0, "the exception tables differ in length");
         }
         let place = |rva: Rva, atom: &Atom, code: &Code, order: &Order| {
             u32::try_from(rva.distance_from(atom.rva))
@@ -466,27 +495,21 @@ impl<'a> PairWalk<'a> {
                 .filter(|offset| *offset <= atom.size)
                 .map(|offset| order.end_position_of(code, offset))
         };
-        for index in 0..count.unwrap_or(0).min(1 << 16) {
-            for field in 0..4 {
-                let (Some(x), Some(y)) = (entry(old, data, index, field), entry(new, other_data, index, field)) else {
-                    return different(0, 0, "the exception scope table is cut off");
-                };
-                // Filter: 1 means "execute handler", target: 0 means "termination handler".
-                if x.0 <= 1 || y.0 <= 1 {
-                    if x == y {
-                        continue;
+        for (x, y) in old.into_iter().zip(new) {
+            let same = match (x, y) {
+                (Item::Number(x), Item::Number(y)) => x == y,
+                (Item::Code(x), Item::Code(y)) => {
+                    match (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order)) {
+                        (Some(p), Some(q)) => p == q,
+                        (None, None) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
+                        _ => false,
                     }
-                    return different(0, 0, "an exception scope differs");
                 }
-                let (p, q) = (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order));
-                let same = match (p, q) {
-                    (Some(p), Some(q)) => p == q,
-                    (None, None) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
-                    _ => false,
-                };
-                if !same {
-                    return different(0, 0, "an exception scope differs");
-                }
+                (Item::Data(x), Item::Data(y)) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
+                _ => false,
+            };
+            if !same {
+                return different(0, 0, "the exception tables differ");
             }
         }
         Ok(())
@@ -583,6 +606,13 @@ fn masked_bytes(image: &Image, atom: &Atom, offset: u32, len: u8, references: &[
         bytes.get_mut(start..start + reference.kind.width() as usize)?.fill(0);
     }
     Some((bytes, len))
+}
+
+/// Where a reference leads among the tables behind its own function's code.
+fn own_data_place(function: &Function, atom: Option<&Atom>, reference: &Reference) -> Option<u32> {
+    let offset = reference.target.0.checked_sub(atom?.rva.0)?;
+    let data = &function.code.data;
+    data.contains(&offset).then(|| offset - data.start)
 }
 
 /// References at the same places of the instruction, of the same kinds.

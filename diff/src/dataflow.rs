@@ -23,6 +23,23 @@ pub struct Facts {
     pub uses: BTreeMap<Rva, Uses>,
     /// Displacements that are RVAs because their base register holds the image base: instruction offset and RVA.
     pub image_relative: BTreeSet<(u32, Rva)>,
+    /// Immediate operands that are RVAs because they are added to the image base.
+    pub image_relative_immediates: BTreeSet<(u32, Rva)>,
+    /// Fields that are offsets of thread-local variables: instruction offset, which field, and the offset.
+    pub thread_local: BTreeSet<(u32, Field, u32)>,
+    /// Offsets of jumps through a register to what a caller passed or a call returned.
+    pub outward_jumps: BTreeSet<u32>,
+    /// A thread-local block's address was used in a way that was not understood.
+    pub thread_local_lost: bool,
+}
+
+/// A constant of an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    /// The displacement of its memory operand.
+    Displacement,
+    /// Its immediate operand.
+    Immediate,
 }
 
 /// A table whose entries are distances from a base.
@@ -72,6 +89,16 @@ enum Value {
         table: Rva,
         base: Rva,
     },
+    /// The image's base plus an offset that is not known.
+    Based,
+    /// What the caller passed, or what a call returned: jumping there leaves the function.
+    Foreign,
+    /// The array of the thread's thread-local blocks (`gs:[58h]`).
+    BlockArray,
+    /// This module's thread-local block.
+    Block,
+    /// A constant, and the instruction that loads it.
+    Number { value: u32, at: u32 },
 }
 
 /// Index of a set in [`AddressSets`].
@@ -147,7 +174,7 @@ impl State {
     }
 
     fn entry() -> State {
-        let mut state = State::unknown();
+        let mut state = State { registers: [Value::Foreign; 16], slots: BTreeMap::new() };
         state.set(Register::RSP, Value::Stack(0));
         state
     }
@@ -289,6 +316,9 @@ impl Analysis<'_> {
                             // A table's entries can lead into what was one block: precision is lost there, nothing else.
                             self.flow_to(target, &state, work);
                         }
+                    } else if jump == Value::Foreign {
+                        let offset = self.offset_of(&instruction);
+                        self.facts.outward_jumps.insert(offset);
                     } else if instruction.op0_kind() == OpKind::Memory && instruction.memory_index() != Register::None {
                         // Through a table of addresses, to places that are not followed: what they do is not known.
                         for value in state.registers.iter().chain(state.slots.values()) {
@@ -352,12 +382,12 @@ impl Analysis<'_> {
         let displacement = i.memory_displacement64() as i64;
         for (register, other) in [(base, index), (index, base)] {
             let value = state.get(register);
-            if self.sets.exactly(value) == Some(Rva(0)) {
-                if let Ok(target) = u32::try_from(displacement)
-                    && i.memory_displ_size() != 0
-                {
-                    self.facts.image_relative.insert(((i.ip() - u64::from(self.range.start.0)) as u32, Rva(target)));
-                }
+            if value == Value::Block {
+                self.note_block(i, state.get(other), other == Register::None, displacement);
+                continue;
+            }
+            if self.sets.exactly(value) == Some(Rva(0)) || value == Value::Based {
+                self.note_image_relative(i, displacement);
                 continue;
             }
             let is_lea = i.mnemonic() == Mnemonic::Lea;
@@ -371,6 +401,36 @@ impl Analysis<'_> {
                 }
             });
         }
+    }
+
+    /// A memory operand whose base is the image's: its displacement is an RVA, unless it lies inside the headers.
+    fn note_image_relative(&mut self, i: &Instruction, displacement: i64) {
+        let Ok(target) = u32::try_from(displacement) else { return };
+        if i.memory_displ_size() != 0 && self.image.section_at(Rva(target)).is_some() {
+            let offset = self.offset_of(i);
+            self.facts.image_relative.insert((offset, Rva(target)));
+        }
+    }
+
+    /// A memory operand inside the thread-local block: the variable's offset is the displacement, or a constant in the other
+    /// register.
+    fn note_block(&mut self, i: &Instruction, other: Value, alone: bool, displacement: i64) {
+        let offset = self.offset_of(i);
+        match (other, u32::try_from(displacement)) {
+            (_, Ok(value)) if alone && i.memory_displ_size() != 0 => {
+                self.facts.thread_local.insert((offset, Field::Displacement, value));
+            }
+            // The first variable of the block.
+            (_, Ok(0)) if alone => {}
+            (Value::Number { value, at }, Ok(0)) => {
+                self.facts.thread_local.insert((at, Field::Immediate, value));
+            }
+            _ => self.facts.thread_local_lost = true,
+        }
+    }
+
+    fn offset_of(&self, i: &Instruction) -> u32 {
+        (i.ip() - u64::from(self.range.start.0)) as u32
     }
 
     /// The new value of a register that the instruction sets to something known.
@@ -392,11 +452,22 @@ impl Analysis<'_> {
                 } else {
                     let (base, index) = (state.get(i.memory_base()), state.get(i.memory_index()));
                     let plain = i.memory_index_scale() == 1 && i.memory_displacement64() == 0;
-                    if plain { self.sum(base, index) } else { Value::Unknown }
+                    if plain {
+                        self.sum(base, index)
+                    } else if self.sets.exactly(base) == Some(Rva(0)) {
+                        Value::Based
+                    } else {
+                        Value::Unknown
+                    }
                 };
                 Some((target, value))
             }
             Mnemonic::Mov if source_is_register && wide => Some((target, state.get(i.op1_register()))),
+            Mnemonic::Mov if target.is_gpr32() && i.op1_kind() == OpKind::Immediate32 => {
+                Some((target, Value::Number { value: i.immediate32(), at: self.offset_of(i) }))
+            }
+            Mnemonic::Mov if wide && is_block_array(i) => Some((target, Value::BlockArray)),
+            Mnemonic::Mov if wide && i.op1_kind() == OpKind::Memory && is_block(i, state) => Some((target, Value::Block)),
             Mnemonic::Mov if i.op1_kind() == OpKind::Memory && wide => {
                 stack_place(i, state).map(|place| (target, state.slots.get(&place).copied().unwrap_or(Value::Unknown)))
             }
@@ -458,6 +529,15 @@ impl Analysis<'_> {
                 self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: false });
                 Value::Target { table, base }
             }
+            (Value::Number { value, at }, other) | (other, Value::Number { value, at })
+                if self.sets.exactly(other) == Some(Rva(0)) =>
+            {
+                if self.image.section_at(Rva(value)).is_some() {
+                    self.facts.image_relative_immediates.insert((at, Rva(value)));
+                }
+                Value::Based
+            }
+            (a, b) if self.sets.exactly(a) == Some(Rva(0)) || self.sets.exactly(b) == Some(Rva(0)) => Value::Based,
             _ => Value::Unknown,
         }
     }
@@ -483,6 +563,16 @@ impl Analysis<'_> {
                 continue;
             }
             let value = state.get(i.op_register(operand));
+            if value == Value::Block && !matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Lea) {
+                // Its address plus a constant is the variable's address; anything else is not understood.
+                match i.try_immediate(1) {
+                    Ok(value) if i.mnemonic() == Mnemonic::Add && operand == 0 && value <= u64::from(u32::MAX) => {
+                        let offset = self.offset_of(i);
+                        self.facts.thread_local.insert((offset, Field::Immediate, value as u32));
+                    }
+                    _ => self.facts.thread_local_lost |= !writes_only(i, operand),
+                }
+            }
             if !matches!(value, Value::Addresses { .. }) {
                 continue;
             }
@@ -498,6 +588,8 @@ impl Analysis<'_> {
                 _ if is_conditional_move(i) => {}
                 // Tested for null: the address is not computed with.
                 Mnemonic::Test if i.op0_register() == i.op1_register() => {}
+                // The base as such: what is added to it was looked at.
+                Mnemonic::Add | Mnemonic::Cmp | Mnemonic::Sub if self.sets.exactly(value) == Some(Rva(0)) => {}
                 Mnemonic::Cmp | Mnemonic::Sub => self.note(value, |uses| uses.compared = true),
                 Mnemonic::Push => self.note(value, |uses| uses.escapes = true),
                 Mnemonic::Add if i.op1_kind() == OpKind::Register => {
@@ -544,6 +636,7 @@ impl Analysis<'_> {
             for register in VOLATILE {
                 state.set(register, Value::Unknown);
             }
+            state.set(Register::RAX, Value::Foreign);
             state.set(Register::RSP, stack);
         }
         if matches!(i.mnemonic(), Mnemonic::Push | Mnemonic::Pop) {
@@ -562,6 +655,24 @@ fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
         return None;
     }
     Some((stack_place(i, state)?, value))
+}
+
+/// Whether a register operand is overwritten without being read.
+fn writes_only(i: &Instruction, operand: u32) -> bool {
+    operand == 0 && matches!(i.mnemonic(), Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd | Mnemonic::Pop)
+        || i.mnemonic() == Mnemonic::Xor && i.op0_register() == i.op1_register()
+}
+
+/// Loads `ThreadLocalStoragePointer` of the TEB (winternl.h; offset 58h on x64).
+fn is_block_array(i: &Instruction) -> bool {
+    i.op1_kind() == OpKind::Memory && i.segment_prefix() == Register::GS && i.memory_displacement64() == 0x58
+}
+
+/// Loads an element of the array of thread-local blocks.
+fn is_block(i: &Instruction, state: &State) -> bool {
+    i.memory_displacement64() == 0
+        && (state.get(i.memory_base()) == Value::BlockArray
+            || state.get(i.memory_index()) == Value::BlockArray && i.memory_index_scale() == 1)
 }
 
 fn is_conditional_move(i: &Instruction) -> bool {

@@ -40,6 +40,8 @@ pub struct Image {
     pub runtime_functions: Vec<RuntimeFunction>,
     /// Exported addresses, rising.
     pub exports: Vec<Export>,
+    /// The template of the thread-local block, where the image has one.
+    pub thread_local_data: Option<Range<Rva>>,
     /// Ranges that the loader reads and no code names: headers of imports, exports, debug data, and so on.
     pub directories: Vec<Range<Rva>>,
 }
@@ -178,6 +180,7 @@ impl Image {
         let runtime_functions = tables.runtime_functions(&file)?;
         let exports = tables.exports(&file)?;
         let directories = tables.directories(&file);
+        let thread_local_data = tables.thread_local_data(&file, identity.image_base)?;
         Ok(Image {
             path: path.to_owned(),
             identity,
@@ -185,6 +188,7 @@ impl Image {
             imports,
             runtime_functions,
             exports,
+            thread_local_data,
             directories,
             sections,
             map,
@@ -490,6 +494,18 @@ impl<'a> Tables<'a> {
         }
         exports.sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
         Ok(exports)
+    }
+
+    /// `IMAGE_TLS_DIRECTORY64`: start and end of the template, as addresses at the preferred base.
+    fn thread_local_data(&self, file: &PeFile64<'a>, image_base: u64) -> Result<Option<Range<Rva>>, Error> {
+        let Some((_, data)) = self.directory(file, pe::IMAGE_DIRECTORY_ENTRY_TLS, "thread-local storage")? else {
+            return Ok(None);
+        };
+        let field = |at: usize| -> Option<Rva> {
+            let address = u64::from_le_bytes(data.get(at..at + 8)?.try_into().ok()?);
+            u32::try_from(address.checked_sub(image_base)?).ok().map(Rva)
+        };
+        Ok(field(0).zip(field(8)).map(|(start, end)| start..end))
     }
 
     /// Address ranges of all data directories that are mapped (the certificate table is not), without the import address

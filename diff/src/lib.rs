@@ -11,6 +11,7 @@ pub mod compare;
 pub mod dataflow;
 pub mod demangle;
 pub mod error;
+pub mod exceptions;
 pub mod image;
 pub mod layouts;
 pub mod listing;

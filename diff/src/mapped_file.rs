@@ -15,7 +15,11 @@ use crate::error::Error;
 pub(crate) fn map(path: &Path) -> Result<Mmap, Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.len() == 0 {
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Error::image(path, "a folder, not a file"));
+    }
+    if metadata.len() == 0 {
         return Err(Error::image(path, "the file is empty"));
     }
     // SAFETY: the mapping is private and read-only. If another process shortens the file meanwhile, reading it can

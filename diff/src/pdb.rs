@@ -66,7 +66,7 @@ pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
     Ok(reader.finish())
 }
 
-/// The superblock's page count must fit the file: `ms-pdb` trusts it and would work through absurd counts.
+/// What the superblock announces must fit the file: `ms-pdb` trusts it and would work through absurd counts.
 fn check_container(path: &Path, file: &[u8]) -> Result<(), Error> {
     const MAGIC: &[u8] = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0";
     if !file.starts_with(MAGIC) {
@@ -75,7 +75,7 @@ fn check_container(path: &Path, file: &[u8]) -> Result<(), Error> {
     let field = |offset: usize| -> Option<u64> {
         Some(u64::from(u32::from_le_bytes(file.get(offset..offset + 4)?.try_into().ok()?)))
     };
-    let (Some(page_size), Some(pages)) = (field(32), field(40)) else {
+    let (Some(page_size), Some(pages), Some(directory)) = (field(32), field(40), field(44)) else {
         return Err(Error::pdb(path, "cut off inside the superblock"));
     };
     if !page_size.is_power_of_two() || page_size < 512 {
@@ -86,6 +86,9 @@ fn check_container(path: &Path, file: &[u8]) -> Result<(), Error> {
             path,
             format!("cut off: the superblock announces {} bytes, the file has {}", page_size * pages, file.len()),
         ));
+    }
+    if directory > file.len() as u64 {
+        return Err(Error::pdb(path, format!("the superblock announces a stream directory of {directory} bytes")));
     }
     Ok(())
 }
@@ -159,6 +162,14 @@ impl Reader<'_> {
             self.symbols
                 .modules
                 .push(Module { path: module.module_name().to_string(), object_file: module.obj_file().to_string() });
+            // `ms-pdb` reserves what the module announces before it looks at how much there is.
+            if let Some(stream) = module.stream() {
+                let available = if stream < pdb.num_streams() { pdb.stream_len(stream) } else { 0 };
+                if u64::from(module.sym_size()) > available {
+                    let name = module.module_name();
+                    return Err(self.bad(format!("symbols of module {name}"), "more than its stream holds"));
+                }
+            }
             let records = pdb
                 .read_module_symbols(&module)
                 .map_err(|e| self.bad(format!("symbols of module {}", module.module_name()), e))?;
@@ -202,9 +213,15 @@ impl Reader<'_> {
                 SymData::End | SymData::InlineSiteEnd => {
                     scopes.pop();
                 }
+                SymData::ThreadData(data) => {
+                    let scope = scopes.iter().rev().flatten().next().cloned();
+                    let header = (data.header.type_.get(), data.header.offset_segment);
+                    self.add_variable(data.name.to_string(), header, record.kind, scope, Some(module));
+                }
                 SymData::Data(data) => {
                     let scope = scopes.iter().rev().flatten().next().cloned();
-                    self.add_variable(data.name.to_string(), data.header, record.kind, scope, Some(module));
+                    let header = (data.header.type_.get(), data.header.offset_segment);
+                    self.add_variable(data.name.to_string(), header, record.kind, scope, Some(module));
                 }
                 _ => {}
             }
@@ -214,21 +231,21 @@ impl Reader<'_> {
     fn add_variable(
         &mut self,
         name: String,
-        header: &ms_codeview::syms::DataFixed,
+        (type_, place): (TypeIndex, OffsetSegment),
         kind: SymKind,
         scope: Option<String>,
         module: Option<usize>,
     ) {
-        let Some(rva) = self.rva_of(header.offset_segment) else {
+        let Some(rva) = self.rva_of(place) else {
             return;
         };
         self.symbols.variables.push(Variable {
             rva,
-            size: self.types.size(header.type_.get()).and_then(|size| u32::try_from(size).ok()),
+            size: self.types.size(type_).and_then(|size| u32::try_from(size).ok()),
             name,
             scope,
             module,
-            is_global: kind == SymKind::S_GDATA32,
+            is_global: matches!(kind, SymKind::S_GDATA32 | SymKind::S_GTHREAD32),
         });
     }
 
@@ -242,8 +259,13 @@ impl Reader<'_> {
                         self.symbols.publics.push(Public { rva, name: public.name.to_string() });
                     }
                 }
+                Ok(SymData::ThreadData(data)) => {
+                    let header = (data.header.type_.get(), data.header.offset_segment);
+                    self.add_variable(data.name.to_string(), header, record.kind, None, None);
+                }
                 Ok(SymData::Data(data)) => {
-                    self.add_variable(data.name.to_string(), data.header, record.kind, None, None);
+                    let header = (data.header.type_.get(), data.header.offset_segment);
+                    self.add_variable(data.name.to_string(), header, record.kind, None, None);
                 }
                 _ => {}
             }
@@ -283,11 +305,14 @@ struct Types<'a> {
 /// Arrays of arrays of modifiers end somewhere in a sound PDB.
 const MAX_TYPE_DEPTH: u32 = 64;
 
+/// A field list holds up to 64 KiB; this many are more than any type has.
+const MAX_FIELD_LISTS: usize = 256;
+
 impl<'a> Types<'a> {
     fn new(stream: &'a TypeStream<Vec<u8>>) -> Self {
         let first = stream.type_index_begin().0;
         let mut definitions: HashMap<String, Vec<TypeIndex>> = HashMap::new();
-        for (index, record) in (first..).zip(stream.iter_type_records()) {
+        for (index, record) in (first..=u32::MAX).zip(stream.iter_type_records()) {
             if let Ok(data) = record.parse()
                 && let Some(udt) = Udt::of(&data)
                 && !udt.is_forward
@@ -340,8 +365,25 @@ impl<'a> Types<'a> {
         let record = self.stream.record(index).ok()?;
         let data = record.parse().ok()?;
         let udt = Udt::of(&data)?;
-        let members = self.stream.iter_fields(udt.fields).filter_map(|field| self.member(&field)).collect();
-        Some(TypeLayout { name: udt.name.to_owned(), size: udt.size, members })
+        Some(TypeLayout { name: udt.name.to_owned(), size: udt.size, members: self.members(udt.fields) })
+    }
+
+    /// Members of a field list and of those that continue it. `ms-pdb`'s own iterator never ends where a damaged chain leads
+    /// back to itself.
+    fn members(&self, list: TypeIndex) -> Vec<Member> {
+        let mut members = Vec::new();
+        let mut next = Some(list);
+        for _ in 0..MAX_FIELD_LISTS {
+            let Some(record) = next.take().and_then(|list| self.stream.record(list).ok()) else { break };
+            let Ok(TypeData::FieldList(list)) = record.parse() else { break };
+            for field in list.iter() {
+                match field {
+                    Field::Index(index) => next = Some(index),
+                    field => members.extend(self.member(&field)),
+                }
+            }
+        }
+        members
     }
 
     fn member(&self, field: &Field<'_>) -> Option<Member> {

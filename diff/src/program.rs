@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::error::Error;
-use crate::image::{Image, RuntimeFunction};
+use crate::image::{Image, ImportedSymbol, RuntimeFunction};
 use crate::pdb;
 use crate::rva::{Rva, span};
 use crate::symbols::Symbols;
@@ -218,6 +218,21 @@ impl Program {
             (AtomKind::Function(_), None) => format!("sub_{:x}", atom.rva.0),
             (_, None) => format!("data_{:x}", atom.rva.0),
         }
+    }
+
+    /// The name by which a language handler is known: its own, or that of the import that it jumps to.
+    pub fn handler_name(&self, handler: Rva) -> String {
+        let Location::Atom { atom: index, offset: 0 } = self.locate(handler) else { return handler.to_string() };
+        let Some(atom) = self.atom(index) else { return handler.to_string() };
+        if atom.names.is_empty()
+            && let Some([Reference { kind: ReferenceKind::Access, target, .. }]) =
+                self.function(index).map(|f| f.code.references.as_slice())
+            && let Some(slot) = self.image.import_at(*target)
+            && let ImportedSymbol::Name(name) = &slot.import.symbol
+        {
+            return name.clone();
+        }
+        atom.names.first().map_or_else(|| handler.to_string(), |name| name.key.clone())
     }
 
     /// The linkage name of an atom where it has one, else its name in the source, else one made of its address.

@@ -52,16 +52,24 @@ pub(crate) fn find(program: &Program, function: &Atom, code: &Code) -> (Vec<Jump
         .tables
         .iter()
         .filter(|table| !table.is_jump && !is_jump(table.rva))
-        .map(|table| read_data_table(program, *table))
+        .map(|table| read_data_table(program, code, *table))
         .collect();
     data.dedup();
     (jumps, data)
 }
 
 /// The table's 32-bit entries up to the next thing that is known to begin, as addresses.
-fn entries(program: &Program, table: OffsetTable) -> impl Iterator<Item = Option<Rva>> {
+fn entries(program: &Program, code: &Code, table: OffsetTable) -> impl Iterator<Item = Option<Rva>> {
     let end = match program.locate(table.rva) {
-        Location::Atom { atom, .. } => program.atom(atom).filter(|a| a.kind == AtomKind::ReadOnly).map(Atom::end),
+        Location::Atom { atom, offset } => program.atom(atom).and_then(|atom| match atom.kind {
+            AtomKind::ReadOnly => Some(atom.end()),
+            // Behind the function's own code, up to its next table.
+            AtomKind::Function(_) if code.data.contains(&offset) => {
+                let others = code.facts.tables.iter().map(|other| other.rva).filter(|other| *other > table.rva);
+                Some(others.fold(atom.end(), Rva::min))
+            }
+            _ => None,
+        }),
         _ => None,
     };
     let bytes = program.image.bytes_up_to(table.rva..end.unwrap_or(table.rva));
@@ -73,7 +81,7 @@ fn entries(program: &Program, table: OffsetTable) -> impl Iterator<Item = Option
 
 /// Reads entries as long as they lead to instructions of the function.
 fn read_jump_table(program: &Program, function: &Atom, code: &Code, table: OffsetTable) -> Option<JumpTable> {
-    let targets: Vec<u32> = entries(program, table)
+    let targets: Vec<u32> = entries(program, code, table)
         .map_while(|target| {
             let offset = u32::try_from(target?.distance_from(function.rva)).ok()?;
             code.instruction_at(offset).map(|_| offset)
@@ -83,8 +91,8 @@ fn read_jump_table(program: &Program, function: &Atom, code: &Code, table: Offse
 }
 
 /// Reads entries as long as they lead into a section, and not to the table itself, which is what padding would do.
-fn read_data_table(program: &Program, table: OffsetTable) -> DataTable {
-    let targets = entries(program, table)
+fn read_data_table(program: &Program, code: &Code, table: OffsetTable) -> DataTable {
+    let targets = entries(program, code, table)
         .map_while(|target| target.filter(|t| *t != table.rva && program.image.section_at(*t).is_some()))
         .collect();
     DataTable { rva: table.rva, base: table.base, targets }

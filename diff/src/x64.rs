@@ -5,7 +5,7 @@ use iced_x86::{
     Register,
 };
 
-use crate::dataflow::{self, Facts};
+use crate::dataflow::{self, Facts, Field};
 use crate::image::Image;
 use crate::rva::{Rva, span};
 
@@ -25,6 +25,8 @@ pub struct Code {
     pub calls: Vec<u32>,
     /// Control can run on behind the last instruction that is not padding.
     pub falls_through: bool,
+    /// Where among the function's bytes its tables are, behind the code; empty where it has none of its own.
+    pub data: std::ops::Range<u32>,
     /// What following addresses through the function showed.
     pub facts: Facts,
 }
@@ -88,6 +90,8 @@ pub enum ReferenceKind {
     Absolute,
     /// RVA in the displacement of an operand whose base register holds the image base.
     ImageRelative,
+    /// Offset of a thread-local variable from the start of its module's thread-local block.
+    ThreadLocal,
 }
 
 impl ReferenceKind {
@@ -115,8 +119,22 @@ pub struct Unresolved {
     pub reason: String,
 }
 
-/// Decodes `size` bytes of code at `start`.
+/// Decodes the function of `size` bytes at `start`.
 pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
+    let code = sweep(image, start, size);
+    // MSVC puts a function's tables behind its code and counts them into its length: what was decoded there is no code.
+    match code.first_own_table(start, size) {
+        Some(end) => {
+            let mut code = sweep(image, start, end);
+            code.data = end..size;
+            code
+        }
+        None => code,
+    }
+}
+
+/// Decodes everything up to `size` as code.
+fn sweep(image: &Image, start: Rva, size: u32) -> Code {
     let mut code = Code::default();
     let bytes = image.bytes_up_to(span(start, size));
     if bytes.len() != size as usize {
@@ -124,10 +142,19 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
         return code;
     }
     let mut decoder = Decoder::with_ip(64, bytes, u64::from(start.0), DecoderOptions::NONE);
-    let mut walk =
-        Walk { image, start, size, code: &mut code, image_base: None, image_offsets: Vec::new(), falls_through: true };
+    let mut walk = Walk {
+        image,
+        start,
+        size,
+        code: &mut code,
+        image_base: None,
+        image_offsets: Vec::new(),
+        thread_local: None,
+        falls_through: true,
+    };
     let mut instruction = Iced::default();
     let mut decoded = Vec::new();
+    let mut all_fields = Vec::new();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         let offset = (instruction.ip() - u64::from(start.0)) as u32;
@@ -135,8 +162,10 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
             walk.unresolved(offset, "bytes that are no instruction (data inside the function?)");
             break;
         }
-        walk.visit(offset, &instruction, &decoder.get_constant_offsets(&instruction));
+        let fields = decoder.get_constant_offsets(&instruction);
+        walk.visit(offset, &instruction, &fields);
         decoded.push(instruction);
+        all_fields.push(fields);
     }
     walk.code.falls_through = decoded
         .iter()
@@ -148,9 +177,9 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
             !ends_flow(last) && !matches!(last.flow_control(), FlowControl::Call | FlowControl::IndirectCall)
         });
     let takes_addresses = walk.code.references.iter().any(|r| r.kind == ReferenceKind::Address);
-    if takes_addresses {
+    if takes_addresses || walk.thread_local.is_some() || !walk.code.register_jumps.is_empty() {
         walk.code.facts = dataflow::analyse(image, start, size, &decoded);
-        walk.add_image_relative(&decoder, &decoded);
+        walk.add_found_fields(&decoded, &all_fields);
     }
     walk.check_image_relative();
     check_branch_targets(&mut code);
@@ -167,6 +196,8 @@ struct Walk<'a> {
     image_base: Option<u32>,
     /// Where displacements or immediates could be RVAs.
     image_offsets: Vec<u32>,
+    /// Where the thread's array of thread-local blocks is taken.
+    thread_local: Option<u32>,
     /// Whether control can reach the instruction from the one before it.
     falls_through: bool,
 }
@@ -249,7 +280,7 @@ impl Walk<'_> {
         self.immediate(offset, instruction, fields);
         // ThreadLocalStoragePointer of the TEB (winternl.h; offset 58h on x64).
         if instruction.segment_prefix() == Register::GS && instruction.memory_displacement64() == 0x58 {
-            self.unresolved(offset, "thread-local storage is not supported yet");
+            self.thread_local.get_or_insert(offset);
         }
     }
 
@@ -316,33 +347,68 @@ impl Walk<'_> {
         });
     }
 
-    /// Turns displacements that the dataflow showed to be RVAs into references.
-    fn add_image_relative(&mut self, decoder: &Decoder<'_>, decoded: &[Iced]) {
-        let found = std::mem::take(&mut self.code.facts.image_relative);
-        for (offset, target) in &found {
-            let Some(index) = self.code.instruction_at(*offset) else {
-                continue;
-            };
-            let Some(instruction) = decoded.get(index) else {
-                continue;
-            };
-            let at = decoder.get_constant_offsets(instruction).displacement_offset();
-            self.code.references.push(Reference {
-                instruction: index as u32,
-                field: offset + at as u32,
-                to_end: (instruction.len() - at) as u8,
-                kind: ReferenceKind::ImageRelative,
-                target: *target,
-            });
+    /// Turns fields that the dataflow showed to be RVAs or offsets of thread-local variables into references.
+    fn add_found_fields(&mut self, decoded: &[Iced], fields: &[ConstantOffsets]) {
+        let facts = std::mem::take(&mut self.code.facts);
+        for (offset, target) in &facts.image_relative {
+            self.add_field(*offset, Field::Displacement, ReferenceKind::ImageRelative, *target, decoded, fields);
+        }
+        for (offset, target) in &facts.image_relative_immediates {
+            self.add_field(*offset, Field::Immediate, ReferenceKind::ImageRelative, *target, decoded, fields);
+        }
+        self.code.register_jumps.retain(|offset| !facts.outward_jumps.contains(offset));
+        let start = self.image.thread_local_data.as_ref().map(|range| range.start);
+        for (offset, field, value) in &facts.thread_local {
+            match start.and_then(|start| start.checked_add(*value)) {
+                Some(target) => self.add_field(*offset, *field, ReferenceKind::ThreadLocal, target, decoded, fields),
+                None => self.unresolved(*offset, "uses a thread-local variable, and the image has no thread-local data"),
+            }
+        }
+        if let (Some(offset), true) = (self.thread_local, facts.thread_local_lost || facts.thread_local.is_empty()) {
+            self.unresolved(offset, "uses thread-local storage in a way that could not be followed");
         }
         self.code.references.sort_by_key(|r| r.field);
-        self.code.facts.image_relative = found;
+        self.code.facts = facts;
     }
 
-    /// `lea r, [__ImageBase]` together with a number in the range of RVAs that the dataflow did not connect with it.
+    fn add_field(
+        &mut self,
+        offset: u32,
+        field: Field,
+        kind: ReferenceKind,
+        target: Rva,
+        decoded: &[Iced],
+        fields: &[ConstantOffsets],
+    ) {
+        let Some(index) = self.code.instruction_at(offset) else { return };
+        let (Some(instruction), Some(fields)) = (decoded.get(index), fields.get(index)) else { return };
+        let (at, size) = match field {
+            Field::Displacement => (fields.displacement_offset(), fields.displacement_size()),
+            Field::Immediate => (fields.immediate_offset(), fields.immediate_size()),
+        };
+        if size != 4 {
+            self.unresolved(offset, "a relative address in a field of less than 32 bits");
+            return;
+        }
+        self.code.references.push(Reference {
+            instruction: index as u32,
+            field: offset + at as u32,
+            to_end: (instruction.len() - at) as u8,
+            kind,
+            target,
+        });
+    }
+
+    /// The image base was computed with in a way that the dataflow did not follow, and the function has numbers that could be RVAs.
     fn check_image_relative(&mut self) {
         let Some(base) = self.image_base else { return };
-        let known = |offset: &u32| self.code.facts.image_relative.iter().any(|(known, _)| known == offset);
+        let facts = &self.code.facts;
+        if !facts.uses.get(&Rva(0)).is_some_and(|uses| uses.computed || uses.indexed) {
+            return;
+        }
+        let known = |offset: &u32| {
+            facts.image_relative.iter().chain(&facts.image_relative_immediates).any(|(known, _)| known == offset)
+        };
         if let Some(offset) = self.image_offsets.iter().find(|offset| !known(offset)).copied() {
             self.unresolved(
                 offset,
@@ -411,6 +477,13 @@ impl Code {
     /// Index of the instruction that begins at an offset.
     pub fn instruction_at(&self, offset: u32) -> Option<usize> {
         self.instructions.binary_search_by_key(&offset, |i| i.offset).ok()
+    }
+
+    /// Offset of the first table that stands among the function's own bytes.
+    fn first_own_table(&self, start: Rva, size: u32) -> Option<u32> {
+        let tables = self.facts.tables.iter().map(|table| table.rva);
+        let relative = self.references.iter().filter(|r| r.kind == ReferenceKind::ImageRelative).map(|r| r.target);
+        tables.chain(relative).filter_map(|rva| rva.0.checked_sub(start.0)).filter(|offset| (1..size).contains(offset)).min()
     }
 
     /// References of one instruction.

@@ -67,7 +67,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         return Err(BuildError::Refused);
     }
     let layout = Layout::of(new, plan).ok_or(BuildError::TooLarge)?;
-    let mut writer = Writer::new(new, plan, &layout);
+    let mut writer = Writer::new(old, new, plan, &layout);
     for (index, planned) in &plan.functions {
         writer.function(*index, planned)?;
     }
@@ -166,6 +166,8 @@ struct Place {
 }
 
 struct Writer<'a> {
+    /// Where the old image's template of the thread-local block begins.
+    thread_local_data: Option<Rva>,
     new: &'a Program,
     plan: &'a Plan,
     layout: &'a Layout,
@@ -176,7 +178,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(new: &'a Program, plan: &'a Plan, layout: &'a Layout) -> Writer<'a> {
+    fn new(old: &Program, new: &'a Program, plan: &'a Plan, layout: &'a Layout) -> Writer<'a> {
         let segment = |(start, end): (u32, u32), protection, fill: u8| Segment {
             offset: start,
             size: end - start,
@@ -184,6 +186,7 @@ impl<'a> Writer<'a> {
             content: vec![fill; (end - start) as usize],
         };
         Writer {
+            thread_local_data: old.image.thread_local_data.as_ref().map(|range| range.start),
             new,
             plan,
             layout,
@@ -267,6 +270,12 @@ impl<'a> Writer<'a> {
         };
         match reference.kind {
             ReferenceKind::Absolute => self.absolute(index, field, to),
+            ReferenceKind::ThreadLocal => {
+                let start = self.thread_local_data.ok_or(self.error(index, "the old image has no thread-local data"))?;
+                let offset = u32::try_from(to.target - i64::from(start.0))
+                    .map_err(|_| self.error(index, "a thread-local variable is outside its block"))?;
+                self.write(index, field, &offset.to_le_bytes())
+            }
             ReferenceKind::ImageRelative => {
                 let rva = u32::try_from(to.target).map_err(|_| self.error(index, "an RVA does not fit its field"))?;
                 self.write(index, field, &rva.to_le_bytes())

@@ -9,7 +9,7 @@ use hpgen_diff::change_set::{ChangeSet, FunctionStatus, Reason};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::image::Import;
 use hpgen_diff::program::{Function, Location, Program, pointers_in};
-use hpgen_diff::rva::Rva;
+use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::JumpTable;
 use hpgen_diff::x64::{Reference, ReferenceKind, Role};
 
@@ -215,6 +215,9 @@ impl Planner<'_> {
         } else {
             None
         };
+        if !function.code.data.is_empty() {
+            return unsupported("has tables behind its own code, which this version does not carry");
+        }
         if atom.is_dynamic_initialiser() {
             return unsupported("initialises variables before main; in a running process that has happened already");
         }
@@ -295,6 +298,10 @@ impl Planner<'_> {
             // The field holds an RVA of the old image; the region has none.
             (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
             (_, ReferenceKind::ImageRelative) => unsupported("takes new data relative to the image's base"),
+            (Destination::Image(_), ReferenceKind::ThreadLocal) => Ok(destination),
+            (_, ReferenceKind::ThreadLocal) => {
+                Err(("new-thread-local", "uses a new thread-local variable, which running threads do not have".to_owned()))
+            }
             _ => Ok(destination),
         }
     }
@@ -404,7 +411,7 @@ impl Planner<'_> {
             .iter()
             .filter_map(|(new, planned)| {
                 let (_, site) = planned.replaces.as_ref()?;
-                Some((site.entry, Rva(site.entry.0 + trampoline::JUMP), *new))
+                Some((site.entry, span(site.entry, trampoline::JUMP).end, *new))
             })
             .collect();
         sites.sort_unstable();

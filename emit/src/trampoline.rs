@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::program::{Function, Location, Program};
-use hpgen_diff::rva::Rva;
+use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::x64::{ReferenceKind, Role};
 
 /// Bytes of `jmp rel32`.
@@ -59,6 +59,13 @@ pub(crate) fn site(old: &Program, labels: &EntryLabels, index: AtomIndex) -> Res
         return Err((
             "branch-into-entry",
             format!("the old image has a reference to +{offset:#x}, inside the five bytes that a jump replaces"),
+        ));
+    }
+    // What was not decoded may branch back to the entry.
+    if let Some(unresolved) = function.code.unresolved.first() {
+        return Err((
+            "unresolved-reference",
+            format!("the old body is not understood at +{:#x}: {}", unresolved.offset, unresolved.reason),
         ));
     }
     check_own_branches(function)?;
@@ -124,9 +131,10 @@ fn expected_length(
     }
     let size = old.atom(index).map_or(0, |atom| atom.size);
     let next = old.atom(AtomIndex(index.0 + 1)).map_or(Rva(u32::MAX), |atom| atom.rva);
-    let gap = old.image.bytes_up_to(Rva(entry.0 + size)..Rva(entry.0 + JUMP));
+    let (gap_start, end) = (span(entry, size).end, span(entry, JUMP).end);
+    let gap = old.image.bytes_up_to(gap_start..end);
     let is_padding = |byte: &u8| matches!(byte, 0xcc | 0x90);
-    if next < Rva(entry.0 + JUMP) || gap.len() as u32 != JUMP - size || !gap.iter().all(is_padding) {
+    if next < end || size.checked_add(gap.len() as u32) != Some(JUMP) || !gap.iter().all(is_padding) {
         return Err((
             "function-too-short",
             format!(

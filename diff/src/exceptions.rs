@@ -1,0 +1,344 @@
+//! Language-specific exception tables, as a list of what they say, so that two of them can be compared and carried.
+//!
+//! Sources: "x64 exception handling" (C scope tables); the headers `ehdata.h` and `ehdata4_export.h` that ship with Microsoft's
+//! compiler, and LLVM's `WinException.cpp`, which writes the same tables (version 3 and 4 of `FuncInfo`, GS data).
+
+use crate::image::Image;
+use crate::rva::Rva;
+
+/// One statement of an exception table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    /// A number: a state, a count, a stack offset, flags.
+    Number(i64),
+    /// An address of code: a place in the function itself, or another function (a funclet, a filter, a destructor).
+    Code(Rva),
+    /// An address of data: a type descriptor.
+    Data(Rva),
+}
+
+/// Why tables cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The handler is not one whose tables are known.
+    UnknownHandler,
+    /// The tables do not make sense.
+    Malformed(&'static str),
+}
+
+/// More entries than this are not believed.
+const MAX_ENTRIES: u32 = 1 << 16;
+
+/// Reads the tables that `handler` uses for a function that begins at `function`, from `data` on.
+///
+/// # Errors
+/// When the handler is unknown or its tables are damaged.
+pub fn read(image: &Image, handler: &str, function: Rva, data: Rva) -> Result<Vec<Item>, Failure> {
+    let mut reader = Reader { image, function, place: data, items: Vec::new() };
+    match handler {
+        "__C_specific_handler" | "__C_specific_handler_noexcept" => reader.scope_table()?,
+        "__GSHandlerCheck" => reader.stack_cookie()?,
+        "__GSHandlerCheck_SEH" | "__GSHandlerCheck_SEH_noexcept" => {
+            reader.scope_table()?;
+            reader.stack_cookie()?;
+        }
+        "__CxxFrameHandler3" | "__CxxFrameHandler2" | "__CxxFrameHandler" => reader.function_info3()?,
+        "__CxxFrameHandler4" => reader.function_info4()?,
+        "__GSHandlerCheck_EH" => {
+            reader.function_info3()?;
+            reader.stack_cookie()?;
+        }
+        "__GSHandlerCheck_EH4" => {
+            reader.function_info4()?;
+            reader.stack_cookie()?;
+        }
+        _ => return Err(Failure::UnknownHandler),
+    }
+    Ok(reader.items)
+}
+
+type Read<T> = Result<T, Failure>;
+
+const CUT_OFF: Failure = Failure::Malformed("the table is cut off");
+
+struct Reader<'a> {
+    image: &'a Image,
+    function: Rva,
+    place: Rva,
+    items: Vec<Item>,
+}
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Read<u8> {
+        let &[byte] = self.image.bytes(self.place, 1).ok_or(CUT_OFF)? else { return Err(CUT_OFF) };
+        self.place = self.place.checked_add(1).ok_or(CUT_OFF)?;
+        Ok(byte)
+    }
+
+    fn word(&mut self) -> Read<u32> {
+        let value = self.image.u32_at(self.place).ok_or(CUT_OFF)?;
+        self.place = self.place.checked_add(4).ok_or(CUT_OFF)?;
+        Ok(value)
+    }
+
+    /// A compressed unsigned number of `ehdata4_export.h`: the low bits of the first byte give the length.
+    fn compressed(&mut self) -> Read<u32> {
+        let first = self.byte()?;
+        let length = match first & 0xf {
+            bits if bits & 1 == 0 => 1,
+            bits if bits & 3 == 1 => 2,
+            bits if bits & 7 == 3 => 3,
+            7 => 4,
+            _ => return self.word(),
+        };
+        let mut value = u32::from(first);
+        for position in 1..length {
+            value |= u32::from(self.byte()?) << (8 * position);
+        }
+        Ok(value >> length)
+    }
+
+    fn count(&mut self, value: u32) -> Read<u32> {
+        self.items.push(Item::Number(i64::from(value)));
+        if value > MAX_ENTRIES { Err(Failure::Malformed("an absurd number of entries")) } else { Ok(value) }
+    }
+
+    fn number(&mut self) -> Read<()> {
+        let value = self.word()?.cast_signed();
+        self.items.push(Item::Number(i64::from(value)));
+        Ok(())
+    }
+
+    fn compressed_number(&mut self) -> Read<()> {
+        let value = self.compressed()?;
+        self.items.push(Item::Number(i64::from(value)));
+        Ok(())
+    }
+
+    /// An RVA of code; 0 stands for none.
+    fn code(&mut self) -> Read<()> {
+        let value = self.word()?;
+        self.items.push(if value == 0 { Item::Number(0) } else { Item::Code(Rva(value)) });
+        Ok(())
+    }
+
+    fn data(&mut self) -> Read<()> {
+        let value = self.word()?;
+        self.items.push(if value == 0 { Item::Number(0) } else { Item::Data(Rva(value)) });
+        Ok(())
+    }
+
+    /// Reads at another place and comes back. An RVA of 0 stands for no table.
+    fn at(&mut self, rva: u32, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<()> {
+        self.items.push(Item::Number(i64::from(rva != 0)));
+        if rva == 0 {
+            return Ok(());
+        }
+        let place = std::mem::replace(&mut self.place, Rva(rva));
+        let result = read(self);
+        self.place = place;
+        result
+    }
+
+    /// `SCOPE_TABLE_AMD64`: begin, end, handler, target.
+    fn scope_table(&mut self) -> Read<()> {
+        let count = self.word()?;
+        for _ in 0..self.count(count)? {
+            self.code()?;
+            self.code()?;
+            // A filter's address, 1 for "always", or the termination handler.
+            let filter = self.word()?;
+            self.items.push(if filter <= 1 { Item::Number(i64::from(filter)) } else { Item::Code(Rva(filter)) });
+            self.code()?;
+        }
+        Ok(())
+    }
+
+    /// `GS_HANDLER_DATA`: cookie offset with flags in its low three bits, alignment where the third is set.
+    fn stack_cookie(&mut self) -> Read<()> {
+        const HAS_ALIGNMENT: u32 = 4;
+        let cookie = self.word()?;
+        self.items.push(Item::Number(i64::from(cookie)));
+        if cookie & HAS_ALIGNMENT != 0 {
+            self.number()?;
+            self.number()?;
+        }
+        Ok(())
+    }
+
+    /// The RVA of a `FuncInfo` of version 3 and earlier.
+    fn function_info3(&mut self) -> Read<()> {
+        let info = self.word()?;
+        self.at(info, |r| {
+            let magic = r.word()?;
+            r.items.push(Item::Number(i64::from(magic)));
+            if !(0x1993_0520..=0x1993_0522).contains(&(magic & 0x1fff_ffff)) {
+                return Err(Failure::Malformed("not a FuncInfo"));
+            }
+            let states = r.word()?;
+            let states = r.count(states)?;
+            let unwind_map = r.word()?;
+            r.at(unwind_map, |r| {
+                for _ in 0..states {
+                    r.number()?;
+                    r.code()?;
+                }
+                Ok(())
+            })?;
+            let tries = r.word()?;
+            let tries = r.count(tries)?;
+            let try_map = r.word()?;
+            r.at(try_map, |r| (0..tries).try_for_each(|_| r.try_block3()))?;
+            let ips = r.word()?;
+            let ips = r.count(ips)?;
+            let ip_map = r.word()?;
+            r.at(ip_map, |r| {
+                for _ in 0..ips {
+                    r.code()?;
+                    r.number()?;
+                }
+                Ok(())
+            })?;
+            // Offset of the unwind helper, exception specifications, flags.
+            r.number()?;
+            r.data()?;
+            r.number()
+        })
+    }
+
+    fn try_block3(&mut self) -> Read<()> {
+        (0..3).try_for_each(|_| self.number())?;
+        let catches = self.word()?;
+        let catches = self.count(catches)?;
+        let handlers = self.word()?;
+        self.at(handlers, |r| {
+            for _ in 0..catches {
+                r.number()?;
+                r.data()?;
+                r.number()?;
+                r.code()?;
+                r.number()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The RVA of a compressed `FuncInfo4`.
+    fn function_info4(&mut self) -> Read<()> {
+        const IS_CATCH: u8 = 1;
+        const IS_SEPARATED: u8 = 1 << 1;
+        const HAS_BLOCKS: u8 = 1 << 2;
+        const HAS_UNWIND_MAP: u8 = 1 << 3;
+        const HAS_TRY_MAP: u8 = 1 << 4;
+        let info = self.word()?;
+        self.at(info, |r| {
+            let header = r.byte()?;
+            r.items.push(Item::Number(i64::from(header)));
+            if header & HAS_BLOCKS != 0 {
+                r.compressed_number()?;
+            }
+            if header & HAS_UNWIND_MAP != 0 {
+                let map = r.word()?;
+                r.at(map, Self::unwind_map4)?;
+            }
+            if header & HAS_TRY_MAP != 0 {
+                let map = r.word()?;
+                r.at(map, Self::try_map4)?;
+            }
+            let map = r.word()?;
+            if header & IS_SEPARATED != 0 {
+                r.at(map, Self::separated_ip_map4)?;
+            } else {
+                let function = r.function;
+                r.at(map, |r| r.ip_map4(function))?;
+            }
+            if header & IS_CATCH != 0 {
+                r.compressed_number()?;
+            }
+            Ok(())
+        })
+    }
+
+    fn unwind_map4(&mut self) -> Read<()> {
+        let count = self.compressed()?;
+        for _ in 0..self.count(count)? {
+            let next = self.compressed()?;
+            self.items.push(Item::Number(i64::from(next)));
+            // Nothing, a destructor with its object, with a pointer to it, or a funclet.
+            match next & 3 {
+                0 => {}
+                3 => self.code()?,
+                _ => {
+                    self.code()?;
+                    self.compressed_number()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn try_map4(&mut self) -> Read<()> {
+        let count = self.compressed()?;
+        for _ in 0..self.count(count)? {
+            (0..3).try_for_each(|_| self.compressed_number())?;
+            let handlers = self.word()?;
+            self.at(handlers, Self::handler_map4)?;
+        }
+        Ok(())
+    }
+
+    fn handler_map4(&mut self) -> Read<()> {
+        const ADJECTIVES: u8 = 1;
+        const TYPE: u8 = 1 << 1;
+        const OBJECT: u8 = 1 << 2;
+        const CONTINUATION_IS_RVA: u8 = 1 << 3;
+        let count = self.compressed()?;
+        for _ in 0..self.count(count)? {
+            let header = self.byte()?;
+            self.items.push(Item::Number(i64::from(header)));
+            if header & ADJECTIVES != 0 {
+                self.compressed_number()?;
+            }
+            if header & TYPE != 0 {
+                self.data()?;
+            }
+            if header & OBJECT != 0 {
+                self.compressed_number()?;
+            }
+            self.code()?;
+            for _ in 0..(header >> 4) & 3 {
+                if header & CONTINUATION_IS_RVA != 0 {
+                    self.code()?;
+                } else {
+                    let offset = self.compressed()?;
+                    let place = self.function.checked_add(offset).ok_or(CUT_OFF)?;
+                    self.items.push(Item::Code(place));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ip_map4(&mut self, start: Rva) -> Read<()> {
+        let count = self.compressed()?;
+        let mut place = start;
+        for _ in 0..self.count(count)? {
+            let distance = self.compressed()?;
+            place = place.checked_add(distance).ok_or(CUT_OFF)?;
+            self.items.push(Item::Code(place));
+            self.compressed_number()?;
+        }
+        Ok(())
+    }
+
+    fn separated_ip_map4(&mut self) -> Read<()> {
+        let count = self.compressed()?;
+        for _ in 0..self.count(count)? {
+            let start = self.word()?;
+            self.items.push(Item::Code(Rva(start)));
+            let map = self.word()?;
+            self.at(map, |r| r.ip_map4(Rva(start)))?;
+        }
+        Ok(())
+    }
+}
