@@ -12,6 +12,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use snapbox::assert::Action;
+use snapbox::data::DataFormat;
 use snapbox::{Assert, Data, IntoData};
 
 use command::{Ran, copy_of, fixture, fixtures, hpgen};
@@ -126,7 +127,9 @@ const OUTCOMES: &[Outcome] = &[
         functions: &["added between", "changed second"],
         data: &["added count"],
         reasons: &["unproven-reference between"],
-        gap: Some("the new variable is taken for one of the old ones of its name, though each of those has its partner"),
+        gap: Some(
+            "the new variable is taken for one of the old ones of its name, though each of those has its partner",
+        ),
     },
     Outcome {
         fixture: "static_names",
@@ -315,11 +318,7 @@ fn goldens() {
         let expected = fixture(outcome.fixture).join("expected");
         for (file, text) in &goldens {
             // Raw: no text is a wildcard.
-            let golden = Data::try_read_from(&expected.join(file), None)
-                .unwrap_or_else(|_| Data::text(""))
-                .coerce_to(snapbox::data::DataFormat::Text)
-                .with_source(expected.join(file))
-                .raw();
+            let golden = Data::read_from(&expected.join(file), Some(DataFormat::Text)).raw();
             let compared = assert.try_eq(Some(&"hpgen"), text.as_str().into_data(), golden);
             problems.extend(compared.err().map(|difference| difference.to_string()));
         }

@@ -18,6 +18,8 @@ pub struct Atom {
     pub rva: Rva,
     /// Bytes that belong to it; for anonymous data, up to the next thing that is known.
     pub size: u32,
+    /// Whether the size comes from a type or a procedure rather than from what follows.
+    pub is_sized: bool,
     /// What it is.
     pub kind: AtomKind,
     /// All names that stand at its start, linkage names first. Identical code folding gives one atom several.
@@ -174,7 +176,9 @@ pub(crate) fn partition(
     for section in image.sections.iter().filter(|s| !s.is_executable()) {
         let kind = if section.is_writable() { AtomKind::Writable } else { AtomKind::ReadOnly };
         for (start, end) in data_pieces(image, symbols, section, &names, &sizes, targets) {
-            atoms.push(new_atom(symbols, &names, start, end.0 - start.0, kind));
+            let size = end.0 - start.0;
+            let is_sized = sizes.get(&start) == Some(&size);
+            atoms.push(Atom { is_sized, ..new_atom(symbols, &names, start, size, kind) });
         }
     }
     atoms.extend(data_between_functions(image, symbols, functions, targets).into_iter().map(|(start, end)| {
@@ -210,6 +214,7 @@ fn new_atom(symbols: &Symbols, names: &BTreeMap<Rva, Vec<Name>>, rva: Rva, size:
     Atom {
         rva,
         size,
+        is_sized: matches!(kind, AtomKind::Function(_) | AtomKind::ImportSlot),
         kind,
         names: names.get(&rva).cloned().unwrap_or_default(),
         module: symbols.contribution_at(rva).map(|c| c.module),

@@ -15,6 +15,7 @@ use crate::listing;
 use crate::matching::{Claim, Match, Sides, Use};
 use crate::pairing::{How, Pairing, indexed};
 use crate::program::{Function, Program};
+use crate::rtti;
 use crate::rva::Rva;
 use crate::tables::JumpTable;
 use crate::x64::{Code, Reference, ReferenceKind, Role};
@@ -532,11 +533,12 @@ impl<'a> PairWalk<'a> {
             }
             return different(0, 0, format!("{} became {}", listing::quote(text), listing::quote(other)));
         }
-        if a.size != b.size && !a.names.is_empty() && !b.names.is_empty() {
+        if a.size != b.size && a.is_sized && b.is_sized {
             return different(0, 0, format!("its size changed from {} to {} bytes", a.size, b.size));
         }
-        // An anonymous object's extent is a guess from what else is named: where the guesses differ, what follows it must agree.
-        let size = a.size.max(b.size);
+        // Where no type gives the extent, it is a guess from what else is named: where the guesses differ, what follows must
+        // agree, for a variable as far as both go.
+        let size = if a.kind == AtomKind::Writable { a.size.min(b.size) } else { a.size.max(b.size) };
         let (old_bytes, new_bytes) =
             (continued_bytes(self.sides.old, a, size), continued_bytes(self.sides.new, b, size));
         let pointers = |image: &'a Image, atom: &Atom| {
@@ -549,6 +551,22 @@ impl<'a> PairWalk<'a> {
         if places(&old_pointers) != places(&new_pointers) {
             return different(0, 0, "its pointers stand at other places");
         }
+        let rvas = rtti::rva_fields(a);
+        if rvas != rtti::rva_fields(b) {
+            return different(0, 0, "it has another number of entries");
+        }
+        for offset in &rvas {
+            let read = |image: &Image, atom: &Atom| atom.rva.checked_add(*offset).and_then(|place| image.u32_at(place));
+            let same = match (read(old, a), read(new, b)) {
+                (Some(x), Some(y)) if x == 0 || y == 0 => x == y,
+                (Some(x), Some(y)) => matches!(self.match_address(Rva(x), Rva(y), Use::Direct), Match::Same(_)),
+                _ => false,
+            };
+            if !same {
+                return different(*offset, *offset, format!("the address at {offset:#x} leads elsewhere"));
+            }
+        }
+        let is_rva = |offset: usize| rvas.iter().any(|rva| (*rva as usize..*rva as usize + 4).contains(&offset));
         let is_pointer = |offset: usize| {
             let next = old_pointers.partition_point(|(place, _)| *place as usize <= offset);
             next.checked_sub(1).and_then(|i| old_pointers.get(i)).is_some_and(|(place, _)| offset < *place as usize + 8)
@@ -556,7 +574,7 @@ impl<'a> PairWalk<'a> {
         // What the file does not hold is zero in memory.
         let byte = |bytes: &[u8], offset: usize| bytes.get(offset).copied().unwrap_or(0);
         for offset in 0..old_bytes.len().max(new_bytes.len()) {
-            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_pointer(offset) {
+            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_pointer(offset) && !is_rva(offset) {
                 let (x, y) = (byte(old_bytes, offset), byte(new_bytes, offset));
                 let what = format!("byte {offset:#x} changed from {x:#04x} to {y:#04x}");
                 return different(offset as u32, offset as u32, what);

@@ -213,10 +213,29 @@ fn slot_of(register: Register) -> Option<usize> {
 
 /// Analyses a function whose instructions have RVAs as addresses.
 pub(crate) fn analyse(image: &Image, start: Rva, size: u32, instructions: &[Instruction]) -> Facts {
+    let facts = analyse_within(image, start, size, instructions, BTreeSet::new());
+    // A table's end is not marked. Where a function has several, each ends where the next begins: with that known, the
+    // jumps lead to fewer places.
+    if facts.tables.len() < 2 {
+        return facts;
+    }
+    let starts = facts.tables.iter().map(|table| table.rva).chain(facts.image_relative.iter().map(|(_, rva)| *rva));
+    let starts = starts.collect();
+    analyse_within(image, start, size, instructions, starts)
+}
+
+fn analyse_within(
+    image: &Image,
+    start: Rva,
+    size: u32,
+    instructions: &[Instruction],
+    table_starts: BTreeSet<Rva>,
+) -> Facts {
     let mut analysis = Analysis {
         image,
         range: span(start, size),
         instructions,
+        table_starts,
         states: BTreeMap::new(),
         sets: AddressSets::default(),
         facts: Facts::default(),
@@ -230,6 +249,8 @@ struct Analysis<'a> {
     image: &'a Image,
     range: std::ops::Range<Rva>,
     instructions: &'a [Instruction],
+    /// Where tables are known to begin, and others to end.
+    table_starts: BTreeSet<Rva>,
     /// State on entry to a block, by index of its first instruction.
     states: BTreeMap<usize, State>,
     sets: AddressSets,
@@ -335,7 +356,8 @@ impl Analysis<'_> {
     }
 
     fn table_targets(&self, table: Rva, base: Rva) -> Vec<usize> {
-        let end = self.image.section_at(table).map_or(table, |s| s.range.end);
+        let section_end = self.image.section_at(table).map_or(table, |s| s.range.end);
+        let end = self.table_starts.range(Rva(table.0.saturating_add(1))..).next().map_or(section_end, |next| *next);
         self.image
             .bytes_up_to(table..end)
             .chunks_exact(4)

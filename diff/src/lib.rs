@@ -21,6 +21,7 @@ pub mod pairing;
 pub mod pdb;
 pub mod program;
 pub mod report;
+pub mod rtti;
 pub mod rva;
 pub mod symbols;
 pub mod tables;

@@ -9,6 +9,7 @@ use hpgen_diff::change_set::{ChangeSet, FunctionStatus, Reason};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::image::Import;
 use hpgen_diff::program::{Function, Location, Program, pointers_in};
+use hpgen_diff::rtti;
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::JumpTable;
 use hpgen_diff::x64::{Reference, ReferenceKind, Role};
@@ -389,6 +390,9 @@ impl Planner<'_> {
     }
 
     fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
+        if !rtti::rva_fields(atom).is_empty() {
+            return unsupported("describes a C++ type by addresses relative to the image, which this version does not carry");
+        }
         let pointers = pointers_in(&self.programs.new.image, atom.rva..atom.end())
             .map(|(place, target)| (place.0 - atom.rva.0, target))
             .collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! A program that patches itself, or a copy of itself, with payloads made by hand. `tests/live.rs` runs it.
+//! A program that patches itself, or a copy of itself, with payloads made by hand. `cli/tests/live/loader.rs` runs it.
 //!
 //! `live_host self ROUNDS`, `live_host remote`, `live_host run`: checks; each prints what it did and ends with code 0.
 //! `live_host target`, `live_host child ARGS…`: what the second and third check start.

@@ -5,14 +5,19 @@
 
 pub mod bless;
 pub mod check;
+pub mod child;
 pub mod digest;
 pub mod edit;
 pub mod fixtures;
 pub mod jobs;
+pub mod live;
+pub mod msvc_abi;
 pub mod programs;
 pub mod setup;
 pub mod sources;
+pub mod suite;
 pub mod toolchain;
 pub mod transcript;
+pub mod windows_build;
 pub mod wine;
 pub mod workspace;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use xtask::suite::metamorphic::{self, Selection};
 use xtask::toolchain::Toolchain;
 use xtask::{bless, check, fixtures, programs, setup};
 
@@ -30,8 +31,29 @@ enum Task {
     },
     /// Accept what hpgen prints for the fixtures now as their goldens; review the diff
     Bless,
+    /// Prove something over whole programs
+    Suite {
+        /// What to prove
+        #[command(subcommand)]
+        suite: Suite,
+    },
     /// Set up, then run the lints and all tests, the live ones included
     Test,
+}
+
+#[derive(Subcommand)]
+enum Suite {
+    /// The same program in another layout is the same program: compare many, expect nothing
+    Metamorphic {
+        /// Only a part that is over within a minute
+        #[arg(long)]
+        sample: bool,
+        /// Only these configurations, for example O2-sections
+        #[arg(long)]
+        configuration: Vec<String>,
+        /// Only programs with one of these in their name
+        programs: Vec<String>,
+    },
 }
 
 fn main() -> Result<ExitCode> {
@@ -41,6 +63,9 @@ fn main() -> Result<ExitCode> {
         Task::Fixtures { check: true, names } => fixtures::check(&Toolchain::find()?, &names)?,
         Task::Fixtures { check: false, names } => fixtures::rebuild(&Toolchain::find()?, &names)?,
         Task::Bless => bless::bless()?,
+        Task::Suite { suite: Suite::Metamorphic { sample, configuration, programs } } => {
+            return metamorphic::run(&Selection { sample, programs, configurations: configuration });
+        }
         Task::Test => return check::test(),
     }
     Ok(ExitCode::SUCCESS)

@@ -74,7 +74,7 @@ pub fn run_visibly(command: &mut Command) -> Result<()> {
 }
 
 /// The command as one would type it, nearly.
-fn describe(command: &Command) -> String {
+pub fn describe(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

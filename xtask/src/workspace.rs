@@ -27,3 +27,8 @@ pub fn built_programs() -> PathBuf {
 pub fn program(name: &str, variant: &str) -> PathBuf {
     built_programs().join(name).join(variant).join(format!("{name}.exe"))
 }
+
+/// The committed image of a fixture in one of its variants: `old` or `new`.
+pub fn fixture(name: &str, variant: &str) -> PathBuf {
+    testdata().join("fixtures").join(name).join(format!("{variant}.exe"))
+}

@@ -1,28 +1,24 @@
-//! The test programs and fixtures do what they say, in every variant. Runs Windows programs, so only where `HPGEN_LIVE` is set.
+//! The test programs and fixtures do what they say, in every variant. Runs Windows programs, so only where `HPGEN_LIVE` is 1.
 
-use std::env;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use xtask::toolchain::output;
-use xtask::{fixtures, transcript, wine, workspace};
+use xtask::child;
+use xtask::{fixtures, live, transcript, wine, workspace};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-fn is_live() -> bool {
-    env::var_os("HPGEN_LIVE").is_some()
-}
-
 /// What a program prints, with plain line ends; it has to end with exit code 0.
 fn printed(command: &mut Command) -> Result<String, Box<dyn Error>> {
-    Ok(output(command)?.replace("\r\n", "\n"))
+    let ended = child::run(command, live::PATIENCE)?;
+    if ended.code == Some(0) { Ok(ended.stdout) } else { Err(ended.to_string().into()) }
 }
 
 #[test]
 fn lua_host_keeps_its_state_and_shows_the_fix() -> Outcome {
-    if !is_live() {
+    if !live::enabled("lua host keeps its state and shows the fix") {
         return Ok(());
     }
     let script = wine::windows_path(&workspace::testdata().join("lua_host").join("busy.lua"));
@@ -39,7 +35,7 @@ fn lua_host_keeps_its_state_and_shows_the_fix() -> Outcome {
 
 #[test]
 fn sqlite_host_keeps_its_state_and_shows_the_fix() -> Outcome {
-    if !is_live() {
+    if !live::enabled("sqlite host keeps its state and shows the fix") {
         return Ok(());
     }
     for (variant, fixed) in [("old", false), ("new", true), ("relinked", false)] {
@@ -55,7 +51,7 @@ fn sqlite_host_keeps_its_state_and_shows_the_fix() -> Outcome {
 
 #[test]
 fn hosts_end_when_the_stop_file_is_there() -> Outcome {
-    if !is_live() {
+    if !live::enabled("hosts end when the stop file is there") {
         return Ok(());
     }
     let stop = wine::windows_path(&workspace::root().join("Cargo.toml"));
@@ -70,7 +66,7 @@ fn hosts_end_when_the_stop_file_is_there() -> Outcome {
 /// The comment at the top of each fixture quotes every line that the fixture prints.
 #[test]
 fn fixtures_print_what_their_comments_promise() -> Outcome {
-    if !is_live() {
+    if !live::enabled("fixtures print what their comments promise") {
         return Ok(());
     }
     for name in fixtures::all()? {

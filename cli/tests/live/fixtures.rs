@@ -1,0 +1,166 @@
+//! The fixtures that can be patched: while one runs, its output becomes that of the new build, and that of the old build again.
+
+use std::path::PathBuf;
+
+use xtask::live::{Target, phases};
+use xtask::workspace;
+
+use crate::session::{Session, expect};
+
+/// Lines in each phase; 10 ms each.
+const SEEN: usize = 30;
+/// At least so many of them must be lines that the two builds print differently. `rodata` has two in eight.
+const TOLD_APART: usize = 3;
+/// More than any of these tests waits for.
+const MANY_ROUNDS: usize = 100_000;
+
+macro_rules! without_state {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                there_and_back(stringify!($name), None);
+            }
+        )*
+    };
+}
+
+without_state!(biased_base, callee, constant, inlined, line_macro, new_import, removed, rodata, string,);
+
+#[test]
+fn new_function() {
+    there_and_back("new_function", Some(Model { initial: 10, round: visit }));
+}
+
+#[test]
+fn new_global() {
+    there_and_back("new_global", Some(Model { initial: 0, round: ticket }));
+}
+
+#[test]
+fn static_names() {
+    there_and_back("static_names", Some(Model { initial: 0, round: alpha_beta }));
+}
+
+/// A fixture whose lines depend on a variable, and so on the rounds before: what it prints in a round with the code of the
+/// new build, or of the old one.
+struct Model {
+    initial: u32,
+    round: fn(variable: &mut u32, round: u32, new: bool) -> String,
+}
+
+/// `total` of `new_function`.
+fn visit(total: &mut u32, round: u32, new: bool) -> String {
+    *total += 1;
+    let mut line = format!("visit {round}");
+    if new {
+        line += &match round % 7 {
+            0 => {
+                *total = 0;
+                String::new()
+            }
+            1 => " one".to_owned(),
+            2 => format!(" two {}", *total + round),
+            3 => " three!".to_owned(),
+            4 => {
+                *total += round;
+                total.to_string()
+            }
+            5 => (round * round).to_string(),
+            _ => {
+                *total ^= round;
+                String::new()
+            }
+        };
+    }
+    line
+}
+
+/// `calls` of `new_global`, which comes with the patch and begins with its first call.
+fn ticket(calls: &mut u32, round: u32, new: bool) -> String {
+    if !new {
+        return format!("ticket {round}");
+    }
+    *calls += 1;
+    format!("ticket {round} calls {calls} id {}", 1000 + *calls)
+}
+
+/// `count` of the second module of `static_names`.
+fn alpha_beta(count: &mut u32, round: u32, new: bool) -> String {
+    *count += if new { 100 } else { 10 };
+    format!("alpha {round} beta {count}")
+}
+
+fn there_and_back(name: &str, model: Option<Model>) {
+    let Some(session) = Session::start(name) else { return };
+    let (old, new) = (workspace::fixture(name, "old"), workspace::fixture(name, "new"));
+    let payload = session.build("fix.hpx", &old, &new, &[]);
+
+    let target = Target::start(&old, [MANY_ROUNDS.to_string()]).unwrap();
+    let any = |_: &str| true;
+    target.wait_for_lines("the first rounds", SEEN, any).unwrap();
+    session.apply(0, target.pid(), &payload);
+    target.wait_for_lines("rounds with the patch", SEEN, any).unwrap();
+    assert!(session.status(target.pid()).iter().all(|patch| patch["state"] == "applied"));
+    session.roll_back(target.pid());
+    let lines = target.wait_for_lines("rounds after the rollback", SEEN, any).unwrap();
+    drop(target);
+
+    let shown = which_build(&lines, [old, new], model);
+    let phases = phases(shown);
+    let in_order = matches!(phases[..], [(false, _), (true, _), (false, _)]);
+    assert!(
+        in_order && phases.iter().all(|(_, lines)| *lines >= TOLD_APART),
+        "the output should be old, new and old again, not: {phases:?}\n{}",
+        lines.join("\n")
+    );
+}
+
+/// For each line, whether it is the new build's, where that can be told. Fails at a line that is neither build's.
+fn which_build(lines: &[String], builds: [PathBuf; 2], model: Option<Model>) -> Vec<Option<bool>> {
+    let [old, new] = outputs(builds, lines.len());
+    let model = model.map(|model| {
+        // Without a patch, the builds themselves are as the model says.
+        for (output, is_new) in [(&old, false), (&new, true)] {
+            let mut variable = model.initial;
+            let round = |index: usize| (model.round)(&mut variable, index as u32 + 1, is_new);
+            assert_eq!((0..lines.len()).map(round).collect::<Vec<_>>(), *output);
+        }
+        model
+    });
+    let mut variable = model.as_ref().map_or(0, |model| model.initial);
+    let mut which = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let round = |is_new: bool, output: &[String]| match &model {
+            None => (output[index].clone(), 0),
+            Some(model) => {
+                let mut variable = variable;
+                ((model.round)(&mut variable, index as u32 + 1, is_new), variable)
+            }
+        };
+        let (old, new) = (round(false, &old), round(true, &new));
+        assert!(
+            *line == old.0 || *line == new.0,
+            "round {}: {line:?} is neither {:?} nor {:?}",
+            index + 1,
+            old.0,
+            new.0
+        );
+        // Where both print the same, they go on from here as the line before did.
+        let is_new =
+            if old.0 == new.0 { which.iter().rev().find_map(|shown| *shown) == Some(true) } else { *line == new.0 };
+        variable = if is_new { new.1 } else { old.1 };
+        which.push((old.0 != new.0).then_some(is_new));
+    }
+    which
+}
+
+/// What the builds print by themselves, both at the same time: most of it is sleep.
+fn outputs(builds: [PathBuf; 2], rounds: usize) -> [Vec<String>; 2] {
+    let targets = builds.map(|image| Target::start(&image, [rounds.to_string()]).unwrap());
+    targets.map(|target| {
+        let ended = target.end().unwrap();
+        expect(0, &ended);
+        ended.stdout.lines().map(str::to_owned).collect()
+    })
+}

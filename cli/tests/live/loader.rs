@@ -1,0 +1,94 @@
+//! The loader by itself: `runtime/examples/live_host.rs` patches itself and copies of itself with payloads made by hand.
+//! `HPGEN_LIVE_ROUNDS` says how often its hammered function is patched and rolled back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use xtask::toolchain::{self, Toolchain};
+use xtask::{child, live, windows_build, wine};
+
+use crate::session::expect;
+
+const ROUNDS: &str = "50";
+/// A round takes a tenth of a second.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A DLL with a PDB (so it has an `RSDS` record) that wants the address where EXEs are, and so is moved.
+const DLL: &str = "
+int counter = 5;
+__attribute__((naked)) __declspec(dllexport) int *dll_where(void) { __asm__(\"movabs $counter, %rax\\n ret\"); }
+";
+const DLL_BASE: &str = "140000000";
+
+#[test]
+fn own_process() {
+    let rounds = std::env::var("HPGEN_LIVE_ROUNDS").unwrap_or_else(|_| ROUNDS.to_owned());
+    check(&["self", &rounds]);
+}
+
+#[test]
+fn another_process() {
+    check(&["remote"]);
+}
+
+#[test]
+fn new_process() {
+    check(&["run"]);
+}
+
+/// Only where DLLs are moved for a collision; Windows moves them as it likes.
+#[test]
+#[cfg(not(windows))]
+fn moved_dll() {
+    let Some(host) = host() else { return };
+    let folder = host.parent().unwrap();
+    let pdb = format!("-Wl,--pdb={}", folder.join("live_dll.pdb").display());
+    let base = format!("-Wl,--image-base=0x{DLL_BASE}");
+    compile(folder, "live_dll.dll", DLL, &["-g", "-gcodeview", "-shared", &pdb, &base]);
+    // Beside the program, where it is found by its name.
+    check(&["dll", "live_dll.dll", DLL_BASE]);
+}
+
+/// A program that needs a DLL which is not there any more.
+#[test]
+#[cfg(not(windows))]
+fn incomplete_program() {
+    let Some(host) = host() else { return };
+    let folder = host.parent().unwrap();
+    let dll = compile(folder, "gone.dll", "__declspec(dllexport) int gone(void) { return 1; }", &["-shared"]);
+    let program = "int gone(void); int main(void) { return gone(); }";
+    compile(folder, "incomplete.exe", program, &[dll.to_str().unwrap()]);
+    fs::remove_file(dll).unwrap();
+    check(&["early", "incomplete.exe"]);
+}
+
+/// Runs one of the program's checks.
+fn check(arguments: &[&str]) {
+    let Some(host) = host() else { return };
+    let mut command = wine::command(&host);
+    let ended = child::run(command.args(arguments).current_dir(host.parent().unwrap()), PATIENCE).unwrap();
+    expect(0, &ended);
+    println!("{}", ended.stdout);
+}
+
+/// The program, built.
+fn host() -> Option<PathBuf> {
+    static HOST: OnceLock<PathBuf> = OnceLock::new();
+    let build = || windows_build::example("hpgen-runtime", "live_host").unwrap();
+    live::enabled("the loader's own checks").then(|| HOST.get_or_init(build).clone())
+}
+
+/// Compiles a C file into `folder`.
+#[cfg(not(windows))]
+fn compile(folder: &Path, name: &str, text: &str, flags: &[&str]) -> PathBuf {
+    let (source, output) = (folder.join(name).with_extension("c"), folder.join(name));
+    fs::write(&source, text).unwrap();
+    let tools = Toolchain::find().unwrap();
+    let mut clang = Command::new(tools.clang);
+    clang.args(["--target=x86_64-w64-windows-gnu", "-O1", &format!("-fuse-ld={}", tools.linker_name), "-o"]);
+    toolchain::run(clang.arg(&output).arg(source).args(flags)).unwrap();
+    output
+}

@@ -1,0 +1,12 @@
+//! Patching programs that run: Lua, SQLite and the fixtures, with `hpgen` as a person would call it. Payloads are authored by the
+//! build for this system and applied by the build for Windows, under Wine where this is not Windows.
+//!
+//! They run where `HPGEN_LIVE` is 1 (and on Windows); elsewhere they say that they were skipped. `cargo xtask test` sets everything up.
+
+mod fixtures;
+mod hosts;
+mod loader;
+mod refusals;
+mod run;
+mod session;
+mod transplant;

@@ -1,0 +1,191 @@
+//! Compiles a program once for each configuration, into a folder with a stamp.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::digest::Inputs;
+use crate::msvc_abi::MsvcAbi;
+use crate::suite::configuration::Configuration;
+use crate::suite::subjects::{Kind, Subject};
+use crate::toolchain::{self, Toolchain};
+use crate::workspace;
+
+/// What all objects are compiled and linked with.
+pub struct Tools {
+    /// Compilers and linkers.
+    pub toolchain: Toolchain,
+    /// Libraries for Microsoft's ABI.
+    pub msvc: MsvcAbi,
+    /// The version of rustc, as a part of stamps.
+    pub rustc: String,
+}
+
+impl Tools {
+    /// Finds or makes everything.
+    pub fn find() -> Result<Self> {
+        let toolchain = Toolchain::find()?;
+        let msvc = MsvcAbi::make(&toolchain)?;
+        let rustc = toolchain::output(Command::new("rustc").arg("--version"))?;
+        Ok(Self { toolchain, msvc, rustc })
+    }
+}
+
+/// Objects of one program in one configuration.
+pub struct Objects<'a> {
+    /// The program.
+    pub subject: &'a Subject,
+    /// How it is compiled.
+    pub configuration: Configuration,
+    /// Whether unused functions stand in front of each source.
+    pub prepended: bool,
+}
+
+/// The unused functions and data that some variants add.
+fn extra_source() -> PathBuf {
+    workspace::testdata().join("suite").join("extra.c")
+}
+
+/// Everything of a suite is below this folder.
+pub fn folder() -> PathBuf {
+    workspace::target().join("suite")
+}
+
+const CLANG: [&str; 6] =
+    ["-g", "-gcodeview", "-ffile-compilation-dir=.", "-mno-incremental-linker-compatible", "-Wno-everything", "-c"];
+
+fn kind_flags(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Mingw => &["--target=x86_64-w64-windows-gnu"],
+        Kind::Msvc => {
+            &["--target=x86_64-pc-windows-msvc", "-std=c++20", "-fexceptions", "-fcxx-exceptions", "-nostdinc"]
+        }
+        Kind::Freestanding | Kind::Rust => &["--target=x86_64-pc-windows-msvc", "-ffreestanding"],
+    }
+}
+
+impl Objects<'_> {
+    /// Where they are.
+    pub fn folder(&self) -> PathBuf {
+        let part = if self.prepended { "prepended" } else { "obj" };
+        folder().join(&self.subject.name).join(self.configuration.folder()).join(part)
+    }
+
+    /// The object with nothing but unused functions. It has no sections of its own for them: the linker keeps it whole.
+    pub fn extra(&self) -> PathBuf {
+        self.folder().join("extra.o")
+    }
+
+    /// Compiles what is not there or was made of something else.
+    pub fn make(&self, tools: &Tools) -> Result<()> {
+        let folder = self.folder();
+        let stamp = self.stamp(tools)?;
+        let stamp_file = folder.join("stamp");
+        if fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
+            return Ok(());
+        }
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder)?;
+        self.compile_extra(tools)?;
+        if self.subject.kind == Kind::Rust {
+            self.compile_rust(tools)?
+        } else {
+            self.compile_c(tools)?
+        }
+        fs::write(stamp_file, stamp).map_err(Into::into)
+    }
+
+    /// The objects in the order in which the compiler or the program's list gives them.
+    pub fn objects(&self) -> Result<Vec<PathBuf>> {
+        if self.subject.kind == Kind::Rust {
+            return self.listed();
+        }
+        let folder = self.folder();
+        Ok(self.subject.modules.iter().map(|(module, _)| folder.join(format!("{module}.o"))).collect())
+    }
+
+    fn stamp(&self, tools: &Tools) -> Result<String> {
+        let mut inputs = Inputs::default();
+        let flags = format!(
+            "{CLANG:?} {:?} {:?} {:?} {RUSTC:?}",
+            kind_flags(self.subject.kind),
+            self.configuration.clang_flags(),
+            self.configuration.rustc_flags()
+        );
+        inputs.add("tools", tools.toolchain.versions.as_bytes()).add("rustc", tools.rustc.as_bytes());
+        inputs.add("flags", flags.as_bytes()).add("extra", &fs::read(extra_source())?);
+        for (name, bytes) in self.subject.inputs()? {
+            inputs.add(&name, &bytes);
+        }
+        Ok(inputs.hex())
+    }
+
+    fn clang(&self, tools: &Tools) -> Command {
+        let mut command = Command::new(tools.toolchain.clang);
+        command.current_dir(self.folder()).args(CLANG).args(kind_flags(self.subject.kind));
+        command
+    }
+
+    fn compile_extra(&self, tools: &Tools) -> Result<()> {
+        let mut command = self.clang(tools);
+        command.args(["-x", if self.subject.kind == Kind::Msvc { "c++" } else { "c" }]);
+        command.args([&format!("-O{}", self.configuration.optimisation), "-fno-function-sections"]);
+        toolchain::run(command.arg(extra_source()).args(["-o", "extra.o"]))
+    }
+
+    fn compile_c(&self, tools: &Tools) -> Result<()> {
+        for (module, source) in &self.subject.modules {
+            let mut command = self.clang(tools);
+            command.args(self.configuration.clang_flags());
+            for folder in &self.subject.includes {
+                command.arg("-I").arg(folder);
+            }
+            if self.prepended {
+                command.arg(format!("-DHPGEN_EXTRA=hpgen_extra_{module}")).arg("-include").arg(extra_source());
+            }
+            toolchain::run(command.arg(source).arg("-o").arg(format!("{module}.o")))?;
+        }
+        Ok(())
+    }
+
+    /// Compiles and links, and takes from the linker's own record of its inputs what it was given.
+    fn compile_rust(&self, tools: &Tools) -> Result<()> {
+        ensure!(!self.prepended, "functions in front of Rust sources change how the crate is cut into units");
+        let folder = self.folder();
+        let mut command = Command::new("rustc");
+        // `-Zfunction-sections` is not stable.
+        command.env("RUSTC_BOOTSTRAP", "1").current_dir(&folder).args(RUSTC).args(self.configuration.rustc_flags());
+        command.arg(format!("-Clinker={}", tools.toolchain.lld_link));
+        command.arg(format!("-Clink-arg=/libpath:{}", tools.msvc.folder().display()));
+        command.args(["-Clink-arg=/reproduce:linked.tar", "-o", "linked.exe"]);
+        for (_, source) in &self.subject.modules {
+            command.arg(source);
+        }
+        toolchain::run(&mut command)?;
+        toolchain::run(Command::new("tar").current_dir(&folder).args(["-xf", "linked.tar"]))?;
+        let list = toolchain::output(Command::new("tar").current_dir(&folder).args(["-tf", "linked.tar"]))?;
+        fs::write(folder.join("linked.txt"), list)?;
+        fs::remove_file(folder.join("linked.tar")).map_err(Into::into)
+    }
+
+    /// What rustc gave to the linker, in its order.
+    fn listed(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.folder();
+        let list = fs::read_to_string(folder.join("linked.txt"))?;
+        let is_input = |line: &&str| [".o", ".rlib", ".lib"].iter().any(|ending| line.ends_with(ending));
+        Ok(list.lines().filter(is_input).map(|line| folder.join(Path::new(line))).collect())
+    }
+}
+
+const RUSTC: [&str; 6] = [
+    "--edition=2024",
+    "--target=x86_64-pc-windows-msvc",
+    "-Clinker-flavor=lld-link",
+    "-Cdebuginfo=2",
+    "-Ccodegen-units=8",
+    "--remap-path-prefix=/=c:/",
+];

@@ -1,0 +1,106 @@
+//! The programs that a suite is run on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::sources::Sources;
+use crate::{fixtures, workspace};
+
+/// How a program is compiled and linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// C with mingw-w64's runtime.
+    Mingw,
+    /// C++ in Microsoft's ABI, with our start-up object.
+    Msvc,
+    /// C in Microsoft's ABI that needs no runtime.
+    Freestanding,
+    /// Rust in Microsoft's ABI.
+    Rust,
+}
+
+/// A program and its sources.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name.
+    pub name: String,
+    /// The name of its row in the table; the fixtures share one.
+    pub row: &'static str,
+    /// How it is built.
+    pub kind: Kind,
+    /// The files that are compiled, in link order: the module's name and the source.
+    pub modules: Vec<(String, PathBuf)>,
+    /// Folders with headers.
+    pub includes: Vec<PathBuf>,
+}
+
+/// All programs: the longest to compile first.
+pub fn all() -> Result<Vec<Subject>> {
+    let fetched = Sources::fetch()?;
+    let sqlite = fetched.package("libsqlite3-sys")?.join("sqlite3");
+    let lua = fetched.package("lua-src")?.join("lua-5.4.9");
+    let mut subjects = vec![
+        subject("sqlite", Kind::Mingw, vec![ours("sqlite_host").join("sqlite_host.c"), sqlite.join("sqlite3.c")]),
+        subject("lua", Kind::Mingw, [vec![ours("lua_host").join("lua_host.c")], files(&lua, ".c")?].concat()),
+        subject("rust_host", Kind::Rust, vec![ours("rust_host").join("rust_host.rs")]),
+        subject("cpp_host", Kind::Msvc, files(&ours("cpp_host"), ".cpp")?),
+    ];
+    let common = ours("fixtures").join("common");
+    for name in fixtures::all()? {
+        let folder = ours("fixtures").join(&name);
+        // The old variant's sources: `old.c`, `old_<module>.c`, and what both variants have.
+        let own = files(&folder, ".c")?.into_iter().filter(|path| !file_name(path).starts_with("new"));
+        let sources = own.chain([common.join("support.c")]).collect();
+        let mut fixture = subject("fixtures", Kind::Freestanding, sources);
+        fixture.name = format!("fixtures/{name}");
+        fixture.includes = vec![folder, common.clone()];
+        subjects.push(fixture);
+    }
+    Ok(subjects)
+}
+
+fn ours(name: &str) -> PathBuf {
+    workspace::testdata().join(name)
+}
+
+fn subject(name: &'static str, kind: Kind, sources: Vec<PathBuf>) -> Subject {
+    let mut includes: Vec<PathBuf> = sources.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
+    includes.sort();
+    includes.dedup();
+    let module = |path: PathBuf| (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path);
+    Subject { name: name.to_owned(), row: name, kind, modules: sources.into_iter().map(module).collect(), includes }
+}
+
+impl Subject {
+    /// Everything that its objects depend on: each source and header with its name.
+    pub fn inputs(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut paths: Vec<PathBuf> = self.modules.iter().map(|(_, path)| path.clone()).collect();
+        for folder in &self.includes {
+            paths.extend(files(folder, ".h")?);
+            if self.kind == Kind::Rust {
+                paths.extend(files(folder, ".rs")?);
+            }
+        }
+        let read = |path: PathBuf| {
+            let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok((path.display().to_string(), bytes))
+        };
+        paths.into_iter().map(read).collect()
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The files of a folder whose names end like this, sorted.
+fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| file_name(path).ends_with(ending));
+    paths.sort();
+    Ok(paths)
+}

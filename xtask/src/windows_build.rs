@@ -1,0 +1,90 @@
+//! What is built for Windows here beside the test programs: `hpgen.exe`, and two helpers that Wine makes necessary
+//! (`testdata/wine`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+
+use anyhow::{Context, Result};
+
+use crate::toolchain::{self, Toolchain};
+use crate::{wine, workspace};
+
+/// The Rust target of hpgen's Windows build on other systems.
+pub const TARGET: &str = "x86_64-pc-windows-gnu";
+
+/// Rust's standard library asks this DLL of Windows for random numbers; Wine 8 lacks it.
+const PROCESS_PRNG: &str = "bcryptprimitives.dll";
+
+/// Builds the release `hpgen.exe` if it is not up to date, with what it needs under Wine beside it.
+pub fn hpgen() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "--package", "hpgen", "--bin", "hpgen"]);
+    let output = output_folder(&mut build, "release");
+    toolchain::run(&mut build)?;
+    place_process_prng(&output)?;
+    Ok(output.join("hpgen.exe"))
+}
+
+/// The same for an example of a package, which is not optimised.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--package", package, "--example", name]);
+    let output = output_folder(&mut build, "debug").join("examples");
+    toolchain::run(&mut build)?;
+    place_process_prng(&output)?;
+    Ok(output.join(format!("{name}.exe")))
+}
+
+/// Puts the DLL that Rust programs miss under Wine into `folder`. Windows has it.
+pub fn place_process_prng(folder: &Path) -> Result<()> {
+    if wine::is_native() {
+        return Ok(());
+    }
+    helper("process_prng.c", &folder.join(PROCESS_PRNG), &["-shared", "-ladvapi32"])
+}
+
+/// Builds the program that tells the process id of what it starts; see `testdata/wine/launch.c`.
+pub fn launcher() -> Result<PathBuf> {
+    let folder = workspace::built_programs().join("wine");
+    fs::create_dir_all(&folder)?;
+    let program = folder.join("launch.exe");
+    helper("launch.c", &program, &[])?;
+    Ok(program)
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).env("CARGO_TARGET_DIR", workspace::target());
+    cargo
+}
+
+/// Adds the target, which on Windows is the machine's own, and returns where the profile's results will be.
+fn output_folder(cargo: &mut Command, profile: &str) -> PathBuf {
+    if wine::is_native() {
+        return workspace::target().join(profile);
+    }
+    cargo.args(["--target", TARGET]);
+    workspace::target().join(TARGET).join(profile)
+}
+
+/// Compiles a file of `testdata/wine`, if what it gives is older than it.
+fn helper(source: &str, output: &Path, flags: &[&str]) -> Result<()> {
+    let source = workspace::testdata().join("wine").join(source);
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    if modified(output).is_ok_and(|output| modified(&source).is_ok_and(|source| source <= output)) {
+        return Ok(());
+    }
+    let tools = Toolchain::find()?;
+    // Renamed when it is complete: programs that run may use the one that is there.
+    let fresh = output.with_extension(format!("{}.tmp", process::id()));
+    let mut command = Command::new(tools.clang);
+    command
+        .args(["--target=x86_64-w64-windows-gnu", "-O1", "-Wall", &format!("-fuse-ld={}", tools.linker_name)])
+        .arg(&source)
+        .arg("-o")
+        .arg(&fresh)
+        .args(flags);
+    toolchain::run(&mut command)?;
+    fs::rename(&fresh, output).with_context(|| format!("cannot write {}", output.display()))
+}
