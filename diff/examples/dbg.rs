@@ -9,6 +9,6 @@ fn main() {
     for (x, y, out) in c.outcomes() {
         let at = o.atom(x).unwrap();
         if o.display(at).contains(&name) { println!("{} {:?} -> {} {:?}: {out:?}", o.display(at), at.rva, n.display(n.atom(y).unwrap()), n.atom(y).unwrap().rva);
-        if let (Some(f), Some(g)) = (o.function(x), n.function(y)) { for (r, s) in f.code.references.iter().zip(&g.code.references) { println!("  {r:?} {:?} | {s:?} {:?}", o.locate(r.target), n.locate(s.target)); } println!("{:?}\n{:?}", f.code.facts.tables, g.code.facts.tables); println!("{:?}\n{:?}", f.tables, g.tables) } }
+        if let (Some(f), Some(g)) = (o.function(x), n.function(y)) { for (r, s) in f.code.references.iter().zip(&g.code.references) { println!("  {r:?} {:?} | {s:?} {:?}", o.locate(r.target), n.locate(s.target)); } println!("{:?} {:?}", f.code.facts.tables, f.code.facts.uses); println!("{:?}\n{:?}", f.tables, g.tables) } }
     }
 }

@@ -16,7 +16,7 @@ use crate::matching::{Claim, Match, Sides, Use};
 use crate::pairing::{How, Pairing, indexed};
 use crate::program::{Function, Program};
 use crate::rtti;
-use crate::rva::Rva;
+use crate::rva::{Rva, span};
 use crate::tables::JumpTable;
 use crate::x64::{Code, Reference, ReferenceKind, Role};
 
@@ -342,8 +342,24 @@ impl<'a> PairWalk<'a> {
                 self.reference((a, &old_order, x.offset, r), (b, &new_order, y.offset, s))?;
             }
         }
+        self.undecoded((a, old_atom), (b, new_atom))?;
         self.own_data((a, old_atom), (b, new_atom))?;
         self.unwind((a, &old_order, old_atom), (b, &new_order, new_atom))
+    }
+
+    /// Behind bytes that are no instruction nothing was decoded: what stands there is the same only where it is byte for byte.
+    fn undecoded(&self, (a, old): (&Function, &Atom), (b, new): (&Function, &Atom)) -> Result<(), Outcome> {
+        let start = |function: &Function| function.code.instructions.last().map_or(0, |i| i.offset + u32::from(i.len));
+        let rest = |program: &'a Program, function: &Function, atom: &Atom| {
+            let end = if function.code.data.is_empty() { atom.size } else { function.code.data.start };
+            program.image.bytes_up_to(span(atom.rva, start(function)).end..span(atom.rva, end).end)
+        };
+        let (x, y) = (rest(self.sides.old, a, old), rest(self.sides.new, b, new));
+        if x == y {
+            return Ok(());
+        }
+        let what = format!("what stands behind +{:#x} could not be read as code, and it differs", start(a));
+        Err(Outcome::Unresolved(Difference::at(start(a), start(b), what)))
     }
 
     /// Tables behind a function's own code: jump tables were compared by where they lead, the rest is compared as it stands.

@@ -213,29 +213,11 @@ fn slot_of(register: Register) -> Option<usize> {
 
 /// Analyses a function whose instructions have RVAs as addresses.
 pub(crate) fn analyse(image: &Image, start: Rva, size: u32, instructions: &[Instruction]) -> Facts {
-    let facts = analyse_within(image, start, size, instructions, BTreeSet::new());
-    // A table's end is not marked. Where a function has several, each ends where the next begins: with that known, the
-    // jumps lead to fewer places.
-    if facts.tables.len() < 2 {
-        return facts;
-    }
-    let starts = facts.tables.iter().map(|table| table.rva).chain(facts.image_relative.iter().map(|(_, rva)| *rva));
-    let starts = starts.collect();
-    analyse_within(image, start, size, instructions, starts)
-}
-
-fn analyse_within(
-    image: &Image,
-    start: Rva,
-    size: u32,
-    instructions: &[Instruction],
-    table_starts: BTreeSet<Rva>,
-) -> Facts {
     let mut analysis = Analysis {
         image,
         range: span(start, size),
         instructions,
-        table_starts,
+        table_starts: instructions.iter().filter_map(|i| named_place(image, i)).collect(),
         states: BTreeMap::new(),
         sets: AddressSets::default(),
         facts: Facts::default(),
@@ -245,11 +227,23 @@ fn analyse_within(
     analysis.facts
 }
 
+/// An address that an instruction names or may name relative to the image's base: a table that runs up to there ends there.
+fn named_place(image: &Image, i: &Instruction) -> Option<Rva> {
+    let address = if i.is_ip_rel_memory_operand() {
+        i.ip_rel_memory_address()
+    } else if i.memory_index() != Register::None && i.memory_displ_size() != 0 {
+        i.memory_displacement64()
+    } else {
+        return None;
+    };
+    u32::try_from(address).ok().map(Rva).filter(|rva| image.section_at(*rva).is_some())
+}
+
 struct Analysis<'a> {
     image: &'a Image,
     range: std::ops::Range<Rva>,
     instructions: &'a [Instruction],
-    /// Where tables are known to begin, and others to end.
+    /// Addresses that the function names: a table ends where something else begins.
     table_starts: BTreeSet<Rva>,
     /// State on entry to a block, by index of its first instruction.
     states: BTreeMap<usize, State>,
@@ -264,18 +258,29 @@ const MAX_FOLLOWED: usize = 4096;
 impl Analysis<'_> {
     fn run(&mut self) {
         let leaders = self.leaders();
-        let mut work = BTreeSet::new();
+        let (mut work, mut visited) = (BTreeSet::new(), BTreeSet::new());
         self.flow_to(0, &State::entry(), &mut work);
         loop {
             while let Some(block) = work.pop_first() {
                 self.block(block, &leaders, &mut work);
             }
-            // Blocks that only an unknown jump or an exception reaches start with nothing known.
-            let Some(unreached) = leaders.iter().find(|leader| !self.states.contains_key(leader)) else {
-                return;
-            };
-            self.flow_to(*unreached, &State::unknown(), &mut work);
+            // Blocks that only an unknown jump or an exception reaches start with nothing known. Padding between blocks does not
+            // run: what it leads to is reached otherwise, or is such a block itself.
+            let unreached = leaders.iter().find_map(|leader| {
+                let first = self.skip_padding(*leader);
+                (first < self.instructions.len() && !self.states.contains_key(&first) && !visited.contains(leader))
+                    .then_some((*leader, first))
+            });
+            let Some((leader, first)) = unreached else { return };
+            visited.insert(leader);
+            self.flow_to(first, &State::unknown(), &mut work);
         }
+    }
+
+    /// Index of the first instruction from `index` on that is not padding.
+    fn skip_padding(&self, index: usize) -> usize {
+        let is_padding = |i: &&Instruction| matches!(i.mnemonic(), Mnemonic::Nop | Mnemonic::Int3);
+        index + self.instructions.iter().skip(index).take_while(is_padding).count()
     }
 
     /// Indices of instructions that blocks begin with.

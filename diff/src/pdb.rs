@@ -288,7 +288,14 @@ impl Reader<'_> {
                 b.scope.is_none(),
             ))
         });
-        symbols.variables.dedup_by(|later, first| later.rva == first.rva && later.name == first.name);
+        // Modules may disagree about a variable's type: it is as large as any of them says.
+        symbols.variables.dedup_by(|later, first| {
+            let same = later.rva == first.rva && later.name == first.name;
+            if same {
+                first.size = first.size.max(later.size);
+            }
+            same
+        });
         symbols.layouts = self.types.layouts();
         self.symbols
     }

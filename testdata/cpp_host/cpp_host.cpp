@@ -17,10 +17,6 @@
 #include "engine.h"
 #include "shapes.h"
 
-void *operator new(size_t size) { return malloc(size); }
-void operator delete(void *memory) noexcept { free(memory); }
-void operator delete(void *memory, size_t) noexcept { free(memory); }
-
 namespace {
 
 constexpr uint32 standard_output = static_cast<uint32>(-11);

@@ -1,6 +1,7 @@
 //! What programs in Microsoft's ABI are linked with, made here without a Windows SDK: import libraries for the DLLs that Wine (or
 //! Windows) has, and the start-up object (`testdata/msvc_abi/start.c`).
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,16 @@ use crate::digest::{self, Inputs};
 use crate::toolchain::{self, Toolchain, tool};
 use crate::workspace;
 
-/// The DLLs that import libraries are made for. What they need besides does not matter for linking.
+/// The DLLs that import libraries are made for. A name that several export (`memcpy`) is imported from the first, whatever the
+/// order in which a linker gets the libraries.
 const DLLS: [&str; 9] =
     ["vcruntime140", "vcruntime140_1", "ucrtbase", "kernel32", "ntdll", "advapi32", "ws2_32", "userenv", "dbghelp"];
 
 /// Those that together with the start-up object are Microsoft's C runtime, as `msvcrt.lib` stands for it.
 const RUNTIME: [&str; 3] = ["vcruntime140", "vcruntime140_1", "ucrtbase"];
+
+/// What the start-up object defines and a DLL exports as well.
+const START_DEFINES: &str = "__chkstk";
 
 /// Where 64-bit DLLs are: Debian's Wine, Wine built from source, Windows.
 const DLL_FOLDERS: [&str; 3] =
@@ -55,8 +60,11 @@ impl MsvcAbi {
             return Ok(made);
         }
         fs::create_dir_all(&made.folder).with_context(|| format!("cannot make {}", made.folder.display()))?;
+        let mut taken: BTreeSet<String> = [START_DEFINES.to_owned()].into();
         for (name, dll) in &dlls {
-            made.import_library(tools, name, dll)?;
+            let exports = exports(dll)?;
+            made.import_library(tools, name, exports.iter().filter(|export| !taken.contains(*export)))?;
+            taken.extend(exports);
         }
         made.start_object(tools)?;
         made.runtime_library()?;
@@ -67,6 +75,11 @@ impl MsvcAbi {
     /// The folder of all libraries.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// All import libraries.
+    pub fn imports(&self) -> impl Iterator<Item = PathBuf> {
+        DLLS.into_iter().map(|dll| self.import(dll))
     }
 
     /// The import library of one DLL.
@@ -82,17 +95,20 @@ impl MsvcAbi {
     fn stamp(&self, tools: &Toolchain, dlls: &[(&str, PathBuf)]) -> Result<String> {
         let mut inputs = Inputs::default();
         inputs.add("tools", tools.versions.as_bytes()).add("flags", format!("{COMPILE:?}").as_bytes());
-        inputs.add("start", &fs::read(start_source())?);
+        inputs.add("start", &fs::read(start_source())?).add("names", b"each from the first DLL");
         for (name, dll) in dlls {
             inputs.add(name, digest::of(&fs::read(dll)?).as_bytes());
         }
         Ok(inputs.hex())
     }
 
-    fn import_library(&self, tools: &Toolchain, name: &str, dll: &Path) -> Result<()> {
+    fn import_library<'a>(
+        &self,
+        tools: &Toolchain,
+        name: &str,
+        exports: impl Iterator<Item = &'a String>,
+    ) -> Result<()> {
         let definition = self.folder.join(format!("{name}.def"));
-        let exports = exports(dll)?;
-        ensure!(!exports.is_empty(), "{} exports nothing", dll.display());
         let mut text = format!("LIBRARY {name}.dll\nEXPORTS\n");
         for export in exports {
             // Writing to a String cannot fail.
@@ -135,5 +151,7 @@ fn exports(dll: &Path) -> Result<Vec<String>> {
     let mut command = Command::new(tool(&["llvm-readobj-19", "llvm-readobj"])?);
     let text = toolchain::output(command.arg("--coff-exports").arg(dll))?;
     let names = text.lines().filter_map(|line| line.trim_start().strip_prefix("Name: "));
-    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    let names: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    ensure!(!names.is_empty(), "{} exports nothing", dll.display());
+    Ok(names)
 }

@@ -228,6 +228,6 @@ impl Payload {
     /// Bytes of the region: the end of the last segment, rounded up to [`PAGE`].
     pub fn region_size(&self) -> u32 {
         let end = self.segments.last().map_or(PAGE, |s| s.offset.saturating_add(s.size));
-        end.checked_next_multiple_of(PAGE).unwrap_or(u32::MAX & !(PAGE - 1))
+        end.checked_next_multiple_of(PAGE).unwrap_or(!(PAGE - 1))
     }
 }

@@ -172,11 +172,11 @@ impl Objects<'_> {
         fs::remove_file(folder.join("linked.tar")).map_err(Into::into)
     }
 
-    /// What rustc gave to the linker, in its order.
+    /// The objects and Rust libraries that rustc gave to the linker, in its order.
     fn listed(&self) -> Result<Vec<PathBuf>> {
         let folder = self.folder();
         let list = fs::read_to_string(folder.join("linked.txt"))?;
-        let is_input = |line: &&str| [".o", ".rlib", ".lib"].iter().any(|ending| line.ends_with(ending));
+        let is_input = |line: &&str| [".o", ".rlib"].iter().any(|ending| line.ends_with(ending));
         Ok(list.lines().filter(is_input).map(|line| folder.join(Path::new(line))).collect())
     }
 }

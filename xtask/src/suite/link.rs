@@ -64,10 +64,10 @@ fn msvc(tools: &Tools, kind: Kind, inputs: &[PathBuf], layout: Layout) -> Comman
     command.args(MSVC).args(["/out:program.exe", "/pdb:program.pdb"]).args(inputs);
     command.arg(if layout.folded { "/opt:ref,icf" } else { "/opt:ref,noicf" });
     command.arg(if kind == Kind::Freestanding { "/entry:entry" } else { "/entry:mainCRTStartup" });
-    command.arg(tools.msvc.import("kernel32"));
-    if kind != Kind::Freestanding {
-        command.arg(tools.msvc.runtime());
-    }
+    match kind {
+        Kind::Freestanding => command.arg(tools.msvc.import("kernel32")),
+        _ => command.arg(tools.msvc.runtime()).args(tools.msvc.imports()),
+    };
     if layout.other_base {
         command.arg(format!("/base:{OTHER_BASE}"));
     }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use hpgen_diff::change_set::{ChangeSet, FunctionStatus};
+use hpgen_diff::change_set::{ChangeSet, DataStatus, FunctionStatus};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
 
@@ -170,6 +170,7 @@ impl<'a> Job<'a> {
             Kind::Freestanding => format!("{}: ", self.subject.name),
             _ => String::new(),
         };
+        let brings_data = variant.new.extra || variant.new.prepended;
         let is_extra = |name: &str| name.contains("hpgen_extra");
         for function in changes.functions.iter().filter(|function| !is_extra(&function.name)) {
             match function.status {
@@ -182,6 +183,10 @@ impl<'a> Job<'a> {
             row.findings.push(format!("{prefix}{status:?} {name} [{module}]: {why}"));
         }
         for data in changes.data.iter().filter(|data| !is_extra(&data.name)) {
+            // Constants and strings are named by what they hold.
+            if brings_data && data.status == DataStatus::Added && !data.writable {
+                continue;
+            }
             row.others += 1;
             row.findings.push(format!("{prefix}data {:?} {}: {}", data.status, data.name, data.why));
         }

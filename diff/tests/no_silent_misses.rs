@@ -1,0 +1,79 @@
+//! The mistake that hpgen must not make: an image of which any byte that counts was changed is never "unchanged".
+//!
+//! Every byte of code, and every byte of data that something names, is changed in a copy of an image, which is then compared with
+//! the image. What does nothing (padding) is left alone.
+
+use std::fs;
+use std::path::Path;
+
+use hpgen_diff::atoms::AtomKind;
+use hpgen_diff::change_set::{ChangeSet, Verdict};
+use hpgen_diff::compare::Comparison;
+use hpgen_diff::program::Program;
+use hpgen_diff::rva::Rva;
+use hpgen_diff::x64::Role;
+
+const FIXTURES: [&str; 5] = ["callee", "new_function", "rodata", "biased_base", "struct_layout"];
+
+#[test]
+fn every_byte_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    for fixture in FIXTURES {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures").join(fixture);
+        let bytes = fs::read(source.join("new.exe")).unwrap();
+        let (image, pdb) = (folder.path().join("copy.exe"), folder.path().join("copy.pdb"));
+        fs::copy(source.join("new.pdb"), &pdb).unwrap();
+        let old = Program::load(&source.join("new.exe"), None).unwrap();
+        let compare = |content: &[u8]| {
+            fs::write(&image, content).unwrap();
+            // An image that is refused is not missed.
+            let new = Program::load(&image, None).ok()?;
+            Some(ChangeSet::of(&old, &new, &Comparison::of(&old, &new)).verdict(&[]))
+        };
+        assert_eq!(compare(&bytes), Some(Verdict::Unchanged), "{fixture}: nothing was changed");
+
+        let places = counting_bytes(&old);
+        assert!(places.len() > 400, "{fixture}: {} places", places.len());
+        let mut missed = Vec::new();
+        for (number, rva) in places.into_iter().enumerate() {
+            let place = file_offset(&bytes, rva);
+            let mut changed = bytes.clone();
+            changed[place] ^= 1 << (number % 8);
+            if compare(&changed) == Some(Verdict::Unchanged) {
+                missed.push(rva);
+            }
+        }
+        assert!(missed.is_empty(), "{fixture}: changes were missed at {missed:?}");
+    }
+}
+
+/// Bytes of instructions that are not padding, and of data.
+fn counting_bytes(program: &Program) -> Vec<Rva> {
+    let mut places = Vec::new();
+    for function in &program.functions {
+        let start = program.atom(function.atom).unwrap().rva;
+        for i in function.code.instructions.iter().filter(|i| i.role != Role::Padding) {
+            places.extend((i.offset..i.offset + u32::from(i.len)).map(|offset| start.checked_add(offset).unwrap()));
+        }
+    }
+    for atom in program.atoms.iter().filter(|a| matches!(a.kind, AtomKind::ReadOnly | AtomKind::Writable)) {
+        let in_file = program.image.bytes_up_to(atom.rva..atom.end()).len() as u32;
+        places.extend((0..in_file).map(|offset| atom.rva.checked_add(offset).unwrap()));
+    }
+    places
+}
+
+/// Where an address is in the file, by the section table.
+fn file_offset(image: &[u8], rva: Rva) -> usize {
+    let u16_at = |at: usize| usize::from(u16::from_le_bytes(image[at..at + 2].try_into().unwrap()));
+    let u32_at = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap());
+    let header = u32_at(0x3c) as usize;
+    let table = header + 24 + u16_at(header + 20);
+    (0..u16_at(header + 6))
+        .map(|index| table + index * 40)
+        .find_map(|section| {
+            let offset = rva.0.checked_sub(u32_at(section + 12))?;
+            (offset < u32_at(section + 16)).then(|| (u32_at(section + 20) + offset) as usize)
+        })
+        .unwrap()
+}
