@@ -14,11 +14,10 @@ use crate::image::Image;
 use crate::listing;
 use crate::matching::{Claim, Match, Sides, Use};
 use crate::pairing::{How, Pairing, indexed};
-use crate::program::{Function, Program};
-use crate::rtti;
+use crate::program::{DataField, DataFieldKind, Function, Location, Program};
 use crate::rva::{Rva, span};
 use crate::tables::JumpTable;
-use crate::x64::{Code, Reference, ReferenceKind, Role};
+use crate::x64::{Code, Named, Reference, ReferenceKind, Role};
 
 /// What is known of every pair of atoms.
 #[derive(Debug)]
@@ -103,6 +102,7 @@ impl Comparison {
             queue = next.into_iter().filter(|pair| !comparison.outcomes.contains_key(pair)).collect();
         }
         comparison.spread(old, rests_on);
+        comparison.doubt_biased_bases(old);
         comparison
     }
 
@@ -239,6 +239,57 @@ impl Comparison {
         }
     }
 }
+
+/// A function that takes an address inside one constant may mean a biased base of another one nearby: that both builds agree on the
+/// first does not show that it did not change with the second.
+impl Comparison {
+    fn doubt_biased_bases(&mut self, old: &Program) {
+        let is_changed_constant = |(a, b): &(AtomIndex, AtomIndex), outcome: &Outcome| {
+            *outcome != Outcome::Same
+                && self.pairing.is_pair(*a, *b)
+                && old.atom(*a).is_some_and(|atom| atom.kind == AtomKind::ReadOnly)
+        };
+        let changed: BTreeMap<Rva, &Atom> = self
+            .outcomes
+            .iter()
+            .filter(|(pair, outcome)| is_changed_constant(pair, outcome))
+            .filter_map(|((a, _), _)| old.atom(*a))
+            .map(|atom| (atom.rva, atom))
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        let doubt = |function: AtomIndex| {
+            let code = &old.function(function)?.code;
+            code.references.iter().filter(|r| r.kind == ReferenceKind::Address && r.symbol.is_none()).find_map(|r| {
+                let Location::Atom { atom, offset: 1.. } = old.locate(r.target) else { return None };
+                let other = changed
+                    .range(Rva(r.target.0.saturating_sub(MAX_BIAS))..span(r.target, MAX_BIAS).end)
+                    .map(|(_, other)| *other)
+                    .find(|other| !(other.rva..=other.end()).contains(&r.target))?;
+                let uses = code.facts.uses.get(&r.target).copied().unwrap_or_default();
+                let only_direct = uses.direct && !(uses.indexed || uses.compared || uses.escapes || uses.computed);
+                let is_data = old.atom(atom).is_some_and(|atom| !atom.is_function());
+                let at = code.instructions.get(r.instruction as usize)?.offset;
+                (is_data && !only_direct).then(|| {
+                    let text = listing::instruction(old, function, at);
+                    let what = format!("{text} may compute an address of {}, which changed", old.display(other));
+                    Outcome::Unresolved(Difference::at(at, at, what))
+                })
+            })
+        };
+        let doubtful: Vec<_> = self
+            .outcomes
+            .iter()
+            .filter(|(_, outcome)| **outcome == Outcome::Same)
+            .filter_map(|(pair, _)| Some((*pair, doubt(pair.0)?)))
+            .collect();
+        self.outcomes.extend(doubtful);
+    }
+}
+
+/// Largest distance of a biased base from its object that is reckoned with.
+const MAX_BIAS: u32 = 4096;
 
 /// Copies of one constant that are worth looking at.
 const MAX_EQUAL_CONSTANTS: usize = 16;
@@ -412,7 +463,7 @@ impl<'a> PairWalk<'a> {
                 return different(x, y, "the table of distances has another length");
             }
             for (target, other) in t.targets.iter().zip(&u.targets) {
-                self.address((x, *target), (y, *other), Use::Value)?;
+                self.address((x, (*target).into()), (y, (*other).into()), Use::Value)?;
             }
             return Ok(());
         }
@@ -426,12 +477,12 @@ impl<'a> PairWalk<'a> {
             ReferenceKind::Address | ReferenceKind::Absolute => Use::Value,
             _ => Use::Direct,
         };
-        self.address((x, r.target), (y, s.target), usage)
+        self.address((x, r.named()), (y, s.named()), usage)
     }
 
     /// Two addresses that the instructions at two offsets name.
-    fn address(&mut self, (x, old): (u32, Rva), (y, new): (u32, Rva), usage: Use) -> Result<(), Outcome> {
-        match self.match_address(old, new, usage) {
+    fn address(&mut self, (x, old): (u32, Named), (y, new): (u32, Named), usage: Use) -> Result<(), Outcome> {
+        match self.match_named(old, new, usage) {
             Match::Same(_) => Ok(()),
             Match::Different => different(x, y, self.show(x, y)),
             Match::Ambiguous => Err(Outcome::Unresolved(Difference::at(
@@ -443,8 +494,12 @@ impl<'a> PairWalk<'a> {
     }
 
     fn match_address(&mut self, old: Rva, new: Rva, usage: Use) -> Match {
+        self.match_named(old.into(), new.into(), usage)
+    }
+
+    fn match_named(&mut self, old: Named, new: Named, usage: Use) -> Match {
         // A function's references into itself are compared as places in its own code.
-        let found = self.sides.match_address(old, new, usage);
+        let found = self.sides.match_named(old, new, usage);
         if let Match::Same(Some(claim)) = found
             && claim != Claim::Content(self.old, self.new)
         {
@@ -539,7 +594,6 @@ impl<'a> PairWalk<'a> {
         if a.kind == AtomKind::ImportSlot {
             return Ok(());
         }
-        let (old, new) = (&self.sides.old.image, &self.sides.new.image);
         if let (Some(text), Some(other)) =
             (listing::text_constant(self.sides.old, a), listing::text_constant(self.sides.new, b))
         {
@@ -557,69 +611,55 @@ impl<'a> PairWalk<'a> {
         let size = if a.kind == AtomKind::Writable { a.size.min(b.size) } else { a.size.max(b.size) };
         let (old_bytes, new_bytes) =
             (continued_bytes(self.sides.old, a, size), continued_bytes(self.sides.new, b, size));
-        let pointers = |image: &'a Image, atom: &Atom| {
-            crate::program::pointers_in(image, atom.rva..Rva(atom.rva.0.saturating_add(size)))
-                .map(|(place, target)| (place.0 - atom.rva.0, target))
-                .collect::<Vec<_>>()
-        };
-        let (old_pointers, new_pointers) = (pointers(old, a), pointers(new, b));
-        let places = |pointers: &[(u32, Option<Rva>)]| pointers.iter().map(|(place, _)| *place).collect::<Vec<_>>();
-        if places(&old_pointers) != places(&new_pointers) {
+        let (old_fields, new_fields) = (self.sides.old.data_fields(a, size), self.sides.new.data_fields(b, size));
+        let places = |fields: &[DataField]| fields.iter().map(|f| (f.offset, f.kind)).collect::<Vec<_>>();
+        if places(&old_fields) != places(&new_fields) {
             return different(0, 0, "its pointers stand at other places");
         }
-        let rvas = rtti::rva_fields(a);
-        if rvas != rtti::rva_fields(b) {
-            return different(0, 0, "it has another number of entries");
-        }
-        for offset in &rvas {
-            let read = |image: &Image, atom: &Atom| atom.rva.checked_add(*offset).and_then(|place| image.u32_at(place));
-            let same = match (read(old, a), read(new, b)) {
-                (Some(x), Some(y)) if x == 0 || y == 0 => x == y,
-                (Some(x), Some(y)) => matches!(self.match_address(Rva(x), Rva(y), Use::Direct), Match::Same(_)),
-                _ => false,
-            };
-            if !same {
-                return different(*offset, *offset, format!("the address at {offset:#x} leads elsewhere"));
-            }
-        }
-        let is_rva = |offset: usize| rvas.iter().any(|rva| (*rva as usize..*rva as usize + 4).contains(&offset));
-        let is_pointer = |offset: usize| {
-            let next = old_pointers.partition_point(|(place, _)| *place as usize <= offset);
-            next.checked_sub(1).and_then(|i| old_pointers.get(i)).is_some_and(|(place, _)| offset < *place as usize + 8)
+        let is_field = |offset: usize| {
+            let next = old_fields.partition_point(|field| field.offset as usize <= offset);
+            let field = next.checked_sub(1).and_then(|i| old_fields.get(i));
+            field.is_some_and(|field| offset < (field.offset + field.kind.width()) as usize)
         };
         // What the file does not hold is zero in memory.
         let byte = |bytes: &[u8], offset: usize| bytes.get(offset).copied().unwrap_or(0);
         for offset in 0..old_bytes.len().max(new_bytes.len()) {
-            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_pointer(offset) && !is_rva(offset) {
+            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_field(offset) {
                 let (x, y) = (byte(old_bytes, offset), byte(new_bytes, offset));
                 let what = format!("byte {offset:#x} changed from {x:#04x} to {y:#04x}");
                 return different(offset as u32, offset as u32, what);
             }
         }
-        for ((place, x), (_, y)) in old_pointers.iter().zip(&new_pointers) {
-            let (Some(x), Some(y)) = (x, y) else {
-                return different(*place, *place, "a pointer leads outside the image");
-            };
-            match self.match_address(*x, *y, Use::Value) {
-                Match::Same(_) => {}
-                Match::Different => {
-                    let what = format!(
-                        "the pointer at {place:#x} leads to {} instead of {}",
-                        listing::describe(self.sides.new, *y),
-                        listing::describe(self.sides.old, *x)
-                    );
-                    return different(*place, *place, what);
-                }
-                Match::Ambiguous => {
-                    return Err(Outcome::Unresolved(Difference::at(
-                        *place,
-                        *place,
-                        format!("the pointer at {place:#x} has two readings"),
-                    )));
-                }
-            }
+        for (x, y) in old_fields.iter().zip(&new_fields) {
+            self.data_field(x, y)?;
         }
         Ok(())
+    }
+
+    fn data_field(&mut self, x: &DataField, y: &DataField) -> Result<(), Outcome> {
+        let place = x.offset;
+        let (old, new) = match (x.named, y.named) {
+            (Some(old), Some(new)) => (old, new),
+            (None, None) if x.kind == DataFieldKind::Rva => return Ok(()),
+            _ => return different(place, place, format!("the address at {place:#x} leads nowhere")),
+        };
+        let usage = if x.kind == DataFieldKind::Pointer { Use::Value } else { Use::Direct };
+        match self.match_named(old, new, usage) {
+            Match::Same(_) => Ok(()),
+            Match::Different => {
+                let what = format!(
+                    "the pointer at {place:#x} leads to {} instead of {}",
+                    listing::describe(self.sides.new, new.target),
+                    listing::describe(self.sides.old, old.target)
+                );
+                different(place, place, what)
+            }
+            Match::Ambiguous => Err(Outcome::Unresolved(Difference::at(
+                place,
+                place,
+                format!("the pointer at {place:#x} has two readings"),
+            ))),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod layouts;
 pub mod listing;
 mod mapped_file;
 mod matching;
+pub mod objects;
 pub mod pairing;
 pub mod pdb;
 pub mod program;

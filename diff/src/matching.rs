@@ -8,6 +8,7 @@ use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::pairing::Pairing;
 use crate::program::{Location, Program};
 use crate::rva::Rva;
+use crate::x64::Named;
 
 /// Two programs and what is known of their pairing.
 #[derive(Clone, Copy)]
@@ -52,6 +53,19 @@ const NEIGHBOURS: usize = 8;
 
 impl<'a> Sides<'a> {
     /// Compares an old and a new address.
+    pub fn match_named(self, old: Named, new: Named, usage: Use) -> Match {
+        // Where object files tell which object is meant on both sides, there is one reading.
+        if let (Some(symbol), Some(other)) = (old.symbol, new.symbol)
+            && let Location::Atom { atom: a, offset: x } = self.old.locate(symbol)
+            && let Location::Atom { atom: b, offset: y } = self.new.locate(other)
+        {
+            let (x, y) = (i64::from(x) + old.target.distance_from(symbol), i64::from(y) + new.target.distance_from(other));
+            return self.match_reading((a, x), (b, y)).map_or(Match::Different, Match::Same);
+        }
+        self.match_address(old.target, new.target, usage)
+    }
+
+    /// Compares an old and a new address of which no more is known.
     pub fn match_address(self, old: Rva, new: Rva, usage: Use) -> Match {
         let (old_atom, old_offset, new_atom, new_offset) = match (self.old.locate(old), self.new.locate(new)) {
             (Location::Headers(old), Location::Headers(new)) => {

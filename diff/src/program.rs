@@ -9,12 +9,14 @@ use rayon::prelude::*;
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::error::Error;
 use crate::image::{Image, ImportedSymbol, RuntimeFunction};
+use crate::objects::{FieldKind, ObjectFields};
 use crate::pdb;
+use crate::rtti;
 use crate::rva::{Rva, span};
 use crate::symbols::Symbols;
 use crate::tables::{self, DataTable, JumpTable};
 use crate::unwind::UnwindInfo;
-use crate::x64::{self, Code, Reference, ReferenceKind, Unresolved};
+use crate::x64::{self, Code, Named, Reference, ReferenceKind, Unresolved};
 
 /// One build, ready to be compared.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Program {
     pub image: Image,
     /// Its symbols.
     pub symbols: Symbols,
+    /// Relocations from object files that are still on disk.
+    pub objects: ObjectFields,
     /// All atoms by rising RVA, without overlaps.
     pub atoms: Vec<Atom>,
     /// The functions among them, in the same order; [`AtomKind::Function`] holds the index.
@@ -85,8 +89,9 @@ impl Program {
     }
 
     fn build(image: Image, symbols: Symbols) -> Program {
-        let (extents, mut codes) = decode_all(&image, &symbols);
-        let mut targets = data_targets(&image, &extents, &codes);
+        let objects = ObjectFields::load(&image, &symbols);
+        let (extents, mut codes) = decode_all(&image, &symbols, &objects);
+        let mut targets = data_targets(&image, &objects, &extents, &codes);
         let atoms = atoms::partition(&image, &symbols, &extents, &targets);
         let function_atoms = atoms.iter().enumerate().filter(|(_, a)| a.is_function());
         let functions = function_atoms
@@ -99,7 +104,7 @@ impl Program {
                 unwind: Vec::new(),
             })
             .collect();
-        let mut program = Program { image, symbols, atoms, functions };
+        let mut program = Program { image, symbols, objects, atoms, functions };
         program.find_tables();
         // What only tables of distances name was not known to begin an object: cut once more with it.
         let named_by_tables: Vec<Rva> =
@@ -265,14 +270,14 @@ fn points_into_itself(program: &Program, function: &Atom, code: &Code) -> bool {
 type Extents = BTreeMap<Rva, u32>;
 
 /// Decodes all functions that symbols and unwind data name, then those that they call and nobody names, until none is new.
-fn decode_all(image: &Image, symbols: &Symbols) -> (Extents, Vec<Code>) {
+fn decode_all(image: &Image, symbols: &Symbols, objects: &ObjectFields) -> (Extents, Vec<Code>) {
     let mut starts = atoms::function_starts(image, symbols);
     let mut decoded: BTreeMap<(Rva, u32), Code> = BTreeMap::new();
     loop {
         let extents = atoms::function_extents(image, symbols, &starts);
         let missing: Vec<(Rva, u32)> =
             extents.iter().map(|(rva, size)| (*rva, *size)).filter(|key| !decoded.contains_key(key)).collect();
-        let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, *rva, *size)).collect();
+        let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, objects, *rva, *size)).collect();
         // What an instruction reads or writes directly is data, wherever it stands (constants of assembler sources).
         let leads_to_code = |r: &&Reference| r.kind.is_branch() || r.kind == ReferenceKind::Address;
         let named = codes.iter().flat_map(|code| &code.references).filter(leads_to_code).map(|r| r.target);
@@ -304,12 +309,79 @@ fn relocated_targets(image: &Image) -> impl Iterator<Item = Rva> {
 }
 
 /// Addresses outside functions that code or relocated pointers name: where anonymous objects begin.
-fn data_targets(image: &Image, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
-    let from_code = codes.iter().flat_map(|code| &code.references).filter(|r| !r.kind.is_branch()).map(|r| r.target);
+fn data_targets(image: &Image, objects: &ObjectFields, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
+    let from_code = codes.iter().flat_map(|code| &code.references).filter(|r| !r.kind.is_branch());
+    let from_code = from_code.flat_map(|r| [Some(r.target), r.symbol].into_iter().flatten());
     from_code
         .chain(relocated_targets(image))
+        .chain(objects.named_addresses())
         .filter(|rva| image.section_at(*rva).is_some() && !is_inside(functions, *rva))
         .collect()
+}
+
+/// A field of a data object that names an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataField {
+    /// Bytes from the object's start.
+    pub offset: u32,
+    /// Form of the field.
+    pub kind: DataFieldKind,
+    /// What it leads to; none for an RVA of 0, or where an address leads outside the image.
+    pub named: Option<Named>,
+}
+
+/// Forms of fields in data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFieldKind {
+    /// A 64-bit address with a base relocation.
+    Pointer,
+    /// An RVA, recognised by the object's name or by its object file.
+    Rva,
+    /// A distance from the field itself or a place near it, known from the object file.
+    Distance,
+}
+
+impl DataFieldKind {
+    /// Bytes of the field.
+    pub fn width(self) -> u32 {
+        match self {
+            DataFieldKind::Pointer => 8,
+            DataFieldKind::Rva | DataFieldKind::Distance => 4,
+        }
+    }
+}
+
+impl Program {
+    /// The fields of `size` bytes of data from an atom's start that name addresses, by rising offset.
+    pub fn data_fields(&self, atom: &Atom, size: u32) -> Vec<DataField> {
+        let range = span(atom.rva, size);
+        let pointers = self.image.base_relocations_in(range.clone()).iter().map(|place| {
+            let symbol = self.objects.at(*place).and_then(|field| field.symbol);
+            let named = self.image.relocated_target(*place).map(|target| Named { target, symbol });
+            DataField { offset: place.0 - atom.rva.0, kind: DataFieldKind::Pointer, named }
+        });
+        let mut fields: Vec<DataField> = pointers.collect();
+        for (place, field) in self.objects.inside(range) {
+            let kind = match field.kind {
+                FieldKind::Rva => DataFieldKind::Rva,
+                // Entries of a table count from the table, not from themselves: only the symbol says where one leads.
+                FieldKind::Relative if field.symbol.is_some() => DataFieldKind::Distance,
+                FieldKind::Relative | FieldKind::Address | FieldKind::SectionOffset => continue,
+            };
+            let named = Some(Named { target: field.target, symbol: field.symbol });
+            fields.push(DataField { offset: place.0 - atom.rva.0, kind, named });
+        }
+        for offset in rtti::rva_fields(atom) {
+            if fields.iter().any(|field| field.offset == offset) {
+                continue;
+            }
+            let rva = atom.rva.checked_add(offset).and_then(|place| self.image.u32_at(place));
+            let named = rva.filter(|rva| *rva != 0).map(|rva| Named::from(Rva(rva)));
+            fields.push(DataField { offset, kind: DataFieldKind::Rva, named });
+        }
+        fields.sort_by_key(|field| field.offset);
+        fields
+    }
 }
 
 /// The addresses of an atom's own bytes that hold relocated pointers, with their targets.

@@ -89,6 +89,8 @@ pub struct Contribution {
     pub range: Range<Rva>,
     /// Who contributed it.
     pub module: ModuleIndex,
+    /// The linker's checksum of its bytes before relocation.
+    pub checksum: u32,
 }
 
 /// Size and members of a user-defined type.

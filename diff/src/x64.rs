@@ -7,6 +7,7 @@ use iced_x86::{
 
 use crate::dataflow::{self, Facts, Field};
 use crate::image::Image;
+use crate::objects::{FieldKind, ObjectFields};
 use crate::rva::{Rva, span};
 
 /// A function's code, decoded once.
@@ -29,6 +30,8 @@ pub struct Code {
     pub data: std::ops::Range<u32>,
     /// What following addresses through the function showed.
     pub facts: Facts,
+    /// What the references rest on.
+    pub evidence: Evidence,
 }
 
 /// One instruction.
@@ -71,6 +74,41 @@ pub struct Reference {
     pub kind: ReferenceKind,
     /// The address that is named.
     pub target: Rva,
+    /// The object that is meant, where an object file tells: an address can be the end of one and the start of another.
+    pub symbol: Option<Rva>,
+}
+
+impl Reference {
+    /// The address with the object that is meant.
+    pub fn named(&self) -> Named {
+        Named { target: self.target, symbol: self.symbol }
+    }
+}
+
+/// An address, and the object that is meant by it where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The address.
+    pub target: Rva,
+    /// Where the object begins.
+    pub symbol: Option<Rva>,
+}
+
+impl From<Rva> for Named {
+    fn from(target: Rva) -> Named {
+        Named { target, symbol: None }
+    }
+}
+
+/// What a function's references rest on.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// The relocations of its object file, which are exact.
+    Objects,
+    /// What its instructions show.
+    #[default]
+    Analysis,
 }
 
 /// How an instruction names an address.
@@ -120,12 +158,12 @@ pub struct Unresolved {
 }
 
 /// Decodes the function of `size` bytes at `start`.
-pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
-    let code = sweep(image, start, size);
+pub fn decode(image: &Image, objects: &ObjectFields, start: Rva, size: u32) -> Code {
+    let code = sweep(image, objects, start, size);
     // MSVC puts a function's tables behind its code and counts them into its length: what was decoded there is no code.
     match code.first_own_table(start, size) {
         Some(end) => {
-            let mut code = sweep(image, start, end);
+            let mut code = sweep(image, objects, start, end);
             code.data = end..size;
             code
         }
@@ -134,8 +172,11 @@ pub fn decode(image: &Image, start: Rva, size: u32) -> Code {
 }
 
 /// Decodes everything up to `size` as code.
-fn sweep(image: &Image, start: Rva, size: u32) -> Code {
+fn sweep(image: &Image, objects: &ObjectFields, start: Rva, size: u32) -> Code {
     let mut code = Code::default();
+    if objects.covers(start) {
+        code.evidence = Evidence::Objects;
+    }
     let bytes = image.bytes_up_to(span(start, size));
     if bytes.len() != size as usize {
         code.unresolved.push(Unresolved { offset: 0, reason: "the function's bytes are not all in the file".into() });
@@ -182,6 +223,7 @@ fn sweep(image: &Image, start: Rva, size: u32) -> Code {
         walk.add_found_fields(&decoded, &all_fields);
     }
     walk.check_image_relative();
+    add_object_fields(objects, start, size, &mut code);
     check_branch_targets(&mut code);
     check_base_relocations(image, start, size, &mut code);
     code
@@ -344,6 +386,7 @@ impl Walk<'_> {
             to_end: (instruction.len() - at) as u8,
             kind,
             target,
+            symbol: None,
         });
     }
 
@@ -364,7 +407,8 @@ impl Walk<'_> {
                 None => self.unresolved(*offset, "uses a thread-local variable, and the image has no thread-local data"),
             }
         }
-        if let (Some(offset), true) = (self.thread_local, facts.thread_local_lost || facts.thread_local.is_empty()) {
+        let is_exact = self.code.evidence == Evidence::Objects;
+        if let (Some(offset), true, false) = (self.thread_local, facts.thread_local_lost || facts.thread_local.is_empty(), is_exact) {
             self.unresolved(offset, "uses thread-local storage in a way that could not be followed");
         }
         self.code.references.sort_by_key(|r| r.field);
@@ -396,12 +440,13 @@ impl Walk<'_> {
             to_end: (instruction.len() - at) as u8,
             kind,
             target,
+            symbol: None,
         });
     }
 
     /// The image base was computed with in a way that the dataflow did not follow, and the function has numbers that could be RVAs.
     fn check_image_relative(&mut self) {
-        let Some(base) = self.image_base else { return };
+        let Some(base) = self.image_base.filter(|_| self.code.evidence != Evidence::Objects) else { return };
         let facts = &self.code.facts;
         if !facts.uses.get(&Rva(0)).is_some_and(|uses| uses.computed || uses.indexed) {
             return;
@@ -416,6 +461,45 @@ impl Walk<'_> {
             );
         }
     }
+}
+
+/// Adds what only the object file tells: the objects that addresses belong to, and fields that the analysis did not connect.
+fn add_object_fields(objects: &ObjectFields, start: Rva, size: u32, code: &mut Code) {
+    let mut found = Vec::new();
+    for (place, field) in objects.inside(span(start, size)) {
+        let offset = place.0 - start.0;
+        if let Ok(index) = code.references.binary_search_by_key(&offset, |r| r.field) {
+            if let Some(reference) = code.references.get_mut(index).filter(|r| r.target == field.target) {
+                reference.symbol = field.symbol;
+            }
+            continue;
+        }
+        let kind = match field.kind {
+            FieldKind::Rva => ReferenceKind::ImageRelative,
+            FieldKind::SectionOffset => ReferenceKind::ThreadLocal,
+            // Branches inside the function need no reference; anything else that was not seen is not understood.
+            FieldKind::Relative if span(start, size).contains(&field.target) => continue,
+            FieldKind::Relative | FieldKind::Address => {
+                code.unresolved.push(Unresolved {
+                    offset,
+                    reason: "the object file has a relocation here that belongs to no operand".into(),
+                });
+                continue;
+            }
+        };
+        let Some(instruction) = code.instructions.partition_point(|i| i.offset <= offset).checked_sub(1) else { continue };
+        let end = code.instructions.get(instruction).map_or(offset, |i| i.offset + u32::from(i.len));
+        found.push(Reference {
+            instruction: instruction as u32,
+            field: offset,
+            to_end: end.saturating_sub(offset) as u8,
+            kind,
+            target: field.target,
+            symbol: field.symbol,
+        });
+    }
+    code.references.extend(found);
+    code.references.sort_by_key(|r| r.field);
 }
 
 /// Control does not reach the next instruction.

@@ -8,11 +8,10 @@ use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
 use hpgen_diff::change_set::{ChangeSet, FunctionStatus, Reason};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::image::Import;
-use hpgen_diff::program::{Function, Location, Program, pointers_in};
-use hpgen_diff::rtti;
+use hpgen_diff::program::{DataFieldKind, Function, Location, Program};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::JumpTable;
-use hpgen_diff::x64::{Reference, ReferenceKind, Role};
+use hpgen_diff::x64::{Named, Reference, ReferenceKind, Role};
 
 use crate::correspondence::Correspondence;
 use crate::readings;
@@ -240,7 +239,7 @@ impl Planner<'_> {
             .data_tables
             .iter()
             .map(|table| {
-                let targets = table.targets.iter().map(|target| self.pointer(root, *target)).collect::<Refused<Vec<_>>>()?;
+                let targets = table.targets.iter().map(|target| self.pointer(root, Named::from(*target))).collect::<Refused<Vec<_>>>()?;
                 Ok((table.rva, targets))
             })
             .collect::<Refused<Vec<_>>>()?;
@@ -307,20 +306,21 @@ impl Planner<'_> {
         }
     }
 
-    /// A pointer in data: it names an object's own address.
-    fn pointer(&mut self, root: AtomIndex, target: Rva) -> Refused<Destination> {
-        match self.programs.new.locate(target) {
+    /// A pointer in data: it names an object's own address, unless an object file tells otherwise.
+    fn pointer(&mut self, root: AtomIndex, named: Named) -> Refused<Destination> {
+        let start = named.symbol.unwrap_or(named.target);
+        match self.programs.new.locate(start) {
             Location::Atom { atom, offset } => {
                 let Some(object) = self.programs.new.atom(atom) else {
                     return unproven("a pointer to nothing");
                 };
-                if offset >= object.size {
+                if named.symbol.is_none() && offset >= object.size {
                     return unproven(format!("a pointer behind the end of {}", self.programs.new.display(object)));
                 }
-                self.destination(root, atom, i64::from(offset), false)
+                self.destination(root, atom, i64::from(offset) + named.target.distance_from(start), false)
             }
             Location::Headers(Rva(0)) => Ok(Destination::Image(Rva(0))),
-            _ => unproven(format!("a pointer to {target}, which is no object of the image")),
+            _ => unproven(format!("a pointer to {start}, which is no object of the image")),
         }
     }
 
@@ -390,18 +390,16 @@ impl Planner<'_> {
     }
 
     fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
-        if !rtti::rva_fields(atom).is_empty() {
-            return unsupported("describes a C++ type by addresses relative to the image, which this version does not carry");
+        let fields = self.programs.new.data_fields(atom, atom.size);
+        if fields.iter().any(|field| field.kind != DataFieldKind::Pointer) {
+            return unsupported("holds addresses relative to the image or to itself, which this version does not carry");
         }
-        let pointers = pointers_in(&self.programs.new.image, atom.rva..atom.end())
-            .map(|(place, target)| (place.0 - atom.rva.0, target))
-            .collect::<Vec<_>>();
-        let pointers = pointers
+        let pointers = fields
             .into_iter()
-            .map(|(place, target)| {
-                let target = target
-                    .ok_or(("unproven-reference", format!("the pointer at +{place:#x} leads outside the image")))?;
-                Ok((place, self.pointer(root, target)?))
+            .map(|field| {
+                let outside = || format!("the pointer at +{:#x} leads outside the image", field.offset);
+                let named = field.named.ok_or_else(|| ("unproven-reference", outside()))?;
+                Ok((field.offset, self.pointer(root, named)?))
             })
             .collect::<Refused<Vec<_>>>()?;
         Ok(PlannedData { writable: atom.kind == AtomKind::Writable, pointers })

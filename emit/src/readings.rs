@@ -30,6 +30,12 @@ pub(crate) fn of_reference(
     offset: u32,
 ) -> Result<Reading, String> {
     let new = programs.new;
+    // The object file tells which object is meant.
+    if let Some(symbol) = reference.symbol
+        && let Location::Atom { atom, offset } = new.locate(symbol)
+    {
+        return Ok(Reading { atom, offset: i64::from(offset) + reference.target.distance_from(symbol) });
+    }
     let plain = Reading { atom, offset: i64::from(offset) };
     let Some(object) = new.atom(atom) else {
         return Err("an address outside all objects".to_owned());

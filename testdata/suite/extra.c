@@ -43,10 +43,12 @@ HPGEN_KEEP unsigned HPGEN_NAME(choose)(unsigned n) {
     }
 }
 
-/* Floating point constants, which compilers keep as anonymous data. */
+/* Floating point constants, which compilers keep as anonymous data. They need a symbol of the C runtime. */
+#ifndef HPGEN_NO_RUNTIME
 HPGEN_KEEP double HPGEN_NAME(scale)(double x) {
     return x * 1.2345678 + HPGEN_NAME(choose)((unsigned)x) * 3.25;
 }
+#endif
 
 #ifdef __cplusplus
 }

@@ -62,7 +62,7 @@ fn kind_flags(kind: Kind) -> &'static [&'static str] {
         Kind::Msvc => {
             &["--target=x86_64-pc-windows-msvc", "-std=c++20", "-fexceptions", "-fcxx-exceptions", "-nostdinc"]
         }
-        Kind::Freestanding | Kind::Rust => &["--target=x86_64-pc-windows-msvc", "-ffreestanding"],
+        Kind::Freestanding | Kind::Rust => &["--target=x86_64-pc-windows-msvc", "-ffreestanding", "-DHPGEN_NO_RUNTIME"],
     }
 }
 

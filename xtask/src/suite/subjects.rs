@@ -47,18 +47,30 @@ pub fn all() -> Result<Vec<Subject>> {
         subject("rust_host", Kind::Rust, vec![ours("rust_host").join("rust_host.rs")]),
         subject("cpp_host", Kind::Msvc, files(&ours("cpp_host"), ".cpp")?),
     ];
-    let common = ours("fixtures").join("common");
     for name in fixtures::all()? {
-        let folder = ours("fixtures").join(&name);
-        // The old variant's sources: `old.c`, `old_<module>.c`, and what both variants have.
-        let own = files(&folder, ".c")?.into_iter().filter(|path| !file_name(path).starts_with("new"));
-        let sources = own.chain([common.join("support.c")]).collect();
-        let mut fixture = subject("fixtures", Kind::Freestanding, sources);
+        let mut fixture = subject("fixtures", Kind::Freestanding, files(&staged(&name)?, ".c")?);
         fixture.name = format!("fixtures/{name}");
-        fixture.includes = vec![folder, common.clone()];
         subjects.push(fixture);
     }
     Ok(subjects)
+}
+
+/// A folder with the sources of a fixture's old variant under the names that they are compiled with; see `fixtures.rs`.
+fn staged(fixture: &str) -> Result<PathBuf> {
+    let folder = workspace::target().join("suite").join("fixtures").join(fixture).join("src");
+    fs::create_dir_all(&folder)?;
+    for from in ["common", fixture].map(|name| ours("fixtures").join(name)) {
+        for source in [files(&from, ".c")?, files(&from, ".h")?].concat() {
+            let name = match file_name(&source).as_str() {
+                "old.c" => "main.c".to_owned(),
+                name if name.starts_with("new.") || name.starts_with("new_") => continue,
+                name => name.strip_prefix("old_").unwrap_or(name).to_owned(),
+            };
+            let text = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+            fs::write(folder.join(name), text)?;
+        }
+    }
+    Ok(folder)
 }
 
 fn ours(name: &str) -> PathBuf {
