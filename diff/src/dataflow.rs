@@ -736,3 +736,7 @@ fn stack_place(i: &Instruction, state: &State) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "dataflow_tests.rs"]
+mod tests;

@@ -56,3 +56,7 @@ fn describe(old: &TypeLayout, new: &TypeLayout) -> String {
     }
     "the order of its members changed".to_owned()
 }
+
+#[cfg(test)]
+#[path = "layouts_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ pub mod exceptions;
 pub mod image;
 pub mod layouts;
 pub mod listing;
+mod mangling;
 mod mapped_file;
 mod matching;
 pub mod objects;
@@ -26,6 +27,8 @@ pub mod rtti;
 pub mod rva;
 pub mod symbols;
 pub mod tables;
+#[cfg(test)]
+mod testing;
 pub mod unwind;
 pub mod x64;
 

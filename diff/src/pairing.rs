@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use crate::atoms::{Atom, AtomIndex, AtomKind, Name};
+use crate::mangling::without_build_parts;
 use crate::program::Program;
 
 /// How a pair was found.
@@ -17,6 +18,8 @@ pub enum How {
     Order,
     /// The only one of its name in both programs, in another module or with another visibility.
     NameOnly,
+    /// The same name but for a hash or counter that changes from build to build.
+    NameWithoutHash,
     /// The same import.
     Import,
     /// Named by the same reference of paired atoms.
@@ -52,6 +55,11 @@ impl Pairing {
             Some((name.key.clone(), name.local.as_ref()?.module.clone(), String::new()))
         });
         pairing.pair_by(old, new, How::NameOnly, |name| Some((name.key.clone(), String::new(), String::new())));
+        // Names that hold a hash or a counter, without it; last, so that the ones before it took what they could.
+        pairing.pair_by(old, new, How::NameWithoutHash, |name| {
+            let short = without_build_parts(&name.key)?;
+            Some((short, name.local.as_ref().map_or(String::new(), |local| local.module.clone()), String::new()))
+        });
         pairing.find_ambiguous(old, new);
         pairing
     }
@@ -163,6 +171,8 @@ impl Pairing {
 
     fn find_ambiguous(&mut self, old: &Program, new: &Program) {
         let known: HashSet<(Family, &str)> = indexed(old)
+            // Where all old atoms of a name have their partners, one more of that name is new.
+            .filter(|(index, _)| !self.to_new.contains_key(index))
             .filter_map(|(_, atom)| Some((Family::of(atom)?, atom)))
             .flat_map(|(family, atom)| atom.names.iter().map(move |name| (family, name.key.as_str())))
             .collect();
@@ -200,3 +210,7 @@ impl Family {
 pub(crate) fn indexed(program: &Program) -> impl Iterator<Item = (AtomIndex, &Atom)> {
     program.atoms.iter().enumerate().map(|(index, atom)| (AtomIndex(index as u32), atom))
 }
+
+#[cfg(test)]
+#[path = "pairing_tests.rs"]
+mod tests;

@@ -577,3 +577,7 @@ impl Code {
         self.references.get(start..end).unwrap_or(&[])
     }
 }
+
+#[cfg(test)]
+#[path = "x64_tests.rs"]
+mod tests;

@@ -144,3 +144,7 @@ fn expected_length(
     }
     Ok(JUMP)
 }
+
+#[cfg(test)]
+#[path = "trampoline_tests.rs"]
+mod tests;

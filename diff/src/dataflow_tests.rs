@@ -1,0 +1,172 @@
+//! What following addresses through small functions shows.
+
+use iced_x86::code_asm::*;
+
+use super::*;
+use crate::testing::{DATA, decode, decode_with};
+
+const TABLE: Rva = Rva(DATA as u32);
+
+fn uses(write: impl FnOnce(&mut CodeAssembler)) -> Uses {
+    decode(write).facts.uses.get(&TABLE).copied().unwrap_or_default()
+}
+
+const NONE: Uses = Uses { direct: false, indexed: false, compared: false, escapes: false, computed: false };
+
+/// clang: distances from the table itself.
+#[test]
+fn a_table_that_counts_from_itself() {
+    // Both entries lead to the return at +0x10.
+    let distance = (0x1010i32 - 0x2000).to_le_bytes();
+    let code = decode_with(&[distance, distance].concat(), |a| {
+        a.lea(rcx, qword_ptr(DATA)).unwrap();
+        a.movsxd(rax, dword_ptr(rcx + rax * 4)).unwrap();
+        a.add(rax, rcx).unwrap();
+        a.jmp(rax).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(
+        code.instruction_at(0x10).map(|i| code.instructions[i].len),
+        Some(1),
+        "the return is where it should be"
+    );
+    assert!(code.facts.tables.contains(&OffsetTable { rva: TABLE, base: TABLE, is_jump: true }), "{:?}", code.facts);
+}
+
+/// The same distances, added and then read at: the table leads to data.
+#[test]
+fn a_table_of_data_is_not_one_of_code() {
+    let code = decode(|a| {
+        a.lea(rcx, qword_ptr(DATA)).unwrap();
+        a.movsxd(rax, dword_ptr(rcx + rax * 4)).unwrap();
+        a.add(rax, rcx).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(code.facts.tables, BTreeSet::from([OffsetTable { rva: TABLE, base: TABLE, is_jump: false }]));
+}
+
+/// MSVC: RVAs, read through a register that holds the image base.
+#[test]
+fn a_table_of_rvas() {
+    let entry = 0x1010u32.to_le_bytes();
+    let code = decode_with(&[entry, entry].concat(), |a| {
+        // The base of the image is 1000h bytes before the code.
+        a.lea(rdx, qword_ptr(0u64)).unwrap();
+        a.mov(ecx, dword_ptr(rdx + rax * 4 + 0x2000)).unwrap();
+        a.add(rcx, rdx).unwrap();
+        a.jmp(rcx).unwrap();
+        a.ret().unwrap();
+    });
+    assert!(code.facts.tables.contains(&OffsetTable { rva: TABLE, base: Rva(0), is_jump: true }), "{:?}", code.facts);
+    assert!(code.facts.image_relative.contains(&(7, TABLE)), "{:?}", code.facts);
+    let field = code.references.iter().find(|r| r.kind == crate::x64::ReferenceKind::ImageRelative).unwrap();
+    assert_eq!((field.field, field.target), (10, TABLE));
+    assert_eq!(code.unresolved, []);
+}
+
+#[test]
+fn what_is_done_with_an_address_is_noted() {
+    let direct = uses(|a| {
+        a.lea(rax, qword_ptr(DATA)).unwrap();
+        a.mov(ecx, dword_ptr(rax + 8)).unwrap();
+        a.xor(eax, eax).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(direct, Uses { direct: true, ..NONE });
+    let indexed = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(eax, dword_ptr(rdx + rcx * 4)).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(indexed, Uses { indexed: true, ..NONE });
+    let before = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(eax, dword_ptr(rdx - 4)).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(before, Uses { indexed: true, ..NONE }, "what lies before an address is another object's");
+    let compared = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.cmp(rcx, rdx).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(compared, Uses { compared: true, ..NONE });
+    let passed = uses(|a| {
+        a.lea(rcx, qword_ptr(DATA)).unwrap();
+        a.call(0x1100).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(passed, Uses { escapes: true, ..NONE });
+    let returned = uses(|a| {
+        a.lea(rax, qword_ptr(DATA)).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(returned, Uses { escapes: true, ..NONE });
+    let scaled = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.shl(rdx, 2).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(scaled, Uses { computed: true, ..NONE });
+}
+
+/// A register that may hold either of two addresses is used as both.
+#[test]
+fn paths_that_meet_bring_both_addresses() {
+    let code = decode(|a| {
+        let mut other = a.create_label();
+        let mut both = a.create_label();
+        a.test(ecx, ecx).unwrap();
+        a.je(other).unwrap();
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.jmp(both).unwrap();
+        a.set_label(&mut other).unwrap();
+        a.lea(rdx, qword_ptr(DATA + 0x10)).unwrap();
+        a.set_label(&mut both).unwrap();
+        a.mov(eax, dword_ptr(rdx + rcx * 4)).unwrap();
+        a.ret().unwrap();
+    });
+    let indexed: Vec<Rva> = code.facts.uses.iter().filter(|(_, uses)| uses.indexed).map(|(rva, _)| *rva).collect();
+    assert_eq!(indexed, [TABLE, Rva(0x2010)]);
+}
+
+#[test]
+fn addresses_survive_on_the_stack_and_in_kept_registers_but_not_in_scratch_ones() {
+    let kept = |through: AsmRegister64| {
+        uses(|a| {
+            a.lea(through, qword_ptr(DATA)).unwrap();
+            a.xor(ecx, ecx).unwrap();
+            a.call(0x1100).unwrap();
+            a.mov(eax, dword_ptr(through + rsi * 4)).unwrap();
+            a.ret().unwrap();
+        })
+    };
+    assert!(kept(rbx).indexed);
+    assert!(!kept(r10).indexed, "the call destroys r10");
+    let spilled = uses(|a| {
+        a.sub(rsp, 0x28).unwrap();
+        a.lea(rax, qword_ptr(DATA)).unwrap();
+        a.mov(qword_ptr(rsp + 0x20), rax).unwrap();
+        a.call(0x1100).unwrap();
+        a.mov(rbx, qword_ptr(rsp + 0x20)).unwrap();
+        a.mov(eax, dword_ptr(rbx + rsi * 4)).unwrap();
+        a.ret().unwrap();
+    });
+    assert!(spilled.indexed, "{spilled:?}");
+}
+
+#[test]
+fn loops_end() {
+    let code = decode(|a| {
+        let mut top = a.create_label();
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.set_label(&mut top).unwrap();
+        a.mov(eax, dword_ptr(rdx)).unwrap();
+        a.add(rdx, 4).unwrap();
+        a.cmp(rdx, rcx).unwrap();
+        a.jne(top).unwrap();
+        a.ret().unwrap();
+    });
+    let uses = code.facts.uses.get(&TABLE).copied().unwrap();
+    assert!(uses.direct && uses.computed, "{uses:?}");
+}

@@ -1,0 +1,62 @@
+//! Which differences of types count.
+
+use super::*;
+
+fn member(name: &str, offset: u64, size: u32) -> Member {
+    Member { name: name.to_owned(), offset, size: Some(size), bits: None }
+}
+
+fn layout(size: u64, members: &[Member]) -> TypeLayout {
+    TypeLayout { name: "account".to_owned(), size, members: members.to_vec() }
+}
+
+fn symbols(layouts: &[TypeLayout]) -> Symbols {
+    let mut symbols = Symbols::default();
+    symbols.layouts.insert(".?AUaccount@@".to_owned(), layouts.iter().cloned().collect());
+    symbols
+}
+
+fn what(old: &[TypeLayout], new: &[TypeLayout]) -> Vec<String> {
+    changes(&symbols(old), &symbols(new)).into_iter().map(|change| change.what).collect()
+}
+
+#[test]
+fn the_first_member_that_differs_is_named() {
+    let old = layout(8, &[member("id", 0, 4), member("balance", 4, 4)]);
+    let inserted = layout(12, &[member("id", 0, 4), member("limit", 4, 4), member("balance", 8, 4)]);
+    let moved = layout(12, &[member("id", 0, 4), member("balance", 8, 4)]);
+    let widened = layout(16, &[member("id", 0, 4), member("balance", 4, 8)]);
+    let removed = layout(8, &[member("id", 0, 4)]);
+    let padded = layout(16, &[member("id", 0, 4), member("balance", 4, 4)]);
+    let narrowed = Member { bits: Some((0, 3)), ..member("balance", 4, 4) };
+    let cases = [
+        (inserted, "member limit was added at offset 4"),
+        (moved, "member balance moved from offset 4 to 8"),
+        (widened, "member balance changed its size"),
+        (layout(8, &[member("id", 0, 4), narrowed]), "member balance changed its size"),
+        (removed, "member balance at offset 4 was removed"),
+        (padded, "its size changed from 8 to 16 bytes"),
+    ];
+    for (new, expected) in cases {
+        assert_eq!(what(std::slice::from_ref(&old), std::slice::from_ref(&new)), [expected]);
+    }
+}
+
+#[test]
+fn the_same_layout_and_types_of_one_build_only_are_no_change() {
+    let layout = layout(4, &[member("id", 0, 4)]);
+    assert_eq!(what(std::slice::from_ref(&layout), std::slice::from_ref(&layout)), Vec::<String>::new());
+    let some = symbols(std::slice::from_ref(&layout));
+    assert_eq!(changes(&some, &Symbols::default()), []);
+    assert_eq!(changes(&Symbols::default(), &some), []);
+}
+
+/// C modules may each define a type of one name.
+#[test]
+fn a_second_definition_of_a_name_is_a_new_type_and_a_replaced_one_is_a_change() {
+    let (small, large) = (layout(4, &[member("id", 0, 4)]), layout(8, &[member("id", 0, 8)]));
+    let other = layout(2, &[member("id", 0, 2)]);
+    assert_eq!(what(std::slice::from_ref(&small), &[small.clone(), large.clone()]), Vec::<String>::new());
+    assert_eq!(what(&[small.clone(), large.clone()], std::slice::from_ref(&small)), Vec::<String>::new());
+    assert_eq!(what(&[small.clone(), large], &[small, other]), ["member id changed its size"]);
+}
