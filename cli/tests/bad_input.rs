@@ -1,5 +1,6 @@
 //! Files that are missing, damaged or of another kind, and wrong usage: an error that names the file and what is wrong, the exit
 //! code that scripts branch on, and nothing left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "command/mod.rs"]
 mod command;

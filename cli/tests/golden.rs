@@ -2,6 +2,7 @@
 //!
 //! Two nets, one behind the other. [`OUTCOMES`] says what must come of each fixture, and only a person changes it. The goldens in
 //! `testdata/fixtures/NAME/expected/` hold every word that is printed; `cargo xtask bless` rewrites them, and the diff is reviewed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "command/mod.rs"]
 mod command;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
-use crate::exceptions::{self, Failure, Item};
+use crate::exceptions::Item;
 use crate::image::Image;
 use crate::listing;
 use crate::matching::{Claim, Match, Sides, Use};
@@ -548,17 +548,11 @@ impl<'a> PairWalk<'a> {
     ) -> Result<(), Outcome> {
         let name = self.sides.old.handler_name(handler);
         let read = |program: &Program, atom: &Atom, data: Rva| {
-            exceptions::read(&program.image, &name, atom.rva, data).map_err(|failure| {
-                let what = match failure {
-                    Failure::UnknownHandler => format!("exception tables of {name} are not known"),
-                    Failure::Malformed(problem) => format!("exception tables of {name}: {problem}"),
-                };
-                Outcome::Unresolved(Difference::at(0, 0, what))
-            })
+            program.exception_tables(&name, atom, data).map_err(|what| Outcome::Unresolved(Difference::at(0, 0, what)))
         };
         let old = read(self.sides.old, old_atom, data)?;
         let new = read(self.sides.new, new_atom, other_data)?;
-        if old.len() != new.len() {
+        if old.items.len() != new.items.len() {
             return different(0, 0, "the exception tables differ in length");
         }
         let place = |rva: Rva, atom: &Atom, code: &Code, order: &Order| {
@@ -567,13 +561,20 @@ impl<'a> PairWalk<'a> {
                 .filter(|offset| *offset <= atom.size)
                 .map(|offset| order.end_position_of(code, offset))
         };
-        for (x, y) in old.into_iter().zip(new) {
+        for (x, y) in old.items.into_iter().zip(new.items) {
             let same = match (x, y) {
                 (Item::Number(x), Item::Number(y)) => x == y,
                 (Item::Code(x), Item::Code(y)) => {
                     match (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order)) {
                         (Some(p), Some(q)) => p == q,
                         (None, None) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
+                        _ => false,
+                    }
+                }
+                (Item::Funclet(x), Item::Funclet(y)) => {
+                    match (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order)) {
+                        (Some(p), Some(q)) => p == q,
+                        (None, None) => self.funclet(x, y),
                         _ => false,
                     }
                 }
@@ -585,6 +586,19 @@ impl<'a> PairWalk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Funclets are parts of their function: what counts is what they do, whatever their names.
+    fn funclet(&mut self, old: Rva, new: Rva) -> bool {
+        match (self.sides.old.locate(old), self.sides.new.locate(new)) {
+            (Location::Atom { atom: a, offset: 0 }, Location::Atom { atom: b, offset: 0 }) => {
+                if (a, b) != (self.old, self.new) {
+                    self.claims.insert(Claim::Content(a, b));
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     fn data(&mut self) -> Result<(), Outcome> {

@@ -11,8 +11,10 @@ use crate::rva::Rva;
 pub enum Item {
     /// A number: a state, a count, a stack offset, flags.
     Number(i64),
-    /// An address of code: a place in the function itself, or another function (a funclet, a filter, a destructor).
+    /// An address of code: a place in the function itself or in a funclet, or a function of its own (a destructor).
     Code(Rva),
+    /// A piece of the function that runs on its frame: a catch block, a clean-up, a filter, a `__finally`.
+    Funclet(Rva),
     /// An address of data: a type descriptor.
     Data(Rva),
 }
@@ -26,6 +28,26 @@ pub enum Failure {
     Malformed(&'static str),
 }
 
+/// The tables of one handler, with where their bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    /// What they say, in order.
+    pub items: Vec<Item>,
+    /// Their bytes: first the data behind the unwind record, then every table that it leads to.
+    pub pieces: Vec<std::ops::Range<Rva>>,
+    /// Fields that hold RVAs, by address.
+    pub fields: Vec<(Rva, Field)>,
+}
+
+/// What an RVA in exception tables leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// To code or data outside the tables.
+    Item(Item),
+    /// To another piece of the tables.
+    Piece(Rva),
+}
+
 /// More entries than this are not believed.
 const MAX_ENTRIES: u32 = 1 << 16;
 
@@ -33,8 +55,9 @@ const MAX_ENTRIES: u32 = 1 << 16;
 ///
 /// # Errors
 /// When the handler is unknown or its tables are damaged.
-pub fn read(image: &Image, handler: &str, function: Rva, data: Rva) -> Result<Vec<Item>, Failure> {
-    let mut reader = Reader { image, function, place: data, items: Vec::new() };
+pub fn read(image: &Image, handler: &str, function: Rva, data: Rva) -> Result<Tables, Failure> {
+    let tables = Tables { items: Vec::new(), pieces: vec![data..data], fields: Vec::new() };
+    let mut reader = Reader { image, function, place: data, items: Vec::new(), tables };
     match handler {
         "__C_specific_handler" | "__C_specific_handler_noexcept" => reader.scope_table()?,
         "__GSHandlerCheck" => reader.stack_cookie()?,
@@ -54,7 +77,12 @@ pub fn read(image: &Image, handler: &str, function: Rva, data: Rva) -> Result<Ve
         }
         _ => return Err(Failure::UnknownHandler),
     }
-    Ok(reader.items)
+    let Reader { items, mut tables, place, .. } = reader;
+    tables.items = items;
+    if let Some(first) = tables.pieces.first_mut() {
+        first.end = place;
+    }
+    Ok(tables)
 }
 
 type Read<T> = Result<T, Failure>;
@@ -66,6 +94,7 @@ struct Reader<'a> {
     function: Rva,
     place: Rva,
     items: Vec<Item>,
+    tables: Tables,
 }
 
 impl Reader<'_> {
@@ -117,26 +146,42 @@ impl Reader<'_> {
 
     /// An RVA of code; 0 stands for none.
     fn code(&mut self) -> Read<()> {
-        let value = self.word()?;
-        self.items.push(if value == 0 { Item::Number(0) } else { Item::Code(Rva(value)) });
-        Ok(())
+        self.rva(Item::Code)
+    }
+
+    fn funclet(&mut self) -> Read<()> {
+        self.rva(Item::Funclet)
     }
 
     fn data(&mut self) -> Read<()> {
+        self.rva(Item::Data)
+    }
+
+    fn rva(&mut self, item: fn(Rva) -> Item) -> Read<()> {
+        let place = self.place;
         let value = self.word()?;
-        self.items.push(if value == 0 { Item::Number(0) } else { Item::Data(Rva(value)) });
+        if value == 0 {
+            self.items.push(Item::Number(0));
+        } else {
+            self.items.push(item(Rva(value)));
+            self.tables.fields.push((place, Field::Item(item(Rva(value)))));
+        }
         Ok(())
     }
 
-    /// Reads at another place and comes back. An RVA of 0 stands for no table.
-    fn at(&mut self, rva: u32, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<()> {
+    /// The RVA of another table, which is read before going on. 0 stands for none.
+    fn table(&mut self, read: impl FnOnce(&mut Self) -> Read<()>) -> Read<()> {
+        let field = self.place;
+        let rva = self.word()?;
         self.items.push(Item::Number(i64::from(rva != 0)));
         if rva == 0 {
             return Ok(());
         }
+        self.tables.fields.push((field, Field::Piece(Rva(rva))));
         let place = std::mem::replace(&mut self.place, Rva(rva));
         let result = read(self);
-        self.place = place;
+        let end = std::mem::replace(&mut self.place, place);
+        self.tables.pieces.push(Rva(rva)..end);
         result
     }
 
@@ -147,8 +192,11 @@ impl Reader<'_> {
             self.code()?;
             self.code()?;
             // A filter's address, 1 for "always", or the termination handler.
-            let filter = self.word()?;
-            self.items.push(if filter <= 1 { Item::Number(i64::from(filter)) } else { Item::Code(Rva(filter)) });
+            if self.image.u32_at(self.place) == Some(1) {
+                self.number()?;
+            } else {
+                self.funclet()?;
+            }
             self.code()?;
         }
         Ok(())
@@ -168,8 +216,7 @@ impl Reader<'_> {
 
     /// The RVA of a `FuncInfo` of version 3 and earlier.
     fn function_info3(&mut self) -> Read<()> {
-        let info = self.word()?;
-        self.at(info, |r| {
+        self.table(|r| {
             let magic = r.word()?;
             r.items.push(Item::Number(i64::from(magic)));
             if !(0x1993_0520..=0x1993_0522).contains(&(magic & 0x1fff_ffff)) {
@@ -177,22 +224,19 @@ impl Reader<'_> {
             }
             let states = r.word()?;
             let states = r.count(states)?;
-            let unwind_map = r.word()?;
-            r.at(unwind_map, |r| {
+            r.table(|r| {
                 for _ in 0..states {
                     r.number()?;
-                    r.code()?;
+                    r.funclet()?;
                 }
                 Ok(())
             })?;
             let tries = r.word()?;
             let tries = r.count(tries)?;
-            let try_map = r.word()?;
-            r.at(try_map, |r| (0..tries).try_for_each(|_| r.try_block3()))?;
+            r.table(|r| (0..tries).try_for_each(|_| r.try_block3()))?;
             let ips = r.word()?;
             let ips = r.count(ips)?;
-            let ip_map = r.word()?;
-            r.at(ip_map, |r| {
+            r.table(|r| {
                 for _ in 0..ips {
                     r.code()?;
                     r.number()?;
@@ -210,13 +254,12 @@ impl Reader<'_> {
         (0..3).try_for_each(|_| self.number())?;
         let catches = self.word()?;
         let catches = self.count(catches)?;
-        let handlers = self.word()?;
-        self.at(handlers, |r| {
+        self.table(|r| {
             for _ in 0..catches {
                 r.number()?;
                 r.data()?;
                 r.number()?;
-                r.code()?;
+                r.funclet()?;
                 r.number()?;
             }
             Ok(())
@@ -230,27 +273,23 @@ impl Reader<'_> {
         const HAS_BLOCKS: u8 = 1 << 2;
         const HAS_UNWIND_MAP: u8 = 1 << 3;
         const HAS_TRY_MAP: u8 = 1 << 4;
-        let info = self.word()?;
-        self.at(info, |r| {
+        self.table(|r| {
             let header = r.byte()?;
             r.items.push(Item::Number(i64::from(header)));
             if header & HAS_BLOCKS != 0 {
                 r.compressed_number()?;
             }
             if header & HAS_UNWIND_MAP != 0 {
-                let map = r.word()?;
-                r.at(map, Self::unwind_map4)?;
+                r.table(Self::unwind_map4)?;
             }
             if header & HAS_TRY_MAP != 0 {
-                let map = r.word()?;
-                r.at(map, Self::try_map4)?;
+                r.table(Self::try_map4)?;
             }
-            let map = r.word()?;
             if header & IS_SEPARATED != 0 {
-                r.at(map, Self::separated_ip_map4)?;
+                r.table(Self::separated_ip_map4)?;
             } else {
                 let function = r.function;
-                r.at(map, |r| r.ip_map4(function))?;
+                r.table(|r| r.ip_map4(function))?;
             }
             if header & IS_CATCH != 0 {
                 r.compressed_number()?;
@@ -267,7 +306,7 @@ impl Reader<'_> {
             // Nothing, a destructor with its object, with a pointer to it, or a funclet.
             match next & 3 {
                 0 => {}
-                3 => self.code()?,
+                3 => self.funclet()?,
                 _ => {
                     self.code()?;
                     self.compressed_number()?;
@@ -281,8 +320,7 @@ impl Reader<'_> {
         let count = self.compressed()?;
         for _ in 0..self.count(count)? {
             (0..3).try_for_each(|_| self.compressed_number())?;
-            let handlers = self.word()?;
-            self.at(handlers, Self::handler_map4)?;
+            self.table(Self::handler_map4)?;
         }
         Ok(())
     }
@@ -305,7 +343,7 @@ impl Reader<'_> {
             if header & OBJECT != 0 {
                 self.compressed_number()?;
             }
-            self.code()?;
+            self.funclet()?;
             for _ in 0..(header >> 4) & 3 {
                 if header & CONTINUATION_IS_RVA != 0 {
                     self.code()?;
@@ -334,10 +372,9 @@ impl Reader<'_> {
     fn separated_ip_map4(&mut self) -> Read<()> {
         let count = self.compressed()?;
         for _ in 0..self.count(count)? {
-            let start = self.word()?;
-            self.items.push(Item::Code(Rva(start)));
-            let map = self.word()?;
-            self.at(map, |r| r.ip_map4(Rva(start)))?;
+            let start = self.image.u32_at(self.place).map(Rva).ok_or(CUT_OFF)?;
+            self.code()?;
+            self.table(|r| r.ip_map4(start))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::error::Error;
+use crate::exceptions::{self, Failure};
 use crate::image::{Image, ImportedSymbol, RuntimeFunction};
 use crate::objects::{FieldKind, ObjectFields};
 use crate::pdb;
@@ -238,6 +239,38 @@ impl Program {
             return name.clone();
         }
         atom.names.first().map_or_else(|| handler.to_string(), |name| name.key.clone())
+    }
+
+    /// The exception tables of a function's handler.
+    ///
+    /// # Errors
+    /// Says in words why they are not understood.
+    pub fn exception_tables(&self, handler: &str, function: &Atom, data: Rva) -> Result<exceptions::Tables, String> {
+        exceptions::read(&self.image, handler, function.rva, data).map_err(|failure| match failure {
+            Failure::UnknownHandler => format!("exception tables of {handler} are not known"),
+            Failure::Malformed(problem) => format!("exception tables of {handler}: {problem}"),
+        })
+    }
+
+    /// Functions that are pieces of others: they run on another function's frame, and only its exception tables lead to them.
+    pub fn funclets(&self) -> BTreeSet<AtomIndex> {
+        let tables = self.functions.iter().flat_map(|function| {
+            let atom = self.atom(function.atom);
+            function.unwind.iter().filter_map(move |(_, info)| {
+                let (handler, data) = info.handler?;
+                self.exception_tables(&self.handler_name(handler), atom?, data).ok()
+            })
+        });
+        tables
+            .flat_map(|tables| tables.items)
+            .filter_map(|item| match item {
+                exceptions::Item::Funclet(rva) => match self.locate(rva) {
+                    Location::Atom { atom, offset: 0 } => Some(atom),
+                    _ => None,
+                },
+                _ => None,
+            })
+            .collect()
     }
 
     /// The linkage name of an atom where it has one, else its name in the source, else one made of its address.

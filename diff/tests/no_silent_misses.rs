@@ -2,6 +2,7 @@
 //!
 //! Every byte of code, and every byte of data that something names, is changed in a copy of an image, which is then compared with
 //! the image. What does nothing (padding) is left alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
 //! From a plan to a payload, and to the bytes of its file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::image::{Import, ImportedSymbol};
@@ -12,8 +12,8 @@ use hpgen_runtime::format::{
     Trampoline, TrampolineForm, Unwind,
 };
 
-use crate::layout::{FILLER, Layout};
-use crate::plan::{Destination, Plan, PlannedFunction};
+use crate::layout::{FILLER, Layout, length};
+use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler};
 
 /// Why a plan cannot be turned into a payload. Each of these is a defect of hpgen or a limit of the format, not of the input.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +171,8 @@ struct Writer<'a> {
     new: &'a Program,
     plan: &'a Plan,
     layout: &'a Layout,
+    /// Pieces of exception tables that are written: a function shares them with its funclets.
+    written_pieces: BTreeSet<Rva>,
     code: Segment,
     constants: Segment,
     variables: Segment,
@@ -191,6 +193,7 @@ impl<'a> Writer<'a> {
             plan,
             layout,
             code: segment(layout.code, Protection::ReadExecute, FILLER),
+            written_pieces: BTreeSet::new(),
             constants: segment(layout.constants, Protection::Read, 0),
             variables: segment(layout.variables, Protection::ReadWrite, 0),
             relocations: Vec::new(),
@@ -398,6 +401,50 @@ impl<'a> Writer<'a> {
             let primary = position.ok_or(self.error(index, "an unwind record continues one outside its function"))?;
             let tail = place + (info.codes.len() as u32).next_multiple_of(4);
             self.runtime_function(index, function, primary, tail)?;
+        }
+        let plan = self.plan;
+        let handlers = plan.functions.get(&index).map(|planned| planned.handlers.as_slice());
+        match handlers.and_then(|handlers| handlers.get(number)) {
+            Some(Some(handler)) => self.handler(index, handler, place + (info.codes.len() as u32).next_multiple_of(4)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A handler's address at `place`, its data behind it, and the tables that the data leads to.
+    fn handler(&mut self, index: AtomIndex, handler: &PlannedHandler, place: u32) -> Result<(), BuildError> {
+        let to = self.place(index, &handler.handler)?;
+        self.relocation(index, place, RelocationKind::Rva32, to, 0)?;
+        let mut offsets: BTreeMap<Rva, u32> = BTreeMap::new();
+        for (number, piece) in handler.pieces.iter().enumerate() {
+            if number > 0 && !self.written_pieces.insert(piece.start) {
+                continue;
+            }
+            let missing = || self.error(index, "a piece of its exception tables is not in the layout");
+            let offset = match number {
+                0 => place + 4,
+                _ => self.layout.handler_pieces.get(&piece.start).copied().ok_or_else(missing)?,
+            };
+            let bytes = self.new.image.bytes(piece.start, length(piece)).ok_or_else(missing)?;
+            offsets.insert(piece.start, offset);
+            self.write(index, offset, bytes)?;
+        }
+        for (field, to) in &handler.fields {
+            // A field of a piece that was written before was relocated then.
+            let Some((start, offset)) = offsets.range(..=*field).next_back() else { continue };
+            let inside = handler.pieces.iter().any(|piece| piece.start == *start && piece.contains(field));
+            if !inside {
+                continue;
+            }
+            let place = offset + (field.0 - start.0);
+            let to = match to {
+                HandlerField::To(destination) => self.place(index, destination)?,
+                HandlerField::Piece(rva) => {
+                    let target = self.layout.handler_pieces.get(rva).copied();
+                    let target = target.ok_or(self.error(index, "a piece of its exception tables is not in the layout"))?;
+                    Place { space: Space::Region, target: i64::from(target) }
+                }
+            };
+            self.relocation(index, place, RelocationKind::Rva32, to, 0)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Where each atom of a plan stands in the region: code, then constants, then variables, each in pages of their own.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::image::Import;
@@ -19,6 +20,8 @@ pub(crate) struct Layout {
     pub tables: BTreeMap<(AtomIndex, Rva), u32>,
     /// Unwind records by function and number.
     pub unwind_infos: BTreeMap<(AtomIndex, usize), u32>,
+    /// Pieces of exception tables by address in the new image; a function shares them with its funclets.
+    pub handler_pieces: BTreeMap<Rva, u32>,
     /// The `RUNTIME_FUNCTION` array.
     pub function_table: u32,
     /// Slots of new imports.
@@ -35,6 +38,11 @@ const FUNCTION_ALIGNMENT: u32 = 16;
 /// The largest alignment that compilers ask for in practice (AVX-512 and cache lines).
 const MAX_ALIGNMENT: u32 = 64;
 const RUNTIME_FUNCTION: u32 = 12;
+
+/// Bytes of a range.
+pub(crate) fn length(range: &Range<Rva>) -> u32 {
+    range.end.0.saturating_sub(range.start.0)
+}
 
 /// Running end of a segment.
 struct Cursor(u64);
@@ -70,9 +78,20 @@ impl Layout {
         layout.function_table = cursor.place(entries * u64::from(RUNTIME_FUNCTION), 4);
         for (index, function) in &plan.functions {
             for (number, (_, info)) in new.function(*index).map(|f| f.unwind.iter()).into_iter().flatten().enumerate() {
-                let tail = if info.chained.is_some() { u64::from(RUNTIME_FUNCTION) } else { 0 };
+                let handler = function.handlers.get(number).and_then(Option::as_ref);
+                let inline = handler.and_then(|handler| handler.pieces.first()).map(|piece| u64::from(length(piece)));
+                let tail = match inline {
+                    Some(data) => 4 + data,
+                    None if info.chained.is_some() => u64::from(RUNTIME_FUNCTION),
+                    None => 0,
+                };
                 let size = (info.codes.len() as u64).next_multiple_of(4) + tail;
                 layout.unwind_infos.insert((*index, number), cursor.place(size, 4));
+            }
+            for piece in function.handlers.iter().flatten().flat_map(|handler| handler.pieces.iter().skip(1)) {
+                if !layout.handler_pieces.contains_key(&piece.start) {
+                    layout.handler_pieces.insert(piece.start, cursor.place(u64::from(length(piece)), 4));
+                }
             }
             let jumps = function.tables.iter().map(|table| (table.rva, table.targets.len()));
             let data = function.data_tables.iter().map(|(rva, targets)| (*rva, targets.len()));

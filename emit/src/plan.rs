@@ -3,10 +3,12 @@
 //! A reference whose destination is not proven refuses its function, with a reason; so does anything that this version cannot carry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
 use hpgen_diff::change_set::{ChangeSet, FunctionStatus, Reason};
 use hpgen_diff::compare::Comparison;
+use hpgen_diff::exceptions::{Field, Item};
 use hpgen_diff::image::Import;
 use hpgen_diff::program::{DataFieldKind, Function, Location, Program};
 use hpgen_diff::rva::{Rva, span};
@@ -46,7 +48,27 @@ pub struct PlannedFunction {
     /// Its tables of distances to data, each with its destinations.
     pub data_tables: Vec<(Rva, Vec<Destination>)>,
     /// Handlers of its unwind records, in the same order.
-    pub handlers: Vec<Option<Destination>>,
+    pub handlers: Vec<Option<PlannedHandler>>,
+}
+
+/// A language handler with its tables.
+#[derive(Debug)]
+pub struct PlannedHandler {
+    /// The handler.
+    pub handler: Destination,
+    /// Addresses in the new image of the tables' bytes; the first piece stands behind the unwind record.
+    pub pieces: Vec<Range<Rva>>,
+    /// Fields of the tables by address in the new image, and what they lead to.
+    pub fields: Vec<(Rva, HandlerField)>,
+}
+
+/// What an RVA in exception tables leads to.
+#[derive(Debug)]
+pub enum HandlerField {
+    /// To code or data.
+    To(Destination),
+    /// To another piece of the tables.
+    Piece(Rva),
 }
 
 /// One data object of the payload.
@@ -91,6 +113,7 @@ impl Plan {
         let mut planner = Planner {
             programs: Correspondence::new(old, new, comparison),
             labels: EntryLabels::of(old),
+            funclets: new.funclets(),
             plan: Plan::default(),
             changed: changes
                 .functions
@@ -119,6 +142,9 @@ impl Plan {
 struct Planner<'a> {
     programs: Correspondence<'a>,
     labels: EntryLabels,
+    /// Pieces of functions that run on another function's frame. They go with their function, never on their own: frames of the
+    /// old function need the old ones.
+    funclets: BTreeSet<AtomIndex>,
     plan: Plan,
     /// New atoms of functions that changed: the payload is nothing without them.
     changed: BTreeSet<AtomIndex>,
@@ -166,7 +192,7 @@ impl Planner<'_> {
             .map(|f| f.atom)
             .filter(|index| !self.programs.comparison.pairing.old_of(*index).is_empty() && is_wanted(*index));
         self.replaced = self.changed.iter().copied().chain(wanted).collect();
-        self.replaced.retain(|index| !self.left_out.contains_key(index));
+        self.replaced.retain(|index| !self.left_out.contains_key(index) && !self.funclets.contains(index));
         self.queue = self.replaced.iter().map(|index| (*index, *index)).collect();
     }
 
@@ -223,7 +249,7 @@ impl Planner<'_> {
         }
         let size = code_size(function);
         check_end(function)?;
-        let old = replaces.as_ref().map(|(old, _)| *old);
+        let old = self.programs.comparison.pairing.old_of(index).first().copied();
         let references = function
             .code
             .references
@@ -246,12 +272,56 @@ impl Planner<'_> {
         let handlers = function
             .unwind
             .iter()
-            .map(|(_, info)| match info.handler {
-                None => Ok(None),
-                Some(_) => unsupported("has an exception handler, whose tables this version does not carry"),
-            })
+            .map(|(_, info)| info.handler.map(|handler| self.handler((index, root), atom, handler)).transpose())
             .collect::<Refused<Vec<_>>>()?;
         Ok(PlannedFunction { replaces, size, references, tables: function.tables.clone(), data_tables, handlers })
+    }
+
+    fn handler(
+        &mut self,
+        (index, root): (AtomIndex, AtomIndex),
+        atom: &Atom,
+        (handler, data): (Rva, Rva),
+    ) -> Refused<PlannedHandler> {
+        let new = self.programs.new;
+        let name = new.handler_name(handler);
+        let tables = new.exception_tables(&name, atom, data).map_err(|what| ("not-supported", what))?;
+        let fields = tables
+            .fields
+            .into_iter()
+            .map(|(place, field)| {
+                let to = match field {
+                    Field::Piece(rva) => HandlerField::Piece(rva),
+                    Field::Item(Item::Data(rva)) => HandlerField::To(self.pointer(root, rva.into())?),
+                    Field::Item(Item::Code(rva) | Item::Funclet(rva)) => {
+                        HandlerField::To(self.exception_code((index, root), atom, rva)?)
+                    }
+                    Field::Item(Item::Number(_)) => return unproven("a number among the addresses of exception tables"),
+                };
+                Ok((place, to))
+            })
+            .collect::<Refused<Vec<_>>>()?;
+        let handler = self.pointer(root, handler.into())?;
+        Ok(PlannedHandler { handler, pieces: tables.pieces, fields })
+    }
+
+    /// Code that exception tables name: places in the function, its funclets, destructors.
+    fn exception_code(&mut self, (index, root): (AtomIndex, AtomIndex), own: &Atom, rva: Rva) -> Refused<Destination> {
+        // The end of the last scope is the function's end.
+        if (own.rva..=own.end()).contains(&rva) {
+            return Ok(Destination::Region(index, rva.distance_from(own.rva)));
+        }
+        match self.programs.new.locate(rva) {
+            Location::Atom { atom, offset } if self.funclets.contains(&atom) => {
+                self.queue.push((atom, root));
+                Ok(Destination::Region(atom, i64::from(offset)))
+            }
+            Location::Atom { atom, offset } if offset != 0 && self.programs.new.function(atom).is_some() => {
+                // A funclet's tables are its function's: places in the function.
+                Ok(Destination::Region(atom, i64::from(offset)))
+            }
+            _ => self.pointer(root, rva.into()),
+        }
     }
 
     fn reference(

@@ -2,6 +2,7 @@
 //! soon and without using up memory. Overflow checks are on in test builds, so that unchecked arithmetic shows as well.
 //!
 //! `HPGEN_MUTATIONS=100000 HPGEN_SEED=7 cargo test --release -p hpgen-emit --test mutations` looks further.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -95,6 +96,32 @@ fn damaged_files_are_refused_or_compared() {
     assert!(reached.refused > enough && reached.compared > enough && reached.built > enough, "{reached:?}");
 }
 
+/// `LF_FIELDLIST` records that are continued (`LF_INDEX`) by themselves: whatever walks them must end.
+#[test]
+fn field_lists_that_lead_back_to_themselves() {
+    const LF_FIELDLIST: [u8; 2] = [0x03, 0x12];
+    const LF_INDEX: [u8; 4] = [0x04, 0x14, 0, 0];
+    let source = fixtures().join("struct_layout");
+    let (image, pdb) = (source.join("old.exe"), fs::read(source.join("old.pdb")).unwrap());
+    let lists: Vec<usize> = (0..pdb.len() - 12)
+        .filter(|at| pdb[at + 2..at + 4] == LF_FIELDLIST && pdb[*at] >= 10 && pdb[at + 1] == 0)
+        .collect();
+    assert!(!lists.is_empty(), "the fixture has a type with members");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut loaded = 0;
+    // Which index each record has is not known: every one is tried.
+    for index in 0x1000u32..0x1080 {
+        let mut content = pdb.clone();
+        for at in &lists {
+            content[at + 4..at + 8].copy_from_slice(&LF_INDEX);
+            content[at + 8..at + 12].copy_from_slice(&index.to_le_bytes());
+        }
+        fs::write(file.path(), content).unwrap();
+        loaded += usize::from(Program::load(&image, Some(file.path())).is_ok());
+    }
+    assert!(loaded > 0, "all of them were refused before their types were read");
+}
+
 /// Says in which round a panic happened.
 struct Place {
     round: u64,
@@ -163,7 +190,7 @@ fn interesting(source: &Path) -> Vec<(usize, usize)> {
     vec![(0x3c, 0x40), (0x78, 0x400), (0x400, 0x500), (0x400, len), (0x600, len)]
 }
 
-fn mutate(rng: &mut Rng, content: &mut Vec<u8>, interesting: &[(usize, usize)]) {
+fn mutate(rng: &mut Rng, content: &mut [u8], interesting: &[(usize, usize)]) {
     let len = content.len();
     for _ in 0..=rng.usize(..6) {
         let (start, end) = match rng.bool() {

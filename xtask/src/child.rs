@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -110,14 +110,8 @@ impl Running {
     /// After `patience`; the program is killed then.
     pub fn end(mut self, patience: Duration) -> Result<Ended> {
         let end = Instant::now() + patience;
-        let status = loop {
-            if let Some(status) = self.child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > end {
-                bail!("{} has not ended in {patience:?}; its output so far:\n{}", self.name, self.lines().join("\n"));
-            }
-            thread::sleep(POLL);
+        let Some(status) = exit_status(&mut self.child, end)? else {
+            bail!("{} has not ended in {patience:?}; its output so far:\n{}", self.name, self.lines().join("\n"));
         };
         let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         let (stdout, stderr) = (self.stdout.all(left), self.stderr.all(left));
@@ -137,6 +131,30 @@ impl Drop for Running {
 /// Runs a program to its end.
 pub fn run(command: &mut Command, patience: Duration) -> Result<Ended> {
     Running::start(command)?.end(patience)
+}
+
+/// Runs a program to its end with no output, so that what it starts and leaves behind has nothing of ours to hold on to.
+/// Whether it succeeded in that time; it is killed if it takes longer.
+pub fn run_silently(command: &mut Command, patience: Duration) -> Result<bool> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", toolchain::describe(command)))?;
+    let status = exit_status(&mut child, Instant::now() + patience)?;
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(status.is_some_and(|status| status.success()))
+}
+
+/// How a program ended, if it does so in time.
+fn exit_status(child: &mut Child, end: Instant) -> Result<Option<ExitStatus>> {
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() > end {
+            return Ok(status);
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// The lines of a stream, collected by a thread.

@@ -1,11 +1,13 @@
-//! What a machine needs to build, test and show hpgen: `cargo xtask setup`, `programs`, `fixtures`, `test`.
+//! What a machine needs to build, test and show hpgen: see `main.rs` for the commands.
 //!
 //! It is a library as well, so that the live tests start Windows programs ([`wine`]) and find them ([`workspace`]) the
 //! way `cargo xtask` does.
 
+pub mod binaries;
 pub mod bless;
 pub mod check;
 pub mod child;
+pub mod demo;
 pub mod digest;
 pub mod edit;
 pub mod fixtures;
@@ -15,9 +17,9 @@ pub mod msvc_abi;
 pub mod programs;
 pub mod setup;
 pub mod sources;
+pub mod steps;
 pub mod suite;
 pub mod toolchain;
 pub mod transcript;
-pub mod windows_build;
 pub mod wine;
 pub mod workspace;

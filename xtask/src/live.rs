@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::child::{self, Ended, Running};
-use crate::{transcript, windows_build, wine, workspace};
+use crate::{binaries, transcript, wine, workspace};
 
 /// How long anything may take that is done in well under a second. Slow machines are slow by a factor; hung ones for ever.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl Hpgen {
 
     /// The build for Windows, made now if it is not up to date. It changes the processes of Windows programs.
     pub fn for_windows() -> Result<Self> {
-        Ok(Self { program: windows_build::hpgen()?, for_windows: true })
+        Ok(Self { program: binaries::windows_hpgen()?, for_windows: true })
     }
 
     /// A command with these arguments.
@@ -78,7 +78,7 @@ impl Target {
             let program = Running::start(Command::new(program).args(arguments))?;
             return Ok(Self { pid: program.system_id(), program, header: 0 });
         }
-        let mut command = wine::command(windows_build::launcher()?);
+        let mut command = wine::command(binaries::launcher()?);
         let program = Running::start(command.arg(wine::windows_path(program)).args(arguments))?;
         let lines = program.wait_for("the process id", PATIENCE, |lines| !lines.is_empty())?;
         let pid = lines.first().and_then(|line| line.strip_prefix("pid ")).and_then(|pid| pid.parse().ok());

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::metamorphic::{self, Selection};
 use xtask::toolchain::Toolchain;
-use xtask::{bless, check, fixtures, programs, setup};
+use xtask::{bless, check, demo, fixtures, programs, setup};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -37,6 +37,8 @@ enum Task {
         #[command(subcommand)]
         suite: Suite,
     },
+    /// Set up, then patch a busy Lua and a busy SQLite while they run, and take it back
+    Demo,
     /// Set up, then run the lints and all tests, the live ones included
     Test,
 }
@@ -66,6 +68,7 @@ fn main() -> Result<ExitCode> {
         Task::Suite { suite: Suite::Metamorphic { sample, configuration, programs } } => {
             return metamorphic::run(&Selection { sample, programs, configurations: configuration });
         }
+        Task::Demo => return demo::demo(),
         Task::Test => return check::test(),
     }
     Ok(ExitCode::SUCCESS)

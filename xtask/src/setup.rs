@@ -26,6 +26,8 @@ const PACKAGES: [&str; 8] = [
 /// Rust targets: the first is what hpgen's Windows build and the runtime are made for here.
 const RUST_TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "x86_64-pc-windows-msvc"];
 
+const RUST_COMPONENTS: [&str; 2] = ["clippy", "rustfmt"];
+
 /// Package mirrors fail now and then.
 const APT_ATTEMPTS: u32 = 3;
 
@@ -34,7 +36,7 @@ pub fn setup() -> Result<()> {
     if !cfg!(windows) {
         packages()?;
     }
-    rust_targets()?;
+    rust()?;
     if !wine::is_native() {
         prefix()?;
     }
@@ -95,20 +97,27 @@ fn as_root(program: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn rust_targets() -> Result<()> {
+/// What rustup has: the Windows targets, and what the lints need, which a minimal installation of Rust lacks.
+fn rust() -> Result<()> {
     if toolchain::find_in_path("rustup").is_none() {
-        println!("Rust targets: no rustup here, so they must be installed already: {}", RUST_TARGETS.join(" "));
+        println!("Rust: no rustup here, so these must be installed already: {}", RUST_TARGETS.join(" "));
         return Ok(());
     }
-    let installed = toolchain::output(Command::new("rustup").args(["target", "list", "--installed"]))?;
-    let missing: Vec<_> =
-        RUST_TARGETS.into_iter().filter(|target| !installed.lines().any(|line| line == *target)).collect();
+    rustup("target", &RUST_TARGETS)?;
+    rustup("component", &RUST_COMPONENTS)
+}
+
+fn rustup(kind: &str, wanted: &[&str]) -> Result<()> {
+    let installed = toolchain::output(Command::new("rustup").args([kind, "list", "--installed"]))?;
+    // Components are listed with the machine's own target behind their name.
+    let is_missing = |name: &&&str| !installed.lines().any(|line| line.starts_with(**name));
+    let missing: Vec<_> = wanted.iter().filter(is_missing).collect();
     if missing.is_empty() {
-        println!("Rust targets: all are here");
+        println!("Rust {kind}s: all are here");
         return Ok(());
     }
-    println!("Rust targets: installing {}", missing.join(" "));
-    toolchain::run(Command::new("rustup").args(["target", "add"]).args(&missing))
+    println!("Rust {kind}s: installing {missing:?}");
+    toolchain::run(Command::new("rustup").args([kind, "add"]).args(missing))
 }
 
 fn prefix() -> Result<()> {

@@ -1,12 +1,13 @@
 //! Running Windows programs: natively on Windows, under Wine elsewhere, in a prefix of the project's own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Once;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 
-use crate::{toolchain, workspace};
+use crate::{child, toolchain, workspace};
 
 /// Debian keeps the 64-bit loader out of the search path; its `wine` is a script around it.
 const LOADERS: [&str; 2] = ["wine64", "/usr/lib/wine/wine64"];
@@ -15,6 +16,9 @@ const LOADERS: [&str; 2] = ["wine64", "/usr/lib/wine/wine64"];
 /// services inherit the output of the program that started them, so that who waits for the end of that output waits for
 /// them too.
 const SERVER_SECONDS: u32 = 120;
+
+/// How long making the prefix, or ending everything in it, may take on a slow machine: each is done in some seconds.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The folder that is Wine's `C:` drive and registry for this project.
 pub fn prefix() -> PathBuf {
@@ -47,7 +51,7 @@ fn start_server() {
     server.arg(format!("-p{SERVER_SECONDS}"));
     let mut services = emulated(Path::new("wineboot"));
     for command in [&mut server, &mut services] {
-        let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ = child::run_silently(command, PATIENCE);
     }
 }
 
@@ -69,8 +73,8 @@ pub fn make_prefix() -> Result<()> {
     if is_native() {
         return Ok(());
     }
-    let mut boot = emulated(Path::new("wineboot"));
-    toolchain::run(boot.arg("--init")).context("cannot make the Wine prefix")?;
+    let boot = child::run(emulated(Path::new("wineboot")).arg("--init"), PATIENCE)?;
+    ensure!(boot.code == Some(0), "cannot make the Wine prefix: {boot}");
     wait()
 }
 
@@ -96,7 +100,9 @@ fn server(flag: &str) -> Result<()> {
     }
     let mut command = Command::new("wineserver");
     configure(&mut command);
-    toolchain::run(command.arg(flag))
+    let ended = child::run(command.arg(flag), PATIENCE)?;
+    ensure!(ended.code == Some(0), "wineserver {flag} failed: {ended}");
+    Ok(())
 }
 
 fn loader() -> PathBuf {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use xtask::toolchain::{self, Toolchain};
-use xtask::{child, live, windows_build, wine};
+use xtask::{binaries, child, live, wine};
 
 use crate::session::expect;
 
@@ -77,7 +77,7 @@ fn check(arguments: &[&str]) {
 /// The program, built.
 fn host() -> Option<PathBuf> {
     static HOST: OnceLock<PathBuf> = OnceLock::new();
-    let build = || windows_build::example("hpgen-runtime", "live_host").unwrap();
+    let build = || binaries::windows_example("hpgen-runtime", "live_host").unwrap();
     live::enabled("the loader's own checks").then(|| HOST.get_or_init(build).clone())
 }
 

@@ -2,6 +2,7 @@
 //! build for this system and applied by the build for Windows, under Wine where this is not Windows.
 //!
 //! They run where `HPGEN_LIVE` is 1 (and on Windows); elsewhere they say that they were skipped. `cargo xtask test` sets everything up.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod fixtures;
 mod hosts;

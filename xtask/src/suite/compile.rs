@@ -73,6 +73,16 @@ impl Objects<'_> {
         folder().join(&self.subject.name).join(self.configuration.folder()).join(part)
     }
 
+    /// Takes the objects away from where the images' PDBs say they are, until the result is dropped.
+    pub fn hide(&self) -> Result<Hidden> {
+        let folder = self.folder();
+        let away = folder.with_extension("hidden");
+        if folder.exists() {
+            fs::rename(&folder, &away).with_context(|| format!("cannot rename {}", folder.display()))?;
+        }
+        Ok(Hidden { folder, away })
+    }
+
     /// The object with nothing but unused functions. It has no sections of its own for them: the linker keeps it whole.
     pub fn extra(&self) -> PathBuf {
         self.folder().join("extra.o")
@@ -86,8 +96,8 @@ impl Objects<'_> {
         if fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
             return Ok(());
         }
-        if folder.exists() {
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        for old in [&folder, &folder.with_extension("hidden")].into_iter().filter(|old| old.exists()) {
+            fs::remove_dir_all(old).with_context(|| format!("cannot empty {}", old.display()))?;
         }
         fs::create_dir_all(&folder)?;
         self.compile_extra(tools)?;
@@ -178,6 +188,19 @@ impl Objects<'_> {
         let list = fs::read_to_string(folder.join("linked.txt"))?;
         let is_input = |line: &&str| [".o", ".rlib"].iter().any(|ending| line.ends_with(ending));
         Ok(list.lines().filter(is_input).map(|line| folder.join(Path::new(line))).collect())
+    }
+}
+
+/// A folder of objects that is not where it was.
+pub struct Hidden {
+    folder: PathBuf,
+    away: PathBuf,
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // Should it fail, the stamp is missing the next time and the objects are compiled anew.
+        let _ = fs::rename(&self.away, &self.folder);
     }
 }
 

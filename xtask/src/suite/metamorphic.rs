@@ -20,7 +20,7 @@ use crate::suite::configuration::{self, Configuration};
 use crate::suite::link;
 use crate::suite::subjects::{self, Kind, Subject};
 use crate::suite::table::{self, Row};
-use crate::suite::variants::{self, Layout, Variant};
+use crate::suite::variants::{self, Layout, Source, Variant};
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +63,7 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
     table::print(&rows);
     println!(
         "\n{} comparisons; {:.1} s to compile what was not there, {:.1} s in all",
-        jobs.iter().map(|job| job.variants.len()).sum::<usize>(),
+        jobs.iter().map(|job| 2 * job.variants.len()).sum::<usize>(),
         compiled.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );
@@ -129,39 +129,45 @@ impl<'a> Job<'a> {
         Objects { subject: self.subject, configuration: self.configuration, prepended }
     }
 
+    /// Links the images, compares them with and without their objects, and keeps those that should have compared as equal.
     fn run(&self, tools: &Tools) -> Result<Vec<Row>> {
         let mut images: BTreeMap<Layout, PathBuf> = BTreeMap::new();
-        let mut wanted: BTreeMap<Layout, bool> = BTreeMap::new();
-        let mut rows = Vec::new();
-        for variant in &self.variants {
-            for layout in [variant.old, variant.new] {
-                if !images.contains_key(&layout) {
-                    images.insert(layout, link::link(tools, &self.objects_of(layout.prepended), layout)?);
-                }
+        for layout in self.variants.iter().flat_map(|variant| [variant.old, variant.new]) {
+            if !images.contains_key(&layout) {
+                images.insert(layout, link::link(tools, &self.objects_of(layout.prepended), layout)?);
             }
-            let (Some(old), Some(new)) = (images.get(&variant.old), images.get(&variant.new)) else {
-                continue;
-            };
-            let row = self.compare(variant, old, new)?;
-            for layout in [variant.old, variant.new] {
-                *wanted.entry(layout).or_default() |= !row.is_clean();
-            }
-            rows.push(row);
         }
-        for (layout, image) in &images {
-            if wanted.get(layout) != Some(&true) {
-                link::remove(image)?;
-            }
+        let mut rows = self.compare_all(&images, Source::Objects)?;
+        let hidden = [false, true].map(|prepended| self.objects_of(prepended).hide());
+        rows.extend(self.compare_all(&images, Source::Analysis)?);
+        drop(hidden);
+        let is_wanted = |layout: Layout| {
+            let mut found = self.variants.iter().filter(|variant| variant.old == layout || variant.new == layout);
+            found.any(|variant| rows.iter().any(|row| row.labels[2] == variant.name && !row.is_clean()))
+        };
+        for (layout, image) in images.iter().filter(|(layout, _)| !is_wanted(**layout)) {
+            link::remove(image).with_context(|| format!("cannot remove {layout}"))?;
         }
         Ok(rows)
     }
 
-    fn compare(&self, variant: &Variant, old: &Path, new: &Path) -> Result<Row> {
+    fn compare_all(&self, images: &BTreeMap<Layout, PathBuf>, source: Source) -> Result<Vec<Row>> {
+        let image = |layout| images.get(&layout).context("an image was not linked");
+        let compare = |variant: &Variant| self.compare(variant, source, image(variant.old)?, image(variant.new)?);
+        self.variants.iter().map(compare).collect()
+    }
+
+    fn compare(&self, variant: &Variant, source: Source, old: &Path, new: &Path) -> Result<Row> {
         let start = Instant::now();
         let (old, new) = (Program::load(old, None)?, Program::load(new, None)?);
         let changes = ChangeSet::of(&old, &new, &Comparison::of(&old, &new));
         let mut row = Row {
-            labels: [self.subject.row.to_owned(), self.configuration.to_string(), variant.name.to_owned()],
+            labels: [
+                self.subject.row.to_owned(),
+                self.configuration.to_string(),
+                variant.name.to_owned(),
+                source.to_string(),
+            ],
             functions: old.functions.len(),
             time: start.elapsed(),
             ..Row::default()

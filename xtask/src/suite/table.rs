@@ -5,8 +5,8 @@ use std::time::Duration;
 /// One row.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
-    /// Program, configuration, variant.
-    pub labels: [String; 3],
+    /// Program, configuration, variant, where the references come from.
+    pub labels: [String; 4],
     /// Functions that were compared.
     pub functions: usize,
     /// Functions that were found to differ.
@@ -41,9 +41,9 @@ impl Row {
     }
 
     fn print(&self) {
-        let [program, configuration, variant] = &self.labels;
+        let [program, configuration, variant, source] = &self.labels;
         println!(
-            "{program:<10} {configuration:<12} {variant:<16} {:>9} {:>8} {:>10} {:>9} {:>6} {:>7.2}",
+            "{program:<10} {configuration:<12} {variant:<16} {source:<8} {:>9} {:>8} {:>10} {:>9} {:>6} {:>7.2}",
             self.functions,
             self.changed,
             self.unresolved,
@@ -60,10 +60,19 @@ const MAX_FINDINGS: usize = 20;
 /// Prints the table, and then what each row that is not clean found.
 pub fn print(rows: &[Row]) {
     println!(
-        "{:<10} {:<12} {:<16} {:>9} {:>8} {:>10} {:>9} {:>6} {:>7}",
-        "program", "compiled", "variant", "functions", "changed", "unresolved", "unpaired", "others", "seconds"
+        "{:<10} {:<12} {:<16} {:<8} {:>9} {:>8} {:>10} {:>9} {:>6} {:>7}",
+        "program",
+        "compiled",
+        "variant",
+        "source",
+        "functions",
+        "changed",
+        "unresolved",
+        "unpaired",
+        "others",
+        "seconds"
     );
-    let mut total = Row { labels: ["total".to_owned(), String::new(), String::new()], ..Row::default() };
+    let mut total = Row { labels: ["total", "", "", ""].map(str::to_owned), ..Row::default() };
     for row in rows {
         row.print();
         total.add(Row { findings: Vec::new(), ..row.clone() });

@@ -19,6 +19,24 @@ pub struct Layout {
     pub prepended: bool,
 }
 
+/// Where the comparison gets the references of code from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The relocations of the object files.
+    Objects,
+    /// The image alone, as where it was built on another machine.
+    Analysis,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Objects => "objects",
+            Source::Analysis => "analysis",
+        })
+    }
+}
+
 /// A folder name.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

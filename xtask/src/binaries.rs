@@ -1,5 +1,5 @@
-//! What is built for Windows here beside the test programs: `hpgen.exe`, and two helpers that Wine makes necessary
-//! (`testdata/wine`).
+//! What is built of hpgen to be run: the tool for this system and for Windows, the loader's test program, and two helpers
+//! that Wine makes necessary (`testdata/wine`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,37 +11,35 @@ use crate::toolchain::{self, Toolchain};
 use crate::{wine, workspace};
 
 /// The Rust target of hpgen's Windows build on other systems.
-pub const TARGET: &str = "x86_64-pc-windows-gnu";
+const TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// Rust's standard library asks this DLL of Windows for random numbers; Wine 8 lacks it.
 const PROCESS_PRNG: &str = "bcryptprimitives.dll";
 
-/// Builds the release `hpgen.exe` if it is not up to date, with what it needs under Wine beside it.
-pub fn hpgen() -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "--package", "hpgen", "--bin", "hpgen"]);
+/// Builds the release `hpgen` for this system, if it is not up to date.
+pub fn native_hpgen() -> Result<PathBuf> {
+    toolchain::run_visibly(cargo("build").args(HPGEN))?;
+    Ok(workspace::target().join("release").join(format!("hpgen{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Builds the release `hpgen.exe`, if it is not up to date, with what it needs under Wine beside it.
+pub fn windows_hpgen() -> Result<PathBuf> {
+    let mut build = cargo("build");
+    build.args(HPGEN);
     let output = output_folder(&mut build, "release");
-    toolchain::run(&mut build)?;
+    toolchain::run_visibly(&mut build)?;
     place_process_prng(&output)?;
     Ok(output.join("hpgen.exe"))
 }
 
-/// The same for an example of a package, which is not optimised.
-pub fn example(package: &str, name: &str) -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--package", package, "--example", name]);
+/// Builds an example of a package for Windows, not optimised.
+pub fn windows_example(package: &str, name: &str) -> Result<PathBuf> {
+    let mut build = cargo("build");
+    build.args(["--quiet", "--package", package, "--example", name]);
     let output = output_folder(&mut build, "debug").join("examples");
-    toolchain::run(&mut build)?;
+    toolchain::run_visibly(&mut build)?;
     place_process_prng(&output)?;
     Ok(output.join(format!("{name}.exe")))
-}
-
-/// Puts the DLL that Rust programs miss under Wine into `folder`. Windows has it.
-pub fn place_process_prng(folder: &Path) -> Result<()> {
-    if wine::is_native() {
-        return Ok(());
-    }
-    helper("process_prng.c", &folder.join(PROCESS_PRNG), &["-shared", "-ladvapi32"])
 }
 
 /// Builds the program that tells the process id of what it starts; see `testdata/wine/launch.c`.
@@ -53,9 +51,19 @@ pub fn launcher() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn cargo() -> Command {
+/// Puts the DLL that Rust programs miss under Wine into `folder`. Windows has it.
+pub fn place_process_prng(folder: &Path) -> Result<()> {
+    if wine::is_native() {
+        return Ok(());
+    }
+    helper("process_prng.c", &folder.join(PROCESS_PRNG), &["-shared", "-ladvapi32"])
+}
+
+const HPGEN: [&str; 6] = ["--quiet", "--release", "--package", "hpgen", "--bin", "hpgen"];
+
+fn cargo(command: &str) -> Command {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(workspace::root()).env("CARGO_TARGET_DIR", workspace::target());
+    cargo.current_dir(workspace::root()).env("CARGO_TARGET_DIR", workspace::target()).arg(command);
     cargo
 }
 
