@@ -181,9 +181,11 @@ pub(crate) fn partition(
             atoms.push(Atom { is_sized, ..new_atom(symbols, &names, start, size, kind) });
         }
     }
-    atoms.extend(data_between_functions(image, symbols, functions, targets).into_iter().map(|(start, end)| {
-        new_atom(symbols, &names, start, end.0 - start.0, AtomKind::ReadOnly)
-    }));
+    atoms.extend(
+        data_between_functions(image, symbols, functions, targets)
+            .into_iter()
+            .map(|(start, end)| new_atom(symbols, &names, start, end.0 - start.0, AtomKind::ReadOnly)),
+    );
     atoms.sort_by_key(|atom| atom.rva);
     atoms
 }
@@ -238,7 +240,7 @@ fn collect_names(symbols: &Symbols) -> BTreeMap<Rva, Vec<Name>> {
         let module = module.or_else(|| symbols.contribution_at(rva).map(|c| c.module));
         let local = (!is_global).then(|| Local { module: module_name(module).unwrap_or_default(), scope });
         let entry = names.entry(rva).or_default();
-        if !entry.iter().any(|n| n.key == name) {
+        if !entry.iter().any(|n| n.key == name && n.local == local) {
             entry.push(Name { key: name.to_owned(), local, display: crate::demangle::demangle(name) });
         }
     };

@@ -226,7 +226,9 @@ impl Collector<'_> {
         let writable = a.kind == AtomKind::Writable;
         let (status, why) = match outcome {
             Outcome::Same => return,
-            Outcome::Different(d) if a.size != b.size && a.is_sized && b.is_sized => (DataStatus::Resized, d.what.clone()),
+            Outcome::Different(d) if a.size != b.size && a.is_sized && b.is_sized => {
+                (DataStatus::Resized, d.what.clone())
+            }
             Outcome::Different(d) => (DataStatus::Changed, d.what.clone()),
             Outcome::Unresolved(d) => (DataStatus::Unresolved, d.what.clone()),
         };

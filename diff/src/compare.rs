@@ -588,6 +588,14 @@ impl<'a> PairWalk<'a> {
         Ok(())
     }
 
+    /// Of two extents that are guesses, the longer one goes on with nothing but zeros: alignment, or an object's last zeros.
+    fn differ_by_padding(&self, a: &Atom, b: &Atom) -> bool {
+        let (program, longer, shorter) = if a.size > b.size { (self.sides.old, a, b) } else { (self.sides.new, b, a) };
+        let tail = Rva(longer.rva.0.saturating_add(shorter.size))..longer.end();
+        program.image.bytes_up_to(tail.clone()).iter().all(|byte| *byte == 0)
+            && program.image.base_relocations_in(tail).is_empty()
+    }
+
     /// Funclets are parts of their function: what counts is what they do, whatever their names.
     fn funclet(&mut self, old: Rva, new: Rva) -> bool {
         match (self.sides.old.locate(old), self.sides.new.locate(new)) {
@@ -622,7 +630,11 @@ impl<'a> PairWalk<'a> {
         }
         // Where no type gives the extent, it is a guess from what else is named: where the guesses differ, what follows must
         // agree, for a variable as far as both go.
-        let size = if a.kind == AtomKind::Writable { a.size.min(b.size) } else { a.size.max(b.size) };
+        let size = if a.kind == AtomKind::Writable || self.differ_by_padding(a, b) {
+            a.size.min(b.size)
+        } else {
+            a.size.max(b.size)
+        };
         let (old_bytes, new_bytes) =
             (continued_bytes(self.sides.old, a, size), continued_bytes(self.sides.new, b, size));
         let (old_fields, new_fields) = (self.sides.old.data_fields(a, size), self.sides.new.data_fields(b, size));

@@ -98,7 +98,10 @@ enum Value {
     /// This module's thread-local block.
     Block,
     /// A constant, and the instruction that loads it.
-    Number { value: u32, at: u32 },
+    Number {
+        value: u32,
+        at: u32,
+    },
 }
 
 /// Index of a set in [`AddressSets`].
@@ -494,7 +497,9 @@ impl Analysis<'_> {
                 Some((target, Value::Number { value: i.immediate32(), at: self.offset_of(i) }))
             }
             Mnemonic::Mov if wide && is_block_array(i) => Some((target, Value::BlockArray)),
-            Mnemonic::Mov if wide && i.op1_kind() == OpKind::Memory && is_block(i, state) => Some((target, Value::Block)),
+            Mnemonic::Mov if wide && i.op1_kind() == OpKind::Memory && is_block(i, state) => {
+                Some((target, Value::Block))
+            }
             Mnemonic::Mov if i.op1_kind() == OpKind::Memory && wide => {
                 stack_place(i, state).map(|place| (target, state.slots.get(&place).copied().unwrap_or(Value::Unknown)))
             }
@@ -536,11 +541,17 @@ impl Analysis<'_> {
 
     /// A 32-bit entry of a table whose address or whose image base is in the base register.
     fn table_entry(&self, i: &Instruction, state: &State) -> Option<Value> {
-        if i.memory_index() == Register::None || i.memory_index_scale() != 4 {
+        if i.memory_index() == Register::None || i.memory_base() == Register::None {
             return None;
         }
         let displacement = i.memory_displacement64();
-        match self.sets.exactly(state.get(i.memory_base()))? {
+        // The other register counts entries, or bytes where a loop was simplified.
+        let base = match i.memory_index_scale() {
+            4 => self.sets.exactly(state.get(i.memory_base())),
+            1 => [i.memory_base(), i.memory_index()].into_iter().find_map(|r| self.sets.exactly(state.get(r))),
+            _ => None,
+        };
+        match base? {
             Rva(0) => Some(Value::Entry { table: Rva(u32::try_from(displacement).ok()?), base: Rva(0) }),
             table if displacement == 0 => Some(Value::Entry { table, base: table }),
             _ => None,

@@ -59,7 +59,8 @@ impl<'a> Sides<'a> {
             && let Location::Atom { atom: a, offset: x } = self.old.locate(symbol)
             && let Location::Atom { atom: b, offset: y } = self.new.locate(other)
         {
-            let (x, y) = (i64::from(x) + old.target.distance_from(symbol), i64::from(y) + new.target.distance_from(other));
+            let (x, y) =
+                (i64::from(x) + old.target.distance_from(symbol), i64::from(y) + new.target.distance_from(other));
             return self.match_reading((a, x), (b, y)).map_or(Match::Different, Match::Same);
         }
         self.match_address(old.target, new.target, usage)

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use object::LittleEndian as LE;
+use object::coff::Symbol as _;
 use object::pe;
 use object::read::archive::ArchiveFile;
-use object::coff::Symbol as _;
 use object::read::coff::{CoffBigFile, CoffFile, CoffHeader};
 use object::read::{SectionIndex, SymbolIndex};
 use rayon::prelude::*;
@@ -153,7 +153,8 @@ impl Context<'_> {
             None => file,
             Some(member) => {
                 let archive = ArchiveFile::parse(&file[..]).ok()?;
-                let is_member = |name: &[u8]| name.rsplit(|b| matches!(b, b'/' | b'\\')).next() == Some(member.as_bytes());
+                let is_member =
+                    |name: &[u8]| name.rsplit(|b| matches!(b, b'/' | b'\\')).next() == Some(member.as_bytes());
                 archive.members().flatten().find(|m| is_member(m.name()))?.data(&file[..]).ok()?
             }
         };
@@ -246,7 +247,8 @@ impl Context<'_> {
         let offset = relocation.virtual_address.get(LE);
         let place = contribution.range.start.checked_add(offset)?;
         let Some((base, is_section)) = self.symbol_address(object, placed, relocation) else { return Some(None) };
-        let addend32 = || Some(i64::from(i32::from_le_bytes(contents.get(offset as usize..)?.get(..4)?.try_into().ok()?)));
+        let addend32 =
+            || Some(i64::from(i32::from_le_bytes(contents.get(offset as usize..)?.get(..4)?.try_into().ok()?)));
         let stored32 = || self.image.u32_at(place);
         let (kind, target) = match relocation.typ.get(LE).0 {
             // ADDR64
@@ -291,8 +293,10 @@ impl Context<'_> {
         if let Some(contribution) = here {
             return contribution.range.start.checked_add(symbol.value()).map(|rva| (rva, is_section));
         }
-        // Defined elsewhere, or in a duplicate that the linker dropped.
-        if is_section {
+        // Defined elsewhere, or in a duplicate that the linker dropped: only names that the linker resolves lead there.
+        let is_linked =
+            matches!(symbol.storage_class(), pe::IMAGE_SYM_CLASS_EXTERNAL | pe::IMAGE_SYM_CLASS_WEAK_EXTERNAL);
+        if is_section || !is_linked {
             return None;
         }
         self.addresses.get(name?).map(|rva| (*rva, false))

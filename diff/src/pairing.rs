@@ -14,6 +14,8 @@ pub enum How {
     LinkageName,
     /// A name inside one module, or inside one function of it.
     NameInModule,
+    /// A name inside one module, of a variable that another function now holds.
+    NameWithoutScope,
     /// One of several of the same name in one module, by order.
     Order,
     /// The only one of its name in both programs, in another module or with another visibility.
@@ -51,7 +53,7 @@ impl Pairing {
             let local = name.local.as_ref()?;
             Some((name.key.clone(), local.module.clone(), local.scope.clone().unwrap_or_default()))
         });
-        pairing.pair_by(old, new, How::NameInModule, |name| {
+        pairing.pair_by(old, new, How::NameWithoutScope, |name| {
             Some((name.key.clone(), name.local.as_ref()?.module.clone(), String::new()))
         });
         pairing.pair_by(old, new, How::NameOnly, |name| Some((name.key.clone(), String::new(), String::new())));
@@ -149,9 +151,10 @@ impl Pairing {
             }
             atoms
         };
-        // A linkage name pairs folded atoms with each of their parts; what has only local names is paired once.
-        let olds = collect(old, &|index| how != How::LinkageName && self.to_new.contains_key(&index));
-        let news = collect(new, &|index| how != How::LinkageName && self.to_old.contains_key(&index));
+        // A whole name pairs folded atoms with each of their parts; a part of a name pairs only what is left.
+        let is_whole = matches!(how, How::LinkageName | How::NameInModule);
+        let olds = collect(old, &|index| !is_whole && self.to_new.contains_key(&index));
+        let news = collect(new, &|index| !is_whole && self.to_old.contains_key(&index));
         let mut found: Vec<(AtomIndex, AtomIndex, How)> = Vec::new();
         for (key, olds) in &olds {
             let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else {

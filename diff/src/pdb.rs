@@ -148,7 +148,11 @@ impl Reader<'_> {
                 let (offset, size) = (u32::try_from(c.offset.get()).ok()?, u32::try_from(c.size.get()).ok()?);
                 let start = self.rva(c.section.get(), offset)?;
                 let range = span(start, size);
-                (!range.is_empty()).then_some(Contribution { range, module: usize::from(c.module_index.get()), checksum: c.data_crc.get() })
+                (!range.is_empty()).then_some(Contribution {
+                    range,
+                    module: usize::from(c.module_index.get()),
+                    checksum: c.data_crc.get(),
+                })
             })
             .collect();
         found.sort_by_key(|c| c.range.start);

@@ -261,6 +261,13 @@ impl Program {
                 self.exception_tables(&self.handler_name(handler), atom?, data).ok()
             })
         });
+        // `__finally` blocks that clang calls from where the tables lead to.
+        let is_named = |atom: &Atom| {
+            const PREFIXES: [&str; 4] = ["__fin_", "?fin$", "__filt_", "?filt$"];
+            atom.names.iter().any(|name| PREFIXES.iter().any(|prefix| name.key.starts_with(prefix)))
+        };
+        let named = self.functions.iter().map(|function| function.atom);
+        let named = named.filter(|index| self.atom(*index).is_some_and(is_named));
         tables
             .flat_map(|tables| tables.items)
             .filter_map(|item| match item {
@@ -270,6 +277,7 @@ impl Program {
                 },
                 _ => None,
             })
+            .chain(named)
             .collect()
     }
 

@@ -404,11 +404,15 @@ impl Walk<'_> {
         for (offset, field, value) in &facts.thread_local {
             match start.and_then(|start| start.checked_add(*value)) {
                 Some(target) => self.add_field(*offset, *field, ReferenceKind::ThreadLocal, target, decoded, fields),
-                None => self.unresolved(*offset, "uses a thread-local variable, and the image has no thread-local data"),
+                None => {
+                    self.unresolved(*offset, "uses a thread-local variable, and the image has no thread-local data")
+                }
             }
         }
         let is_exact = self.code.evidence == Evidence::Objects;
-        if let (Some(offset), true, false) = (self.thread_local, facts.thread_local_lost || facts.thread_local.is_empty(), is_exact) {
+        if let (Some(offset), true, false) =
+            (self.thread_local, facts.thread_local_lost || facts.thread_local.is_empty(), is_exact)
+        {
             self.unresolved(offset, "uses thread-local storage in a way that could not be followed");
         }
         self.code.references.sort_by_key(|r| r.field);
@@ -487,7 +491,9 @@ fn add_object_fields(objects: &ObjectFields, start: Rva, size: u32, code: &mut C
                 continue;
             }
         };
-        let Some(instruction) = code.instructions.partition_point(|i| i.offset <= offset).checked_sub(1) else { continue };
+        let Some(instruction) = code.instructions.partition_point(|i| i.offset <= offset).checked_sub(1) else {
+            continue;
+        };
         let end = code.instructions.get(instruction).map_or(offset, |i| i.offset + u32::from(i.len));
         found.push(Reference {
             instruction: instruction as u32,
@@ -567,7 +573,11 @@ impl Code {
     fn first_own_table(&self, start: Rva, size: u32) -> Option<u32> {
         let tables = self.facts.tables.iter().map(|table| table.rva);
         let relative = self.references.iter().filter(|r| r.kind == ReferenceKind::ImageRelative).map(|r| r.target);
-        tables.chain(relative).filter_map(|rva| rva.0.checked_sub(start.0)).filter(|offset| (1..size).contains(offset)).min()
+        tables
+            .chain(relative)
+            .filter_map(|rva| rva.0.checked_sub(start.0))
+            .filter(|offset| (1..size).contains(offset))
+            .min()
     }
 
     /// References of one instruction.

@@ -274,7 +274,8 @@ impl<'a> Writer<'a> {
         match reference.kind {
             ReferenceKind::Absolute => self.absolute(index, field, to),
             ReferenceKind::ThreadLocal => {
-                let start = self.thread_local_data.ok_or(self.error(index, "the old image has no thread-local data"))?;
+                let start =
+                    self.thread_local_data.ok_or(self.error(index, "the old image has no thread-local data"))?;
                 let offset = u32::try_from(to.target - i64::from(start.0))
                     .map_err(|_| self.error(index, "a thread-local variable is outside its block"))?;
                 self.write(index, field, &offset.to_le_bytes())
@@ -440,7 +441,8 @@ impl<'a> Writer<'a> {
                 HandlerField::To(destination) => self.place(index, destination)?,
                 HandlerField::Piece(rva) => {
                     let target = self.layout.handler_pieces.get(rva).copied();
-                    let target = target.ok_or(self.error(index, "a piece of its exception tables is not in the layout"))?;
+                    let target =
+                        target.ok_or(self.error(index, "a piece of its exception tables is not in the layout"))?;
                     Place { space: Space::Region, target: i64::from(target) }
                 }
             };

@@ -224,7 +224,13 @@ impl Planner<'_> {
         }
     }
 
-    fn function(&mut self, index: AtomIndex, root: AtomIndex, atom: &Atom, function: &Function) -> Refused<PlannedFunction> {
+    fn function(
+        &mut self,
+        index: AtomIndex,
+        root: AtomIndex,
+        atom: &Atom,
+        function: &Function,
+    ) -> Refused<PlannedFunction> {
         if let Some(unresolved) = function.code.unresolved.first() {
             return Err(("unresolved-reference", format!("+{:#x}: {}", unresolved.offset, unresolved.reason)));
         }
@@ -265,7 +271,11 @@ impl Planner<'_> {
             .data_tables
             .iter()
             .map(|table| {
-                let targets = table.targets.iter().map(|target| self.pointer(root, Named::from(*target))).collect::<Refused<Vec<_>>>()?;
+                let targets = table
+                    .targets
+                    .iter()
+                    .map(|target| self.pointer(root, Named::from(*target)))
+                    .collect::<Refused<Vec<_>>>()?;
                 Ok((table.rva, targets))
             })
             .collect::<Refused<Vec<_>>>()?;
@@ -296,7 +306,9 @@ impl Planner<'_> {
                     Field::Item(Item::Code(rva) | Item::Funclet(rva)) => {
                         HandlerField::To(self.exception_code((index, root), atom, rva)?)
                     }
-                    Field::Item(Item::Number(_)) => return unproven("a number among the addresses of exception tables"),
+                    Field::Item(Item::Number(_)) => {
+                        return unproven("a number among the addresses of exception tables");
+                    }
                 };
                 Ok((place, to))
             })
@@ -369,9 +381,10 @@ impl Planner<'_> {
             (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
             (_, ReferenceKind::ImageRelative) => unsupported("takes new data relative to the image's base"),
             (Destination::Image(_), ReferenceKind::ThreadLocal) => Ok(destination),
-            (_, ReferenceKind::ThreadLocal) => {
-                Err(("new-thread-local", "uses a new thread-local variable, which running threads do not have".to_owned()))
-            }
+            (_, ReferenceKind::ThreadLocal) => Err((
+                "new-thread-local",
+                "uses a new thread-local variable, which running threads do not have".to_owned(),
+            )),
             _ => Ok(destination),
         }
     }
@@ -413,6 +426,10 @@ impl Planner<'_> {
             AtomKind::Function(_) => {
                 let olds = self.programs.comparison.pairing.old_of(atom);
                 match olds {
+                    _ if self.funclets.contains(&atom) => {
+                        self.queue.push((atom, root));
+                        Ok(Destination::Region(atom, offset))
+                    }
                     [] => {
                         self.queue.push((atom, root));
                         Ok(Destination::Region(atom, offset))
@@ -462,7 +479,9 @@ impl Planner<'_> {
     fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
         let fields = self.programs.new.data_fields(atom, atom.size);
         if fields.iter().any(|field| field.kind != DataFieldKind::Pointer) {
-            return unsupported("holds addresses relative to the image or to itself, which this version does not carry");
+            return unsupported(
+                "holds addresses relative to the image or to itself, which this version does not carry",
+            );
         }
         let pointers = fields
             .into_iter()
