@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use hpgen_diff::change_set::{ChangeSet, Verdict};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
@@ -33,9 +33,13 @@ impl Compared {
         let new = Program::load(&images.new, images.new_pdb.as_deref())?;
         step("comparing".to_owned());
         let comparison = Comparison::of(&old, &new);
+        comparison.check_related(&old, &new)?;
         let changes = ChangeSet::of(&old, &new, &comparison);
         let plan = Plan::of(&old, &new, &comparison, &changes, &include(&images.include));
         progress.finish_and_clear();
+        if let [name, ..] = plan.unknown_names.as_slice() {
+            bail!("--include {name}: no function that both builds have is called so; `hpgen diff` shows the names");
+        }
         Ok(Compared { old, new, changes, plan })
     }
 

@@ -47,6 +47,11 @@ impl Atom {
             && self.names.iter().any(|name| has_prefix(name) || name.display.starts_with("`dynamic initializer for"))
     }
 
+    /// A table that the linker writes for the loader: valid call targets, and the like (names that Microsoft's linker and lld give).
+    pub fn is_loader_table(&self) -> bool {
+        self.names.iter().any(|name| name.key.starts_with("__guard_") && name.key.ends_with("_table"))
+    }
+
     /// A table of virtual functions (Itanium and Microsoft C++ ABI), which live objects point to.
     pub fn is_vtable(&self) -> bool {
         self.names.iter().any(|name| name.key.starts_with("_ZTV") || name.key.starts_with("??_7"))

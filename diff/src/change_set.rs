@@ -166,7 +166,8 @@ impl Collector<'_> {
             };
             match a.kind {
                 AtomKind::Function(_) => self.function(old, new, outcome),
-                AtomKind::Writable | AtomKind::ReadOnly => self.data(a, b, outcome),
+                AtomKind::ReadOnly if a.is_loader_table() => {}
+                AtomKind::Writable | AtomKind::ReadOnly => self.data((old, a), (new, b), outcome),
                 AtomKind::ImportSlot => {}
             }
         }
@@ -221,7 +222,7 @@ impl Collector<'_> {
         FunctionChange { name, display, module, status, old, new, why: why.into() }
     }
 
-    fn data(&mut self, a: &Atom, b: &Atom, outcome: &Outcome) {
+    fn data(&mut self, (old, a): (AtomIndex, &Atom), (new, b): (AtomIndex, &Atom), outcome: &Outcome) {
         let name = self.new.linkage_name(b);
         let writable = a.kind == AtomKind::Writable;
         let (status, why) = match outcome {
@@ -244,6 +245,12 @@ impl Collector<'_> {
                 )
             };
             self.reasons.push(Reason { code, symbol: name.clone(), message });
+        }
+        if !writable && !self.comparison.is_used(old, new) {
+            let message = format!(
+                "this constant changed ({why}), and no function that uses it was found: who reads it would keep the old one"
+            );
+            self.reasons.push(Reason { code: "constant-without-user", symbol: name.clone(), message });
         }
         if b.is_vtable() {
             let message = format!(
@@ -321,14 +328,11 @@ impl Collector<'_> {
 
     fn layouts(&mut self) {
         for change in layouts::changes(&self.old.symbols, &self.new.symbols) {
-            self.reasons.push(Reason {
-                code: "type-layout",
-                symbol: change.name,
-                message: format!(
-                    "the layout of this type changed: {}; objects of the running process have the old layout",
-                    change.what
-                ),
-            });
+            let message = format!(
+                "the layout of type {} changed: {}; objects of the running process have the old layout",
+                change.name, change.what
+            );
+            self.reasons.push(Reason { code: "type-layout", symbol: change.name, message });
         }
     }
 }

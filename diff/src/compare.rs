@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::error::Error;
 use crate::exceptions::Item;
 use crate::image::Image;
 use crate::listing;
@@ -26,6 +27,8 @@ pub struct Comparison {
     pub pairing: Pairing,
     /// Outcome for each compared pair.
     outcomes: BTreeMap<(AtomIndex, AtomIndex), Outcome>,
+    /// Pairs whose content something else rests on.
+    rested_on: BTreeSet<(AtomIndex, AtomIndex)>,
 }
 
 /// How two paired atoms compare.
@@ -59,7 +62,8 @@ struct Local {
 impl Comparison {
     /// Compares two programs.
     pub fn of(old: &Program, new: &Program) -> Comparison {
-        let mut comparison = Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new() };
+        let mut comparison =
+            Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new(), rested_on: BTreeSet::new() };
         let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> = BTreeMap::new();
         let mut queue = comparison.pairing.pairs();
         loop {
@@ -101,6 +105,7 @@ impl Comparison {
             }
             queue = next.into_iter().filter(|pair| !comparison.outcomes.contains_key(pair)).collect();
         }
+        comparison.rested_on = rests_on.keys().copied().collect();
         comparison.spread(old, rests_on);
         comparison.doubt_biased_bases(old);
         comparison
@@ -109,6 +114,30 @@ impl Comparison {
     /// Outcome of a pair; none where the two were never compared.
     pub fn outcome(&self, old: AtomIndex, new: AtomIndex) -> Option<&Outcome> {
         self.outcomes.get(&(old, new))
+    }
+
+    /// Refuses two images that are not two builds of one program: most functions of the old one have no counterpart.
+    ///
+    /// # Errors
+    /// Says how many functions were found in both.
+    pub fn check_related(&self, old: &Program, new: &Program) -> Result<(), Error> {
+        let functions = old.functions.len();
+        let paired = old.functions.iter().filter(|f| !self.pairing.new_of(f.atom).is_empty()).count();
+        if functions > 0 && paired * 4 >= functions {
+            return Ok(());
+        }
+        Err(Error::Incomparable {
+            old: old.image.path().to_owned(),
+            new: new.image.path().to_owned(),
+            problem: format!(
+                "of {functions} functions of the old image {paired} are in the new one; are these two builds of one program?"
+            ),
+        })
+    }
+
+    /// Whether anything that was compared uses what a pair holds.
+    pub fn is_used(&self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.rested_on.contains(&(old, new))
     }
 
     /// All compared pairs in the order of the old program.
@@ -149,7 +178,8 @@ impl Comparison {
             let mut rest = Vec::new();
             for a in olds {
                 let sides = Sides { old, new, pairing: &self.pairing };
-                match news.iter().position(|b| compare_atoms(sides, a, *b).difference.is_none()) {
+                // Each is compared with few: modules with many such functions are paired by order.
+                match news.iter().take(MAX_LEFTOVERS).position(|b| compare_atoms(sides, a, *b).difference.is_none()) {
                     Some(position) => found.push((a, news.remove(position), How::Content)),
                     None => rest.push(a),
                 }
@@ -290,6 +320,9 @@ impl Comparison {
 
 /// Largest distance of a biased base from its object that is reckoned with.
 const MAX_BIAS: u32 = 4096;
+
+/// Functions without a name that one such function is compared with.
+const MAX_LEFTOVERS: usize = 64;
 
 /// Copies of one constant that are worth looking at.
 const MAX_EQUAL_CONSTANTS: usize = 16;

@@ -261,22 +261,23 @@ const MAX_FOLLOWED: usize = 4096;
 impl Analysis<'_> {
     fn run(&mut self) {
         let leaders = self.leaders();
-        let (mut work, mut visited) = (BTreeSet::new(), BTreeSet::new());
+        let mut work = BTreeSet::new();
         self.flow_to(0, &State::entry(), &mut work);
-        loop {
-            while let Some(block) = work.pop_first() {
-                self.block(block, &leaders, &mut work);
+        self.drain(&leaders, &mut work);
+        // Blocks that only an unknown jump or an exception reaches start with nothing known. Padding between blocks does not
+        // run: what it leads to is reached otherwise, or is such a block itself.
+        for leader in &leaders {
+            let first = self.skip_padding(*leader);
+            if !self.states.contains_key(&first) {
+                self.flow_to(first, &State::unknown(), &mut work);
+                self.drain(&leaders, &mut work);
             }
-            // Blocks that only an unknown jump or an exception reaches start with nothing known. Padding between blocks does not
-            // run: what it leads to is reached otherwise, or is such a block itself.
-            let unreached = leaders.iter().find_map(|leader| {
-                let first = self.skip_padding(*leader);
-                (first < self.instructions.len() && !self.states.contains_key(&first) && !visited.contains(leader))
-                    .then_some((*leader, first))
-            });
-            let Some((leader, first)) = unreached else { return };
-            visited.insert(leader);
-            self.flow_to(first, &State::unknown(), &mut work);
+        }
+    }
+
+    fn drain(&mut self, leaders: &BTreeSet<usize>, work: &mut BTreeSet<usize>) {
+        while let Some(block) = work.pop_first() {
+            self.block(block, leaders, work);
         }
     }
 

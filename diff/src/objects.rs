@@ -289,7 +289,7 @@ impl Context<'_> {
         let symbol = table.symbol(SymbolIndex(relocation.symbol_table_index.get(LE) as usize)).ok()?;
         let name = symbol.name(table.strings()).ok().and_then(|name| std::str::from_utf8(name).ok());
         let is_section = symbol.has_aux_section();
-        let here = usize::try_from(i32::from(symbol.section_number().0)).ok().and_then(|section| placed.get(&section));
+        let here = usize::try_from(symbol.section_number().0).ok().and_then(|section| placed.get(&section));
         if let Some(contribution) = here {
             return contribution.range.start.checked_add(symbol.value()).map(|rva| (rva, is_section));
         }
@@ -308,7 +308,7 @@ fn symbol_names<'d, C: CoffHeader>(object: &CoffFile<'d, &'d [u8], C>) -> HashMa
     let table = object.coff_symbol_table();
     let mut names: HashMap<usize, Vec<String>> = HashMap::new();
     for (_, symbol) in table.iter() {
-        let Ok(section) = usize::try_from(i32::from(symbol.section_number().0)) else { continue };
+        let Ok(section) = usize::try_from(symbol.section_number().0) else { continue };
         if symbol.value() != 0 || symbol.has_aux_section() {
             continue;
         }

@@ -10,6 +10,7 @@ use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::error::Error;
 use crate::exceptions::{self, Failure};
 use crate::image::{Image, ImportedSymbol, RuntimeFunction};
+use crate::listing;
 use crate::objects::{FieldKind, ObjectFields};
 use crate::pdb;
 use crate::rtti;
@@ -216,6 +217,9 @@ impl Program {
     /// The name that reports use for an atom.
     pub fn display(&self, atom: &Atom) -> String {
         match (&atom.kind, atom.names.first()) {
+            (_, Some(name)) if name.key.starts_with("??_C@") => {
+                listing::text_constant(self, atom).map_or_else(|| name.display.clone(), listing::quote)
+            }
             (_, Some(name)) => name.display.clone(),
             (AtomKind::ImportSlot, None) => self
                 .image

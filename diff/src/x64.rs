@@ -552,7 +552,9 @@ fn check_branch_targets(code: &mut Code) {
 fn check_base_relocations(image: &Image, start: Rva, size: u32, code: &mut Code) {
     for place in image.base_relocations_in(span(start, size)) {
         let field = place.0 - start.0;
-        let seen = code.references.iter().any(|r| r.kind == ReferenceKind::Absolute && r.field == field);
+        let reference =
+            code.references.binary_search_by_key(&field, |r| r.field).ok().and_then(|i| code.references.get(i));
+        let seen = reference.is_some_and(|r| r.kind == ReferenceKind::Absolute);
         if !seen {
             code.unresolved.push(Unresolved {
                 offset: field,

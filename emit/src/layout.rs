@@ -89,9 +89,8 @@ impl Layout {
                 layout.unwind_infos.insert((*index, number), cursor.place(size, 4));
             }
             for piece in function.handlers.iter().flatten().flat_map(|handler| handler.pieces.iter().skip(1)) {
-                if !layout.handler_pieces.contains_key(&piece.start) {
-                    layout.handler_pieces.insert(piece.start, cursor.place(u64::from(length(piece)), 4));
-                }
+                let place = || cursor.place(u64::from(length(piece)), 4);
+                layout.handler_pieces.entry(piece.start).or_insert_with(place);
             }
             let jumps = function.tables.iter().map(|table| (table.rva, table.targets.len()));
             let data = function.data_tables.iter().map(|(rva, targets)| (*rva, targets.len()));

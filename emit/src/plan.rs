@@ -32,6 +32,8 @@ pub struct Plan {
     pub refusals: Vec<Reason>,
     /// Unchanged functions that were asked for and cannot be carried, with the reason: the old ones stay.
     pub left_out: Vec<Reason>,
+    /// Names that were asked for and that no function of both builds has.
+    pub unknown_names: Vec<String>,
 }
 
 /// One function of the payload.
@@ -133,6 +135,7 @@ impl Plan {
         }
         let mut plan = planner.plan;
         plan.left_out = planner.left_out.into_values().collect();
+        plan.unknown_names = unknown_names(new, comparison, include);
         plan.refusals.sort();
         plan.refusals.dedup();
         plan
@@ -517,6 +520,19 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Names to include that no function has which is in both builds.
+fn unknown_names(new: &Program, comparison: &Comparison, include: &Include) -> Vec<String> {
+    let Include::Named(names) = include else { return Vec::new() };
+    let known: BTreeSet<String> = new
+        .functions
+        .iter()
+        .filter(|function| !comparison.pairing.old_of(function.atom).is_empty())
+        .filter_map(|function| new.atom(function.atom))
+        .flat_map(|atom| atom.names.iter().map(|name| name.key.clone()).chain([new.display(atom)]))
+        .collect();
+    names.difference(&known).cloned().collect()
 }
 
 /// Code up to the end of the last instruction that is not padding.

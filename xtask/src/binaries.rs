@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -78,6 +79,9 @@ fn output_folder(cargo: &mut Command, profile: &str) -> PathBuf {
 
 /// Compiles a file of `testdata/wine`, if what it gives is older than it.
 fn helper(source: &str, output: &Path, flags: &[&str]) -> Result<()> {
+    // Tests that run at the same time want the same one.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let source = workspace::testdata().join("wine").join(source);
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     if modified(output).is_ok_and(|output| modified(&source).is_ok_and(|source| source <= output)) {

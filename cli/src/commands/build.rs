@@ -1,6 +1,8 @@
 //! `hpgen build`.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_diff::report::Report;
 use hpgen_emit::build::{self, Figures};
@@ -42,6 +44,11 @@ struct PayloadReport {
 pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
     let compared = Compared::load(&arguments.images)?;
     let verdict = compared.verdict();
+    for input in [&arguments.images.old, &arguments.images.new] {
+        if same_file(input, &arguments.output) {
+            bail!("{} is one of the images that are compared; name another file with -o", arguments.output.display());
+        }
+    }
     let payload = if verdict == Verdict::Hotpatchable { Some(write(&compared, arguments)?) } else { None };
     let report = BuildReport { report: compared.report(), payload, left_out: compared.plan.left_out.clone() };
     match arguments.format {
@@ -49,6 +56,11 @@ pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
         Format::Json => output::json(&report)?,
     }
     Ok(diff::outcome(verdict))
+}
+
+/// Whether two paths lead to one file that is there.
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadReport> {

@@ -1,5 +1,6 @@
 //! The fixtures that can be patched: while one runs, its output becomes that of the new build, and that of the old build again.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use xtask::live::{Target, phases};
@@ -128,29 +129,25 @@ fn which_build(lines: &[String], builds: [PathBuf; 2], model: Option<Model>) -> 
         }
         model
     });
-    let mut variable = model.as_ref().map_or(0, |model| model.initial);
+    // Values that the variable may have: where both builds print the same, they may still leave different ones.
+    let mut variables = BTreeSet::from([model.as_ref().map_or(0, |model| model.initial)]);
     let mut which = Vec::new();
     for (index, line) in lines.iter().enumerate() {
-        let round = |is_new: bool, output: &[String]| match &model {
-            None => (output[index].clone(), 0),
-            Some(model) => {
-                let mut variable = variable;
-                ((model.round)(&mut variable, index as u32 + 1, is_new), variable)
-            }
+        let round = |mut variable: u32, is_new: bool| {
+            let expected = match &model {
+                None => [&old, &new][usize::from(is_new)][index].clone(),
+                Some(model) => (model.round)(&mut variable, index as u32 + 1, is_new),
+            };
+            (expected == *line).then_some(variable)
         };
-        let (old, new) = (round(false, &old), round(true, &new));
-        assert!(
-            *line == old.0 || *line == new.0,
-            "round {}: {line:?} is neither {:?} nor {:?}",
-            index + 1,
-            old.0,
-            new.0
-        );
-        // Where both print the same, they go on from here as the line before did.
-        let is_new =
-            if old.0 == new.0 { which.iter().rev().find_map(|shown| *shown) == Some(true) } else { *line == new.0 };
-        variable = if is_new { new.1 } else { old.1 };
-        which.push((old.0 != new.0).then_some(is_new));
+        let after = |is_new| variables.iter().filter_map(|variable| round(*variable, is_new)).collect::<BTreeSet<_>>();
+        let (after_old, after_new) = (after(false), after(true));
+        which.push(match (after_old.is_empty(), after_new.is_empty()) {
+            (true, true) => panic!("round {}: {line:?} is neither build's:\n{}", index + 1, lines[..=index].join("\n")),
+            (false, false) => None,
+            (_, is_old) => Some(!is_old),
+        });
+        variables = after_old.union(&after_new).copied().collect();
     }
     which
 }

@@ -18,6 +18,7 @@ use crate::jobs;
 use crate::suite::compile::{Objects, Tools};
 use crate::suite::configuration::{self, Configuration};
 use crate::suite::link;
+use crate::suite::running;
 use crate::suite::subjects::{self, Kind, Subject};
 use crate::suite::table::{self, Row};
 use crate::suite::variants::{self, Layout, Source, Variant};
@@ -138,6 +139,7 @@ impl<'a> Job<'a> {
             }
         }
         let mut rows = self.compare_all(&images, Source::Objects)?;
+        rows.extend(self.run_two(&images)?);
         let hidden = [false, true].map(|prepended| self.objects_of(prepended).hide());
         rows.extend(self.compare_all(&images, Source::Analysis)?);
         drop(hidden);
@@ -151,6 +153,29 @@ impl<'a> Job<'a> {
         Ok(rows)
     }
 
+    /// Runs the program as it is and in the layout that is furthest from it.
+    fn run_two(&self, images: &BTreeMap<Layout, PathBuf>) -> Result<Option<Row>> {
+        let pair = self.variants.iter().find(|variant| variant.new.order.is_some() && variant.new.other_base);
+        let pair = pair.and_then(|variant| Some([images.get(&variant.old)?, images.get(&variant.new)?]));
+        let kind = self.subject.kind;
+        let Some(pair) = pair.filter(|_| self.configuration.sections && running::can_run(kind)) else {
+            return Ok(None);
+        };
+        let start = Instant::now();
+        let difference = running::difference(kind, pair)?;
+        Ok(Some(Row {
+            labels: self.labels("output", "run"),
+            others: usize::from(difference.is_some()),
+            findings: difference.into_iter().collect(),
+            time: start.elapsed(),
+            ..Row::default()
+        }))
+    }
+
+    fn labels(&self, variant: &str, source: &str) -> [String; 4] {
+        [self.subject.row.to_owned(), self.configuration.to_string(), variant.to_owned(), source.to_owned()]
+    }
+
     fn compare_all(&self, images: &BTreeMap<Layout, PathBuf>, source: Source) -> Result<Vec<Row>> {
         let image = |layout| images.get(&layout).context("an image was not linked");
         let compare = |variant: &Variant| self.compare(variant, source, image(variant.old)?, image(variant.new)?);
@@ -162,12 +187,7 @@ impl<'a> Job<'a> {
         let (old, new) = (Program::load(old, None)?, Program::load(new, None)?);
         let changes = ChangeSet::of(&old, &new, &Comparison::of(&old, &new));
         let mut row = Row {
-            labels: [
-                self.subject.row.to_owned(),
-                self.configuration.to_string(),
-                variant.name.to_owned(),
-                source.to_string(),
-            ],
+            labels: self.labels(variant.name, &source.to_string()),
             functions: old.functions.len(),
             time: start.elapsed(),
             ..Row::default()
