@@ -36,7 +36,7 @@ pub enum Command {
     /// Show what changed in meaning between two builds.
     Diff(DiffArguments),
     /// Say whether the changes can go into a running process: exit code 0 yes, 3 no, 4 nothing changed.
-    Check(DiffArguments),
+    Check(CheckArguments),
     /// Write the payload that turns a running OLD into NEW.
     Build(BuildArguments),
     /// Print what is in a payload.
@@ -80,6 +80,18 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct DiffArguments {
+    #[command(flatten)]
+    pub images: Images,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Show old and new instructions of changed functions side by side: of those named, or of all. Goes behind OLD and NEW.
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    pub asm: Option<Vec<String>>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArguments {
     #[command(flatten)]
     pub images: Images,
     /// How to print.

@@ -1,7 +1,7 @@
 //! Text for people: colours only where wanted, errors in one shape.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 
@@ -81,6 +81,12 @@ pub fn table(rows: &[Vec<String>]) -> String {
 /// Characters that are seen: colour codes are not.
 fn width(cell: &str) -> usize {
     anstream::adapter::strip_str(cell).to_string().chars().count()
+}
+
+/// Columns to print in: those of the terminal, within reason; 160 where the output goes elsewhere.
+pub fn columns() -> usize {
+    let terminal = std::io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    terminal.map_or(160, |(width, _)| usize::from(width.0).clamp(80, 200))
 }
 
 /// A count with the right form of its noun.

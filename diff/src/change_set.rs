@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::compare::{Comparison, Outcome};
+use crate::explain::{self, Cause, Explanation};
 use crate::layouts;
 use crate::pairing::indexed;
 use crate::program::Program;
@@ -20,6 +21,8 @@ pub struct ChangeSet {
     pub unchanged: usize,
     /// Why the changes cannot go into a running process; none when nothing stands against it so far.
     pub reasons: Vec<Reason>,
+    /// Places in the source that made functions change, those with most effects first.
+    pub causes: Vec<Cause>,
 }
 
 /// One function of the change set.
@@ -39,6 +42,8 @@ pub struct FunctionChange {
     pub new: Option<AtomIndex>,
     /// The first difference, in words.
     pub why: String,
+    /// Where it first does something else, for a function that both programs have.
+    pub explanation: Option<Explanation>,
 }
 
 /// Class of a function's change.
@@ -132,7 +137,8 @@ impl ChangeSet {
         data.sort_by(|a, b| (a.status, &a.name).cmp(&(b.status, &b.name)));
         reasons.sort();
         reasons.dedup();
-        ChangeSet { functions, data, unchanged, reasons }
+        let causes = explain::explain(old, new, &mut functions);
+        ChangeSet { functions, data, unchanged, reasons, causes }
     }
 
     /// The verdict, given reasons that later stages found besides.
@@ -219,7 +225,7 @@ impl Collector<'_> {
             .and_then(|index| of(self.new, index))
             .or_else(|| old.and_then(|index| of(self.old, index)))
             .unwrap_or_default();
-        FunctionChange { name, display, module, status, old, new, why: why.into() }
+        FunctionChange { name, display, module, status, old, new, why: why.into(), explanation: None }
     }
 
     fn data(&mut self, (old, a): (AtomIndex, &Atom), (new, b): (AtomIndex, &Atom), outcome: &Outcome) {

@@ -97,6 +97,8 @@ enum Value {
     BlockArray,
     /// This module's thread-local block.
     Block,
+    /// The block on some paths, something else on others.
+    MaybeBlock,
     /// A constant, and the instruction that loads it.
     Number {
         value: u32,
@@ -160,6 +162,7 @@ impl AddressSets {
             (Value::Addresses { set, .. }, _) | (_, Value::Addresses { set, .. }) => {
                 Value::Addresses { set, exact: false }
             }
+            (Value::Block | Value::MaybeBlock, _) | (_, Value::Block | Value::MaybeBlock) => Value::MaybeBlock,
             _ => Value::Unknown,
         }
     }
@@ -413,6 +416,7 @@ impl Analysis<'_> {
         let displacement = i.memory_displacement64() as i64;
         for (register, other) in [(base, index), (index, base)] {
             let value = state.get(register);
+            self.facts.thread_local_lost |= value == Value::MaybeBlock;
             if value == Value::Block {
                 self.note_block(i, state.get(other), other == Register::None, displacement);
                 continue;
@@ -448,7 +452,8 @@ impl Analysis<'_> {
     fn note_block(&mut self, i: &Instruction, other: Value, alone: bool, displacement: i64) {
         let offset = self.offset_of(i);
         match (other, u32::try_from(displacement)) {
-            (_, Ok(value)) if alone && i.memory_displ_size() != 0 => {
+            // With or without an index: the displacement is the variable's offset.
+            (other, Ok(value)) if i.memory_displ_size() != 0 && !matches!(other, Value::Number { .. }) => {
                 self.facts.thread_local.insert((offset, Field::Displacement, value));
             }
             // The first variable of the block.
@@ -609,7 +614,10 @@ impl Analysis<'_> {
                         let offset = self.offset_of(i);
                         self.facts.thread_local.insert((offset, Field::Immediate, value as u32));
                     }
-                    _ => self.facts.thread_local_lost |= !writes_only(i, operand),
+                    _ => {
+                        let overwrites = operand == 0 && self.info.info(i).op0_access() == OpAccess::Write;
+                        self.facts.thread_local_lost |= !overwrites && !clears(i);
+                    }
                 }
             }
             if !matches!(value, Value::Addresses { .. }) {
@@ -696,10 +704,9 @@ fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
     Some((stack_place(i, state)?, value))
 }
 
-/// Whether a register operand is overwritten without being read.
-fn writes_only(i: &Instruction, operand: u32) -> bool {
-    operand == 0 && matches!(i.mnemonic(), Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd | Mnemonic::Pop)
-        || i.mnemonic() == Mnemonic::Xor && i.op0_register() == i.op1_register()
+/// Sets its register to zero, whatever it was.
+fn clears(i: &Instruction) -> bool {
+    matches!(i.mnemonic(), Mnemonic::Xor | Mnemonic::Sub) && i.op0_register() == i.op1_register()
 }
 
 /// Loads `ThreadLocalStoragePointer` of the TEB (winternl.h; offset 58h on x64).

@@ -5,6 +5,7 @@
 //! never the other way round.
 #![deny(unsafe_code)]
 
+pub mod asm;
 pub mod atoms;
 pub mod change_set;
 pub mod compare;
@@ -12,8 +13,11 @@ pub mod dataflow;
 pub mod demangle;
 pub mod error;
 pub mod exceptions;
+pub mod explain;
 pub mod image;
+mod inline_sites;
 pub mod layouts;
+pub mod lines;
 pub mod listing;
 mod mangling;
 mod mapped_file;

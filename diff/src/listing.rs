@@ -1,10 +1,14 @@
 //! Instructions as text, with names in place of addresses.
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, MasmFormatter, SymbolResolver, SymbolResult};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Formatter, Instruction, MasmFormatter, MemorySize, Mnemonic, SymbolResolver,
+    SymbolResult,
+};
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::program::{Location, Program};
-use crate::rva::Rva;
+use crate::rva::{Rva, span};
+use crate::x64::{Reference, ReferenceKind};
 
 /// The instruction at an offset of a function, in Intel syntax with symbolic operands.
 pub fn instruction(program: &Program, function: AtomIndex, offset: u32) -> String {
@@ -19,9 +23,21 @@ pub fn instruction(program: &Program, function: AtomIndex, offset: u32) -> Strin
 }
 
 fn format(program: &Program, function: AtomIndex, instruction: &Instruction) -> String {
-    let range = program.atom(function).map(|atom| atom.rva..atom.end());
-    let names = Names { program_names: NameTable::of(program, instruction), own: range };
-    let mut formatter = MasmFormatter::with_options(Some(Box::new(names)), None);
+    format_with(instruction, named_operands(program, function, instruction, &[], Naming::Shown))
+}
+
+/// What names are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// To be read.
+    Shown,
+    /// To recognise the same instruction in another build: free of addresses.
+    Compared,
+}
+
+/// An instruction in Intel syntax, with names in place of some values.
+pub(crate) fn format_with(instruction: &Instruction, names: Vec<(u64, String)>) -> String {
+    let mut formatter = MasmFormatter::with_options(Some(Box::new(Names(names))), None);
     let options = formatter.options_mut();
     options.set_hex_prefix("0x");
     options.set_hex_suffix("");
@@ -33,20 +49,84 @@ fn format(program: &Program, function: AtomIndex, instruction: &Instruction) -> 
     text
 }
 
-/// The names that one instruction can need, looked up beforehand: a resolver must own what it gives.
-struct NameTable(Vec<(u64, String)>);
+/// The values in an instruction that stand for something with a name, looked up beforehand: a resolver must own what it gives.
+pub(crate) fn named_operands(
+    program: &Program,
+    function: AtomIndex,
+    instruction: &Instruction,
+    references: &[Reference],
+    naming: Naming,
+) -> Vec<(u64, String)> {
+    let start = program.atom(function).map_or(Rva(0), |atom| atom.rva);
+    let own = program.atom(function).map(|atom| atom.rva..atom.end()).unwrap_or_default();
+    let mut names = Vec::new();
+    let addresses = [
+        instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address()),
+        Some(instruction.near_branch_target()).filter(|target| *target != 0),
+    ];
+    for address in addresses.into_iter().flatten() {
+        let Ok(rva) = u32::try_from(address).map(Rva) else { continue };
+        // Places inside the function read as distances from its start.
+        let name = match naming {
+            Naming::Shown if own.contains(&rva) => format!("+{:#x}", rva.0 - own.start.0),
+            Naming::Compared if own.contains(&rva) => "+".to_owned(),
+            _ => small_constant(program, rva, instruction).unwrap_or_else(|| named(program, rva, naming)),
+        };
+        names.push((address, name));
+    }
+    // Addresses in displacements and immediates, which only the function as a whole shows to be addresses.
+    for reference in references {
+        let Some(field) = start.checked_add(reference.field) else { continue };
+        let value = match reference.kind {
+            ReferenceKind::ImageRelative | ReferenceKind::ThreadLocal => {
+                program.image.u32_at(field).map(|value| i64::from(value.cast_signed()).cast_unsigned())
+            }
+            ReferenceKind::Absolute => program.image.u64_at(field),
+            _ => None,
+        };
+        names.extend(value.map(|value| (value, named(program, reference.target, naming))));
+    }
+    names
+}
 
-impl NameTable {
-    fn of(program: &Program, instruction: &Instruction) -> NameTable {
-        let addresses = [
-            instruction.is_ip_rel_memory_operand().then(|| instruction.ip_rel_memory_address()),
-            Some(instruction.near_branch_target()).filter(|target| *target != 0),
-        ];
-        let named = addresses.into_iter().flatten().filter_map(|address| {
-            let rva = Rva(u32::try_from(address).ok()?);
-            Some((address, describe(program, rva)))
-        });
-        NameTable(named.collect())
+/// An address by name; without the address itself where names are compared.
+fn named(program: &Program, rva: Rva, naming: Naming) -> String {
+    if naming == Naming::Compared
+        && let Location::Atom { atom, offset } = program.locate(rva)
+        && let Some(atom) = program.atom(atom)
+        && atom.names.is_empty()
+        && atom.kind != AtomKind::ImportSlot
+        && text_constant(program, atom).is_none()
+    {
+        let kind = if atom.is_function() { "function" } else { "data" };
+        return format!("{kind}+{offset:#x}");
+    }
+    describe(program, rva)
+}
+
+/// The value of a constant without a name that an instruction reads.
+fn small_constant(program: &Program, rva: Rva, instruction: &Instruction) -> Option<String> {
+    let size = instruction.memory_size();
+    let Location::Atom { atom, .. } = program.locate(rva) else { return None };
+    let atom = program.atom(atom)?;
+    let is_readable = atom.kind == AtomKind::ReadOnly && atom.names.iter().all(|n| n.key.starts_with("__real@"));
+    if !is_readable || instruction.mnemonic() == Mnemonic::Lea || instruction.flow_control() != FlowControl::Next {
+        return None;
+    }
+    let width = u32::try_from(size.size()).ok().filter(|width| (1..=16).contains(width))?;
+    let range = span(rva, width);
+    let bytes = program.image.bytes_up_to(range.clone());
+    if bytes.len() != width as usize || !program.image.base_relocations_in(range).is_empty() {
+        return None;
+    }
+    match (size, bytes) {
+        (MemorySize::Float32, &[a, b, c, d]) => Some(format!("{{{:?}}}", f32::from_le_bytes([a, b, c, d]))),
+        (MemorySize::Float64, bytes) => Some(format!("{{{:?}}}", f64::from_le_bytes(bytes.try_into().ok()?))),
+        _ => {
+            let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+            let digits = digits.trim_start_matches('0');
+            Some(format!("{{0x{}}}", if digits.is_empty() { "0" } else { digits }))
+        }
     }
 }
 
@@ -94,21 +174,11 @@ pub fn quote(text: &str) -> String {
     format!("{shown:?}{rest}")
 }
 
-struct Names {
-    program_names: NameTable,
-    own: Option<std::ops::Range<Rva>>,
-}
+struct Names(Vec<(u64, String)>);
 
 impl SymbolResolver for Names {
     fn symbol(&mut self, _: &Instruction, _: u32, _: Option<u32>, address: u64, _: u32) -> Option<SymbolResult<'_>> {
-        // Branches inside the function read as distances from its start.
-        if let Some(own) = &self.own
-            && let Ok(rva) = u32::try_from(address)
-            && own.contains(&Rva(rva))
-        {
-            return Some(SymbolResult::with_string(address, format!("+{:#x}", rva - own.start.0)));
-        }
-        let (_, name) = self.program_names.0.iter().find(|(known, _)| *known == address)?;
+        let (_, name) = self.0.iter().find(|(known, _)| *known == address)?;
         Some(SymbolResult::with_str(address, name))
     }
 }

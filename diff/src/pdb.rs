@@ -47,6 +47,23 @@ pub fn locate(image: &Image, named: Option<&Path>) -> Result<PathBuf, Error> {
 /// # Errors
 /// When it is not a sound PDB, or that of another build.
 pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
+    with_open(path, image, |pdb| {
+        let types = pdb.read_type_stream().map_err(|e| Error::pdb(path, format!("type stream: {e}")))?;
+        let symbols = Symbols { pdb_path: path.to_owned(), ..Symbols::default() };
+        let mut reader = Reader { path, image, types: Types::new(&types), symbols };
+        reader.read_contributions(pdb)?;
+        reader.read_modules(pdb)?;
+        reader.read_globals(pdb)?;
+        Ok(reader.finish())
+    })
+}
+
+/// Opens the PDB at `path`, which must be that of `image`, for as long as `use_it` runs.
+pub(crate) fn with_open<T>(
+    path: &Path,
+    image: &Image,
+    use_it: impl FnOnce(&Pdb<&[u8]>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let map = mapped_file::map(path)?;
     check_container(path, &map)?;
     let failed = |what: &'static str| move |e: anyhow::Error| Error::pdb(path, format!("{what}: {e}"));
@@ -58,12 +75,7 @@ pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
             "made with /DEBUG:FASTLINK, which keeps symbols in the object files; link with /DEBUG:FULL",
         ));
     }
-    let types = pdb.read_type_stream().map_err(failed("type stream"))?;
-    let mut reader = Reader { path, image, types: Types::new(&types), symbols: Symbols::default() };
-    reader.read_contributions(&pdb)?;
-    reader.read_modules(&pdb)?;
-    reader.read_globals(&pdb)?;
-    Ok(reader.finish())
+    use_it(&pdb)
 }
 
 /// What the superblock announces must fit the file: `ms-pdb` trusts it and would work through absurd counts.
@@ -116,6 +128,12 @@ pub fn describe_identity(guid: &[u8; 16], age: u32) -> String {
     format!("{{{a:08X}-{b:04X}-{c:04X}-{}-{}}} age {age}", &tail[..4], &tail[4..])
 }
 
+/// Turns a section number (from 1) and offset into an RVA; none for absolute symbols and addresses outside the image.
+pub(crate) fn rva_in_section(image: &Image, section: u16, offset: u32) -> Option<Rva> {
+    let section = image.sections.get(usize::from(section).checked_sub(1)?)?;
+    section.range.start.checked_add(offset).filter(|rva| *rva <= section.range.end)
+}
+
 struct Reader<'a> {
     path: &'a Path,
     image: &'a Image,
@@ -128,10 +146,8 @@ impl Reader<'_> {
         Error::pdb(self.path, format!("{what}: {error}"))
     }
 
-    /// Turns a section number (from 1) and offset into an RVA; none for absolute symbols and addresses outside the image.
     fn rva(&self, section: u16, offset: u32) -> Option<Rva> {
-        let section = self.image.sections.get(usize::from(section).checked_sub(1)?)?;
-        section.range.start.checked_add(offset).filter(|rva| *rva <= section.range.end)
+        rva_in_section(self.image, section, offset)
     }
 
     fn rva_of(&self, place: OffsetSegment) -> Option<Rva> {

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use crate::change_set::{ChangeSet, DataStatus, FunctionStatus, Reason, Verdict, extent};
+use crate::explain::{Explanation, Place};
+use crate::lines::Source;
 use crate::pdb::describe_identity;
 use crate::program::Program;
 use crate::rva::Rva;
@@ -21,6 +23,8 @@ pub struct Report {
     pub reasons: Vec<Reason>,
     /// Functions that are not simply unchanged.
     pub functions: Vec<FunctionReport>,
+    /// Places in the source that made functions change, those with most effects first.
+    pub causes: Vec<CauseReport>,
     /// Data that is not simply unchanged.
     pub data: Vec<DataReport>,
     /// Number of functions that mean the same in both builds.
@@ -65,6 +69,60 @@ pub struct FunctionReport {
     pub new_size: Option<u32>,
     /// The first difference, in words.
     pub why: String,
+    /// The first instruction of a changed function that does something else.
+    pub difference: Option<DifferenceReport>,
+    /// The line of the old source that this instruction came from.
+    pub old_source: Option<Source>,
+    /// The line of the new source.
+    pub new_source: Option<Source>,
+    /// Where that line belongs to a function that was inlined: which, and into what, the innermost first.
+    pub inlined_from: Vec<InlinedReport>,
+}
+
+/// The first difference of a function, one side of which can lack an instruction.
+#[derive(Debug, Serialize)]
+pub struct DifferenceReport {
+    /// What the old function does.
+    pub old: Option<InstructionReport>,
+    /// What the new function does.
+    pub new: Option<InstructionReport>,
+}
+
+/// One instruction.
+#[derive(Debug, Serialize)]
+pub struct InstructionReport {
+    /// Its address.
+    pub rva: Rva,
+    /// Bytes from the function's start.
+    pub offset: u32,
+    /// Intel syntax with names in place of addresses.
+    pub text: String,
+}
+
+/// A call that was inlined.
+#[derive(Debug, Serialize)]
+pub struct InlinedReport {
+    /// The function that was inlined.
+    pub function: String,
+    /// The file that calls it.
+    pub file: Option<String>,
+    /// The line of the call.
+    pub line: Option<u32>,
+}
+
+/// A place in the source that made functions change.
+#[derive(Debug, Serialize)]
+pub struct CauseReport {
+    /// The source file, as the PDB has it.
+    pub file: String,
+    /// The first line that differs.
+    pub line: u32,
+    /// The function of the source that it belongs to.
+    pub function: String,
+    /// Whether that function was inlined into its effects, rather than being its only effect.
+    pub inlined: bool,
+    /// Names of the functions that changed with it.
+    pub effects: Vec<String>,
 }
 
 /// One data object of the report.
@@ -98,9 +156,24 @@ impl Report {
                     old_size,
                     new_size,
                     why: f.why.clone(),
+                    difference: f.explanation.as_ref().and_then(difference),
+                    old_source: f.explanation.as_ref().and_then(|e| e.old.source().cloned()),
+                    new_source: f.explanation.as_ref().and_then(|e| e.new.source().cloned()),
+                    inlined_from: f.explanation.as_ref().map(inlined_from).unwrap_or_default(),
                 }
             })
             .collect();
+        let causes = changes.causes.iter().map(|cause| CauseReport {
+            file: cause.source.file.clone(),
+            line: cause.source.line,
+            function: cause.function.clone(),
+            inlined: cause.is_inlined,
+            effects: cause
+                .effects
+                .iter()
+                .filter_map(|index| Some(changes.functions.get(*index)?.name.clone()))
+                .collect(),
+        });
         let data = changes.data.iter().map(|d| DataReport {
             name: d.name.clone(),
             status: d.status,
@@ -115,12 +188,40 @@ impl Report {
             verdict: changes.verdict(refusals),
             reasons,
             functions,
+            causes: causes.collect(),
             data: data.collect(),
             unchanged: changes.unchanged,
             old: image_report(old),
             new: image_report(new),
         }
     }
+}
+
+fn difference(explanation: &Explanation) -> Option<DifferenceReport> {
+    let instruction = |place: &Place| {
+        let text = place.instruction.clone()?;
+        Some(InstructionReport { rva: place.rva, offset: place.offset, text })
+    };
+    let (old, new) = (instruction(&explanation.old), instruction(&explanation.new));
+    (old.is_some() || new.is_some()).then_some(DifferenceReport { old, new })
+}
+
+/// The chain on the new side, or on the old where the new side has no such instruction.
+fn inlined_from(explanation: &Explanation) -> Vec<InlinedReport> {
+    let frames = match &explanation.new {
+        Place { instruction: None, .. } if explanation.old.instruction.is_some() => &explanation.old.frames,
+        place => &place.frames,
+    };
+    let calls = frames.iter().zip(frames.iter().skip(1));
+    calls
+        .filter_map(|(inlined, caller)| {
+            Some(InlinedReport {
+                function: inlined.inlined.clone()?,
+                file: caller.source.as_ref().map(|source| source.file.clone()),
+                line: caller.source.as_ref().map(|source| source.line),
+            })
+        })
+        .collect()
 }
 
 fn image_report(program: &Program) -> ImageReport {

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::rva::Rva;
 
 /// Everything that the comparison uses of one PDB.
 #[derive(Debug, Default)]
 pub struct Symbols {
+    /// The PDB that they come from.
+    pub pdb_path: PathBuf,
     /// Compilands, in the PDB's order.
     pub modules: Vec<Module>,
     /// Procedures with their extents (`S_GPROC32`, `S_LPROC32`, `S_THUNK32`).

@@ -94,12 +94,15 @@ fn step(number: u64, market: &mut Market, words: &mut Words, dropped: &Cell<u32>
     let sum = each(
         |i| {
             calls += 1;
-            market.trade(i) + calls
+            market.trade(i).wrapping_add(calls)
         },
         number,
     );
-    let boxed: Vec<Box<dyn Fn(u64) -> u64>> =
-        vec![Box::new(|x| x + 1), Box::new(move |x| x * number), Box::new(|x| x.count_ones().into())];
+    let boxed: Vec<Box<dyn Fn(u64) -> u64>> = vec![
+        Box::new(|x| x.wrapping_add(1)),
+        Box::new(move |x| x.wrapping_mul(number)),
+        Box::new(|x| x.count_ones().into()),
+    ];
     let sum = boxed.iter().fold(sum, |sum, function| mix(sum, function(sum)));
     words.add(&format!("word {} and {:?} or {:>5.2}", number % 11, market.best(), number as f64 / 8.0));
     let sum = mix(sum, risky(number, dropped));
@@ -117,7 +120,7 @@ fn run(seconds: u64, stop_file: Option<&str>) -> std::io::Result<()> {
         let (sum, text) = step(number, &mut market, &mut words, &dropped);
         let mut out = std::io::stdout().lock();
         let mut total = TOTAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *total = mix(*total, sum + u64::from(dropped.get()));
+        *total = mix(*total, sum.wrapping_add(dropped.get().into()));
         writeln!(out, "seq {number} sum {total} words {} panics {} text {text}", words.count(), PANICS.get())?;
         out.flush()?;
         drop(total);

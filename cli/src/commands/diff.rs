@@ -1,26 +1,38 @@
 //! `hpgen diff` and `hpgen check`.
 
 use anyhow::Result;
+use clap::CommandFactory;
 use hpgen_diff::change_set::{FunctionStatus, Verdict};
-use hpgen_diff::report::Report;
+use hpgen_diff::lines::Source;
+use hpgen_diff::report::{DifferenceReport, FunctionReport, Report};
 
 use crate::Outcome;
-use crate::args::{DiffArguments, Format};
+use crate::args::{Arguments, CheckArguments, DiffArguments, Format};
+use crate::commands::asm;
 use crate::compared::Compared;
 use crate::output::{self, BAD, BOLD, DIM, GOOD, NOTE, count, paint};
 
 /// Shows all differences. Succeeds whenever it could compare.
 pub fn diff(arguments: &DiffArguments) -> Result<Outcome> {
-    let report = Compared::load(&arguments.images)?.report();
-    match arguments.format {
-        Format::Text => output::print(&text(&report)),
-        Format::Json => output::json(&report)?,
+    if arguments.asm.is_some() && arguments.format != Format::Text {
+        let conflict = clap::error::ErrorKind::ArgumentConflict;
+        Arguments::command().error(conflict, "--asm prints text: it goes with --format text only").exit();
+    }
+    let compared = Compared::load(&arguments.images)?;
+    let report = compared.report();
+    match (arguments.format, &arguments.asm) {
+        (Format::Text, None) => output::print(&text(&report)),
+        (Format::Text, Some(names)) => {
+            let listing = asm::text(&compared, names)?;
+            output::print(&(verdict_text(&report) + &listing));
+        }
+        (Format::Json, _) => output::json(&report)?,
     }
     Ok(Outcome::Done)
 }
 
 /// Says whether the changes can go into a running process.
-pub fn check(arguments: &DiffArguments) -> Result<Outcome> {
+pub fn check(arguments: &CheckArguments) -> Result<Outcome> {
     let report = Compared::load(&arguments.images)?.report();
     match arguments.format {
         Format::Text => output::print(&verdict_text(&report)),
@@ -68,23 +80,8 @@ pub fn verdict_text(report: &Report) -> String {
 
 fn text(report: &Report) -> String {
     let mut text = verdict_text(report);
-    if !report.functions.is_empty() {
-        text.push_str(&format!("\n{}\n", paint(BOLD, "functions")));
-        let rows: Vec<Vec<String>> = report
-            .functions
-            .iter()
-            .map(|f| {
-                let status = match f.status {
-                    FunctionStatus::Changed => paint(NOTE, "changed"),
-                    FunctionStatus::Added => paint(GOOD, "added"),
-                    FunctionStatus::Removed => paint(BAD, "removed"),
-                    FunctionStatus::Unresolved => paint(BAD, "unresolved"),
-                };
-                vec![status, paint(BOLD, &f.display), paint(DIM, f.module.as_deref().unwrap_or("-")), f.why.clone()]
-            })
-            .collect();
-        text.push_str(&output::table(&rows));
-    }
+    text.push_str(&causes(report));
+    text.push_str(&functions(report));
     if !report.data.is_empty() {
         text.push_str(&format!("\n{}\n", paint(BOLD, "data")));
         let rows: Vec<Vec<String>> = report
@@ -100,4 +97,105 @@ fn text(report: &Report) -> String {
         text.push_str(&output::table(&rows));
     }
     text
+}
+
+/// Places in the source that made several functions change, or functions that inlined them.
+fn causes(report: &Report) -> String {
+    let mut text = String::new();
+    for cause in report.causes.iter().filter(|cause| cause.inlined || cause.effects.len() > 1) {
+        let names = cause.effects.iter().filter_map(|name| report.functions.iter().find(|f| f.name == *name));
+        let names: Vec<&str> = names.map(|f| f.display.as_str()).collect();
+        let how = if cause.inlined { "inlined into" } else { "changed in" };
+        let place = format!("{}:{}", cause.file, cause.line);
+        text.push_str(&format!(
+            "  {}  {}  {how} {}: {}\n",
+            paint(BOLD, &cause.function),
+            paint(DIM, place),
+            count(names.len(), "changed function"),
+            some_of(&names)
+        ));
+    }
+    if text.is_empty() { text } else { format!("\n{}\n{text}", paint(BOLD, "causes")) }
+}
+
+/// Names, but not so many that nobody reads them.
+fn some_of(names: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => shown,
+        Some(rest) => format!("{shown} and {rest} more"),
+    }
+}
+
+fn functions(report: &Report) -> String {
+    if report.functions.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{}\n", paint(BOLD, "functions"));
+    for f in &report.functions {
+        let (style, status) = match f.status {
+            FunctionStatus::Changed => (NOTE, "changed"),
+            FunctionStatus::Added => (GOOD, "added"),
+            FunctionStatus::Removed => (BAD, "removed"),
+            FunctionStatus::Unresolved => (BAD, "unresolved"),
+        };
+        let module = f.module.as_deref().unwrap_or("-");
+        text.push_str(&format!(
+            "  {}  {}  {}\n",
+            paint(style, format!("{status:<7}")),
+            paint(BOLD, &f.display),
+            paint(DIM, module)
+        ));
+        for line in [place(f).map(|place| paint(DIM, place)), what(f)].into_iter().flatten() {
+            text.push_str(&format!("           {line}\n"));
+        }
+    }
+    text
+}
+
+/// Where in the source a changed function differs.
+fn place(function: &FunctionReport) -> Option<String> {
+    let source = |source: &Source| format!("{}:{}", file_name(&source.file), source.line);
+    let (old, new) = (function.old_source.as_ref().map(source), function.new_source.as_ref().map(source));
+    let mut text = match (old, new, &function.difference) {
+        // What only one side does has its place on that side.
+        (Some(place), _, Some(DifferenceReport { new: None, .. })) => place,
+        (_, Some(place), Some(DifferenceReport { old: None, .. })) => place,
+        (Some(old), Some(new), _) if old != new => format!("{old}, now {new}"),
+        (_, Some(place), _) | (Some(place), None, _) => place,
+        (None, None, _) => return None,
+    };
+    if let (Some(inner), Some(outer)) = (function.inlined_from.first(), function.inlined_from.last()) {
+        text.push_str(&format!(" in {}", inner.function));
+        if let (Some(file), Some(line)) = (&outer.file, outer.line) {
+            text.push_str(&format!(", inlined at {}:{line}", file_name(file)));
+        }
+        match function.inlined_from.len() {
+            0 | 1 => {}
+            2 => text.push_str(&format!(" through {}", outer.function)),
+            more => text.push_str(&format!(" through {} and {} more", outer.function, more - 2)),
+        }
+    }
+    Some(text)
+}
+
+/// What a function does differently. Those of one build only say so by their status.
+fn what(function: &FunctionReport) -> Option<String> {
+    let difference = match &function.difference {
+        Some(DifferenceReport { old: Some(old), new: Some(new) }) => format!("{} became {}", old.text, new.text),
+        Some(DifferenceReport { old: Some(old), new: None }) => format!("no longer {}", old.text),
+        Some(DifferenceReport { old: None, new: Some(new) }) => format!("now also {}", new.text),
+        _ => function.why.clone(),
+    };
+    match function.status {
+        FunctionStatus::Changed => Some(difference),
+        FunctionStatus::Unresolved => Some(function.why.clone()),
+        FunctionStatus::Added | FunctionStatus::Removed => None,
+    }
+}
+
+/// A path without its folders.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod apply;
+mod asm;
 mod build;
 mod diff;
 mod inspect;

@@ -120,15 +120,14 @@ fn there_and_back(name: &str, model: Option<Model>) {
 /// For each line, whether it is the new build's, where that can be told. Fails at a line that is neither build's.
 fn which_build(lines: &[String], builds: [PathBuf; 2], model: Option<Model>) -> Vec<Option<bool>> {
     let [old, new] = outputs(builds, lines.len());
-    let model = model.map(|model| {
+    if let Some(model) = &model {
         // Without a patch, the builds themselves are as the model says.
         for (output, is_new) in [(&old, false), (&new, true)] {
             let mut variable = model.initial;
             let round = |index: usize| (model.round)(&mut variable, index as u32 + 1, is_new);
             assert_eq!((0..lines.len()).map(round).collect::<Vec<_>>(), *output);
         }
-        model
-    });
+    }
     // Values that the variable may have: where both builds print the same, they may still leave different ones.
     let mut variables = BTreeSet::from([model.as_ref().map_or(0, |model| model.initial)]);
     let mut which = Vec::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::suite::subjects::Kind;
-use crate::{toolchain, windows_build, wine};
+use crate::{binaries, toolchain, wine};
 
 /// Whether programs of a kind are run: those whose lines depend on nothing but the line's number.
 pub fn can_run(kind: Kind) -> bool {
@@ -28,7 +28,7 @@ pub fn difference(kind: Kind, images: [&PathBuf; 2]) -> Result<Option<String>> {
 /// The lines that an image prints, without the last, which says how far it came.
 fn lines(kind: Kind, image: &Path) -> Result<Vec<String>> {
     if kind == Kind::Rust {
-        windows_build::place_process_prng(image.parent().context("the image is in no folder")?)?;
+        binaries::place_process_prng(image.parent().context("the image is in no folder")?)?;
     }
     let mut lines: Vec<String> = toolchain::output(wine::command(image).arg("1"))?.lines().map(str::to_owned).collect();
     lines.pop();
