@@ -240,6 +240,10 @@ fn causes(functions: &mut [FunctionChange], inlining: &Inlining) -> Vec<Cause> {
     for (index, change) in functions.iter().enumerate() {
         let Some(explanation) = &change.explanation else { continue };
         let (old, new) = (&explanation.old, &explanation.new);
+        // Where no instruction differs, what the function uses does: no line of its own is to blame.
+        if old.instruction.is_none() && new.instruction.is_none() {
+            continue;
+        }
         let frames = if new.instruction.is_none() && old.instruction.is_some() { &old.frames } else { &new.frames };
         let (a, b) = (old.function(), new.function());
         let is_suspect = |frame: &&Frame| frame.inlined.as_deref().is_none_or(|name| inlining.is_suspect(name, a, b));
