@@ -58,6 +58,12 @@ pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A reason on a line of its own, behind a word that says what it is a reason for.
+pub fn reason(word: &str, reason: &hpgen_diff::change_set::Reason) -> String {
+    let code = paint(DIM, format!("[{}]", reason.code));
+    format!("  {word} {}: {} {code}\n", paint(BOLD, &reason.symbol), reason.message)
+}
+
 /// Rows of columns, each as wide as its widest cell; the last is not filled up.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

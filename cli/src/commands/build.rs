@@ -13,7 +13,7 @@ use crate::Outcome;
 use crate::args::{BuildArguments, Format};
 use crate::commands::diff;
 use crate::compared::Compared;
-use crate::output::{self, BOLD, DIM, NOTE, count, paint};
+use crate::output::{self, BOLD, NOTE, count, paint};
 use crate::payload_file;
 
 /// The report of `diff`, and the payload where there is one.
@@ -86,13 +86,7 @@ fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadRepor
 fn text(report: &BuildReport) -> String {
     let mut text = diff::verdict_text(&report.report);
     for reason in &report.left_out {
-        text.push_str(&format!(
-            "  {} {}: {} {}\n",
-            paint(NOTE, "left out"),
-            paint(BOLD, &reason.symbol),
-            reason.message,
-            paint(DIM, format!("[{}]", reason.code))
-        ));
+        text.push_str(&output::reason(&paint(NOTE, "left out"), reason));
     }
     if let Some(payload) = &report.payload {
         text.push_str(&format!(

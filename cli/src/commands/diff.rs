@@ -67,13 +67,7 @@ pub fn verdict_text(report: &Report) -> String {
         report.unchanged,
     );
     for reason in &report.reasons {
-        text.push_str(&format!(
-            "  {} {}: {} {}\n",
-            paint(BAD, "because"),
-            paint(BOLD, &reason.symbol),
-            reason.message,
-            paint(DIM, format!("[{}]", reason.code))
-        ));
+        text.push_str(&output::reason(&paint(BAD, "because"), reason));
     }
     text
 }

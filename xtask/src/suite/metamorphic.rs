@@ -1,9 +1,11 @@
 //! `cargo xtask suite metamorphic`: the same program in another layout is the same program. Every comparison must be empty.
 //!
 //! Objects are compiled once for each configuration and linked again in other orders, at another base, with and without
-//! identical code folding, and with unused functions added. Images of a comparison that was not empty stay below `target/suite`.
+//! identical code folding, and with unused functions added. Each pair is compared twice: with its objects on disk, whose relocations are
+//! exact, and without them. Images of a comparison that was not empty stay below `target/suite`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -134,8 +136,8 @@ impl<'a> Job<'a> {
     fn run(&self, tools: &Tools) -> Result<Vec<Row>> {
         let mut images: BTreeMap<Layout, PathBuf> = BTreeMap::new();
         for layout in self.variants.iter().flat_map(|variant| [variant.old, variant.new]) {
-            if !images.contains_key(&layout) {
-                images.insert(layout, link::link(tools, &self.objects_of(layout.prepended), layout)?);
+            if let Entry::Vacant(entry) = images.entry(layout) {
+                entry.insert(link::link(tools, &self.objects_of(layout.prepended), layout)?);
             }
         }
         let mut rows = self.compare_all(&images, Source::Objects)?;
