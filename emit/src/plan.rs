@@ -365,7 +365,8 @@ impl Planner<'_> {
         }
         let (atom, offset) = match self.programs.new.locate(reference.target) {
             Location::Atom { atom, offset } => (atom, offset),
-            Location::Headers(Rva(0)) => return Ok(Destination::Image(Rva(0))),
+            // The headers' own fields stand at the same places in every image.
+            Location::Headers(rva) if is_header(self.programs.new, rva) => return Ok(Destination::Image(rva)),
             Location::Headers(rva) => {
                 return unproven(format!("names {rva}, inside a table that belongs to the linker"));
             }
@@ -520,6 +521,11 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Before the first section: the DOS and PE headers, not a table.
+fn is_header(program: &Program, rva: Rva) -> bool {
+    program.image.sections.first().is_some_and(|section| rva < section.range.start)
 }
 
 /// Names to include that no function has which is in both builds.
