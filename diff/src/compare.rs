@@ -506,11 +506,30 @@ impl<'a> PairWalk<'a> {
         if let (Some(old_place), Some(new_place)) = (old_place, new_place) {
             return if old_place == new_place { Ok(()) } else { different(x, y, self.show(x, y)) };
         }
+        if self.same_constant(r, s) {
+            return Ok(());
+        }
         let usage = match r.kind {
             ReferenceKind::Address | ReferenceKind::Absolute => Use::Value,
             _ => Use::Direct,
         };
         self.address((x, r.named()), (y, s.named()), usage)
+    }
+
+    /// Both read as many bytes of constants without a name, and the same ones: how far those constants go on does not matter.
+    fn same_constant(&self, r: &Reference, s: &Reference) -> bool {
+        let read = |program: &'a Program, reference: &Reference| {
+            let Location::Atom { atom, .. } = program.locate(reference.target) else { return None };
+            let is_constant = program.atom(atom).is_some_and(|a| a.kind == AtomKind::ReadOnly && a.names.is_empty());
+            let range = span(reference.target, u32::from(reference.accessed));
+            let is_plain = program.image.base_relocations_in(range).is_empty();
+            (is_constant && is_plain)
+                .then(|| program.image.bytes(reference.target, u32::from(reference.accessed)))
+                .flatten()
+        };
+        r.accessed > 0
+            && r.accessed == s.accessed
+            && read(self.sides.old, r).is_some_and(|bytes| Some(bytes) == read(self.sides.new, s))
     }
 
     /// Two addresses that the instructions at two offsets name.

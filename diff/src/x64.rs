@@ -76,6 +76,8 @@ pub struct Reference {
     pub target: Rva,
     /// The object that is meant, where an object file tells: an address can be the end of one and the start of another.
     pub symbol: Option<Rva>,
+    /// Bytes that are read or written there; 0 where the instruction does not tell.
+    pub accessed: u8,
 }
 
 impl Reference {
@@ -387,6 +389,7 @@ impl Walk<'_> {
             kind,
             target,
             symbol: None,
+            accessed: if kind == ReferenceKind::Access { instruction.memory_size().size() as u8 } else { 0 },
         });
     }
 
@@ -445,6 +448,7 @@ impl Walk<'_> {
             kind,
             target,
             symbol: None,
+            accessed: 0,
         });
     }
 
@@ -502,6 +506,7 @@ fn add_object_fields(objects: &ObjectFields, start: Rva, size: u32, code: &mut C
             kind,
             target: field.target,
             symbol: field.symbol,
+            accessed: 0,
         });
     }
     code.references.extend(found);
