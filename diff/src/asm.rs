@@ -182,11 +182,14 @@ fn shape(instruction: &Instruction, names: &[(u64, String)]) -> Option<String> {
                 let name = names.iter().find(|(value, _)| *value == target).map(|(_, name)| name.as_str());
                 shape.push_str(name.unwrap_or("?"));
             }
-            _ => {
-                let value = instruction.immediate(i);
-                let name = names.iter().find(|(known, _)| *known == value).map(|(_, name)| name.clone());
-                shape.push_str(&name.unwrap_or_else(|| format!("{value:#x}")));
-            }
+            kind => match instruction.try_immediate(i) {
+                Ok(value) => {
+                    let name = names.iter().find(|(known, _)| *known == value).map(|(_, name)| name.clone());
+                    shape.push_str(&name.unwrap_or_else(|| format!("{value:#x}")));
+                }
+                // String instructions and far branches.
+                Err(_) => shape.push_str(&format!("{kind:?}")),
+            },
         }
     }
     Some(shape)
