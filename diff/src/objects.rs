@@ -69,8 +69,9 @@ impl ObjectFields {
     /// Addresses of the objects that fields name.
     pub fn named_addresses(&self) -> impl Iterator<Item = Rva> {
         self.fields.values().filter_map(|field| match field.kind {
-            FieldKind::Address | FieldKind::Rva => field.symbol.or(Some(field.target)),
-            FieldKind::Relative | FieldKind::SectionOffset => field.symbol,
+            FieldKind::Address => field.symbol.or(Some(field.target)),
+            // Without a symbol, an RVA may be the end of a function (the function table), a distance that of a table's entry.
+            FieldKind::Rva | FieldKind::Relative | FieldKind::SectionOffset => field.symbol,
         })
     }
 
