@@ -11,6 +11,11 @@ use crate::unwind::{FLAG_CHAINED, UnwindInfo};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AtomIndex(pub u32);
 
+/// Largest distance in bytes of a biased base (`table - 'a' * 4`) from its object that is reckoned with.
+pub const MAX_BIAS: u32 = 4096;
+/// Atoms on each side of an address that may be the object that it is biased from.
+pub const NEIGHBOURS: u32 = 8;
+
 /// A piece of an image with an extent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Atom {

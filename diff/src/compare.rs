@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS};
 use crate::error::Error;
 use crate::exceptions::Item;
 use crate::image::Image;
@@ -317,9 +317,6 @@ impl Comparison {
         self.outcomes.extend(doubtful);
     }
 }
-
-/// Largest distance of a biased base from its object that is reckoned with.
-const MAX_BIAS: u32 = 4096;
 
 /// Functions without a name that one such function is compared with.
 const MAX_LEFTOVERS: usize = 64;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use object::LittleEndian as LE;
 use object::pe;
-use object::read::pe::{Import as PeImport, PeFile64};
+use object::read::pe::{Import as PeImport, ImportThunkList, PeFile64};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -426,30 +426,40 @@ impl<'a> Tables<'a> {
                 let dll = dll_name(table.name(d.name.get(LE)).map_err(failed)?);
                 let address_table = d.first_thunk.get(LE);
                 let names = d.original_first_thunk.get(LE);
-                let mut thunks = table.thunks(if names == 0 { address_table } else { names }).map_err(failed)?;
-                let mut slot = Rva(address_table);
-                while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(failed)? {
-                    let import = table.import::<pe::ImageNtHeaders64>(thunk).map_err(failed)?;
-                    slots.push(ImportSlot { rva: slot, import: Import { dll: dll.clone(), symbol: symbol(import) } });
-                    slot = slot.checked_add(8).ok_or_else(|| self.bad("import table: beyond the image"))?;
-                }
+                let thunks = table.thunks(if names == 0 { address_table } else { names }).map_err(failed)?;
+                let import = |thunk| table.import::<pe::ImageNtHeaders64>(thunk);
+                self.add_slots(&mut slots, &dll, Rva(address_table), thunks, import)?;
             }
         }
         if let Some(table) = file.delay_load_import_table().map_err(failed)? {
             let mut descriptors = table.descriptors().map_err(failed)?;
             while let Some(d) = descriptors.next().map_err(failed)? {
                 let dll = dll_name(table.name(d.dll_name_rva.get(LE)).map_err(failed)?);
-                let mut thunks = table.thunks(d.import_name_table_rva.get(LE)).map_err(failed)?;
-                let mut slot = Rva(d.import_address_table_rva.get(LE));
-                while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(failed)? {
-                    let import = table.import::<pe::ImageNtHeaders64>(thunk).map_err(failed)?;
-                    slots.push(ImportSlot { rva: slot, import: Import { dll: dll.clone(), symbol: symbol(import) } });
-                    slot = slot.checked_add(8).ok_or_else(|| self.bad("delay import table: beyond the image"))?;
-                }
+                let thunks = table.thunks(d.import_name_table_rva.get(LE)).map_err(failed)?;
+                let import = |thunk| table.import::<pe::ImageNtHeaders64>(thunk);
+                self.add_slots(&mut slots, &dll, Rva(d.import_address_table_rva.get(LE)), thunks, import)?;
             }
         }
         slots.sort_by_key(|slot| slot.rva);
         Ok(slots)
+    }
+
+    /// The slots of one DLL, from `slot` on, with what each names.
+    fn add_slots(
+        &self,
+        slots: &mut Vec<ImportSlot>,
+        dll: &str,
+        mut slot: Rva,
+        mut thunks: ImportThunkList<'a>,
+        import: impl Fn(pe::ImageThunkData64) -> object::read::Result<PeImport<'a>>,
+    ) -> Result<(), Error> {
+        let failed = |e: object::read::Error| self.bad(format!("imports from {dll}: {e}"));
+        while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>().map_err(failed)? {
+            let symbol = symbol(import(thunk).map_err(failed)?);
+            slots.push(ImportSlot { rva: slot, import: Import { dll: dll.to_owned(), symbol } });
+            slot = slot.checked_add(8).ok_or_else(|| self.bad(format!("imports from {dll}: beyond the image")))?;
+        }
+        Ok(())
     }
 
     fn runtime_functions(&self, file: &PeFile64<'a>) -> Result<Vec<RuntimeFunction>, Error> {

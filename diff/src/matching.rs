@@ -4,7 +4,7 @@
 //! neighbour. A reading counts when both programs agree on it; where the obvious reading names two things that
 //! both exist elsewhere in the other program, agreement on a less obvious one proves nothing, and the reference is unresolved.
 
-use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use crate::pairing::Pairing;
 use crate::program::{Location, Program};
 use crate::rva::Rva;
@@ -46,10 +46,6 @@ pub(crate) enum Use {
     /// Taken as a value: may be an end or a biased base.
     Value,
 }
-
-/// Largest distance of a biased base from its object, and number of neighbours looked at on each side.
-const MAX_BIAS: i64 = 4096;
-const NEIGHBOURS: usize = 8;
 
 impl<'a> Sides<'a> {
     /// Compares an old and a new address.
@@ -145,15 +141,15 @@ impl<'a> Sides<'a> {
 
     /// Ends and biased bases: any paired data atom nearby that both addresses are equally far from.
     fn match_neighbours(self, old: Rva, new: Rva) -> Option<Option<Claim>> {
-        let nearest = self.old.atom_before(old)?.0 as usize;
+        let nearest = self.old.atom_before(old)?.0;
         let first = nearest.saturating_sub(NEIGHBOURS);
-        let mut candidates: Vec<(i64, AtomIndex)> = (first..=nearest + NEIGHBOURS)
+        let mut candidates: Vec<(i64, AtomIndex)> = (first..=nearest.saturating_add(NEIGHBOURS))
             .filter_map(|index| {
-                let index = AtomIndex(u32::try_from(index).ok()?);
+                let index = AtomIndex(index);
                 let atom = self.old.atom(index)?;
                 let offset = old.distance_from(atom.rva);
                 let is_data = matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable);
-                (is_data && offset.abs() <= MAX_BIAS.max(i64::from(atom.size))).then_some((offset, index))
+                (is_data && offset.abs() <= i64::from(MAX_BIAS.max(atom.size))).then_some((offset, index))
             })
             .collect();
         // The nearest first; the end of an object before the start of the next.

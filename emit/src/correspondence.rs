@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
+use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use hpgen_diff::compare::{Comparison, Outcome};
 use hpgen_diff::program::Program;
 use hpgen_diff::rva::Rva;
@@ -17,10 +17,6 @@ pub(crate) struct Correspondence<'a> {
     /// Old atoms with the same content, by new atom.
     same_content: BTreeMap<AtomIndex, AtomIndex>,
 }
-
-/// How far a biased base may be from its object, in bytes, and how many neighbours are looked at on each side.
-const MAX_BIAS: i64 = 4096;
-const NEIGHBOURS: u32 = 8;
 
 impl<'a> Correspondence<'a> {
     pub fn new(old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Correspondence<'a> {
@@ -60,7 +56,7 @@ impl<'a> Correspondence<'a> {
             .filter_map(|index| {
                 let atom = self.new.atom(index).filter(|atom| is_data(atom))?;
                 let offset = new_target.distance_from(atom.rva);
-                if offset.abs() > MAX_BIAS.max(i64::from(atom.size)) {
+                if offset.abs() > i64::from(MAX_BIAS.max(atom.size)) {
                     return None;
                 }
                 // The old object that the old address would be as far from.
