@@ -64,8 +64,9 @@ pub struct Images {
     /// PDB of NEW; beside it when not named.
     #[arg(long, value_name = "FILE")]
     pub new_pdb: Option<PathBuf>,
-    /// Also put this function into the payload, by name; `all` puts in every function of the new build.
-    #[arg(long, value_name = "all|NAME", value_delimiter = ',')]
+    /// Also put this function into the payload, by name; `cosmetic` puts in those that differ in line numbers, source paths
+    /// and dates only, `all` every function of the new build.
+    #[arg(long, value_name = "all|cosmetic|NAME", value_delimiter = ',')]
     pub include: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! Two builds, loaded, compared and planned: what `diff`, `check` and `build` have in common.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -59,9 +60,6 @@ impl Compared {
 }
 
 fn include(wanted: &[String]) -> Include {
-    match wanted {
-        [] => Include::Changed,
-        [one] if one == "all" => Include::All,
-        names => Include::Named(names.iter().cloned().collect()),
-    }
+    let mut names: BTreeSet<String> = wanted.iter().cloned().collect();
+    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names }
 }

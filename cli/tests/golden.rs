@@ -205,11 +205,20 @@ const OUTCOMES: &[Outcome] = &[
     Outcome {
         fixture: "line_macro",
         asked: "a cosmetic difference",
-        verdict: HOTPATCHABLE,
-        functions: &["changed fixture_round"],
+        verdict: UNCHANGED,
+        functions: &["cosmetic fixture_round"],
         data: &[],
         reasons: &[],
-        gap: Some("`__LINE__` in code is not told apart from other constants yet"),
+        gap: None,
+    },
+    Outcome {
+        fixture: "build_traces",
+        asked: "a patch of one function, and cosmetic differences",
+        verdict: HOTPATCHABLE,
+        functions: &["changed fixture_round", "cosmetic print_origin"],
+        data: &["cosmetic built"],
+        reasons: &[],
+        gap: None,
     },
     Outcome {
         fixture: "line_only",

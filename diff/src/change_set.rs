@@ -1,5 +1,7 @@
 //! What differs between two programs, each item with a class and a reason, and the verdict that follows.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
@@ -46,6 +48,13 @@ pub struct FunctionChange {
     pub explanation: Option<Explanation>,
 }
 
+impl FunctionChange {
+    /// Whether both programs have it, and what differs can be shown.
+    pub fn is_explained(&self) -> bool {
+        matches!(self.status, FunctionStatus::Changed | FunctionStatus::Unresolved | FunctionStatus::Cosmetic)
+    }
+}
+
 /// Class of a function's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,6 +67,8 @@ pub enum FunctionStatus {
     Removed,
     /// Something in it was not understood.
     Unresolved,
+    /// In both programs, and different in traces of the build only: line numbers, source paths, dates. The old one stays.
+    Cosmetic,
 }
 
 /// One data object of the change set.
@@ -88,6 +99,8 @@ pub enum DataStatus {
     Removed,
     /// A pointer in it has more than one reading.
     Unresolved,
+    /// Differs in traces of the build only: line numbers, source paths, dates.
+    Cosmetic,
 }
 
 /// Why something cannot be patched in memory.
@@ -124,6 +137,7 @@ impl ChangeSet {
             data: Vec::new(),
             reasons: Vec::new(),
             unchanged: 0,
+            renamed: BTreeSet::new(),
         };
         collector.paired();
         collector.unpaired();
@@ -159,17 +173,24 @@ struct Collector<'a> {
     data: Vec<DataChange>,
     reasons: Vec<Reason>,
     unchanged: usize,
+    /// Old and new string literals that differ in traces of the build, and so have other names; true for old ones.
+    renamed: BTreeSet<(bool, AtomIndex)>,
 }
 
 impl Collector<'_> {
     fn paired(&mut self) {
         for (old, new, outcome) in self.comparison.outcomes() {
-            if !self.comparison.pairing.is_pair(old, new) {
-                continue;
-            }
             let (Some(a), Some(b)) = (self.old.atom(old), self.new.atom(new)) else {
                 continue;
             };
+            if !self.comparison.pairing.is_pair(old, new) {
+                // The name of a string literal is made of what it holds.
+                if matches!(outcome, Outcome::Cosmetic(_)) && !b.is_function() && !b.names.is_empty() {
+                    self.data((old, a), (new, b), outcome);
+                    self.renamed.extend([(true, old), (false, new)]);
+                }
+                continue;
+            }
             match a.kind {
                 AtomKind::Function(_) => self.function(old, new, outcome),
                 AtomKind::ReadOnly if a.is_loader_table() => {}
@@ -191,7 +212,8 @@ impl Collector<'_> {
                 self.unchanged += 1;
                 return;
             }
-            (Outcome::Same, Some(why)) => (FunctionStatus::Unresolved, why),
+            (Outcome::Same | Outcome::Cosmetic(_), Some(why)) => (FunctionStatus::Unresolved, why),
+            (Outcome::Cosmetic(difference), None) => (FunctionStatus::Cosmetic, difference.what.clone()),
             (Outcome::Different(difference), None) => (FunctionStatus::Changed, difference.what.clone()),
             (Outcome::Different(difference), Some(why)) => {
                 (FunctionStatus::Unresolved, format!("{why}; and {}", difference.what))
@@ -199,7 +221,7 @@ impl Collector<'_> {
             (Outcome::Unresolved(difference), _) => (FunctionStatus::Unresolved, difference.what.clone()),
         };
         let change = self.describe(status, Some(old), Some(new), why);
-        if status == FunctionStatus::Unresolved && *outcome != Outcome::Same {
+        if status == FunctionStatus::Unresolved && outcome.is_change() {
             self.reasons.push(Reason {
                 code: "unresolved-reference",
                 symbol: change.name.clone(),
@@ -233,6 +255,10 @@ impl Collector<'_> {
         let writable = a.kind == AtomKind::Writable;
         let (status, why) = match outcome {
             Outcome::Same => return,
+            Outcome::Cosmetic(d) => {
+                let status = DataStatus::Cosmetic;
+                return self.data.push(DataChange { name, status, writable, why: d.what.clone() });
+            }
             Outcome::Different(d) if a.size != b.size && a.is_sized && b.is_sized => {
                 (DataStatus::Resized, d.what.clone())
             }
@@ -287,7 +313,7 @@ impl Collector<'_> {
                     "only in the new build"
                 };
                 self.functions.push(self.describe(FunctionStatus::Added, None, Some(index), why));
-            } else if is_object(atom) {
+            } else if is_object(atom) && !self.renamed.contains(&(false, index)) {
                 self.data.push(DataChange {
                     name: self.new.linkage_name(atom),
                     status: DataStatus::Added,
@@ -300,7 +326,7 @@ impl Collector<'_> {
             if atom.is_function() {
                 let why = "only in the old build";
                 self.functions.push(self.describe(FunctionStatus::Removed, Some(index), None, why));
-            } else if is_object(atom) {
+            } else if is_object(atom) && !self.renamed.contains(&(true, index)) {
                 self.data.push(DataChange {
                     name: self.old.linkage_name(atom),
                     status: DataStatus::Removed,
@@ -316,7 +342,7 @@ impl Collector<'_> {
         let pairing = &self.comparison.pairing;
         for (old, atom) in indexed(self.old).filter(|(_, atom)| atom.is_function()) {
             let news = pairing.new_of(old);
-            let changed = |new: &AtomIndex| self.comparison.outcome(old, *new) != Some(&Outcome::Same);
+            let changed = |new: &AtomIndex| self.comparison.outcome(old, *new).is_none_or(Outcome::is_change);
             if news.len() > 1 && news.iter().any(changed) {
                 let names: Vec<String> = atom.names.iter().map(|name| name.display.clone()).collect();
                 self.reasons.push(Reason {

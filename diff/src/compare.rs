@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::cosmetic::Traces;
 use crate::error::Error;
 use crate::matching::{Claim, Sides};
 use crate::pairing::{How, Pairing, indexed};
@@ -38,6 +39,8 @@ pub struct Comparison {
 pub enum Outcome {
     /// They mean the same.
     Same,
+    /// They differ in traces of the build only: line numbers, source paths, dates.
+    Cosmetic(Difference),
     /// They do not.
     Different(Difference),
     /// A reference has more than one reading, and which one is meant cannot be told.
@@ -62,9 +65,17 @@ impl Comparison {
             Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new(), rested_on: BTreeSet::new() };
         let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> = BTreeMap::new();
         let mut queue = comparison.pairing.pairs();
+        let mut traces = Traces::of(old, new);
+        // Pairs that differ in a number, which may be that of a source line.
+        let mut asking = BTreeSet::new();
+        let mut asked = BTreeSet::new();
         loop {
             if queue.is_empty() {
-                queue = comparison.pair_leftovers(old, new);
+                queue = comparison.pair_leftovers(old, new, &traces);
+                if queue.is_empty() && !asking.is_empty() {
+                    queue = std::mem::take(&mut asking).into_iter().collect();
+                    traces.read_lines(&queue);
+                }
                 if queue.is_empty() {
                     queue = comparison.equal_constants(old, new);
                 }
@@ -73,10 +84,14 @@ impl Comparison {
                 }
             }
             let sides = Sides { old, new, pairing: &comparison.pairing };
-            let locals: Vec<Local> = queue.par_iter().map(|(a, b)| compare_atoms(sides, *a, *b)).collect();
+            let locals: Vec<Local> = queue.par_iter().map(|(a, b)| compare_atoms(sides, &traces, *a, *b)).collect();
+            traces.forget_lines();
             let mut next = BTreeSet::new();
             for (pair, local) in queue.drain(..).zip(locals) {
-                let mut outcome = local.difference.unwrap_or(Outcome::Same);
+                let mut outcome = local.outcome;
+                if local.asks_lines && asked.insert(pair) {
+                    asking.insert(pair);
+                }
                 for claim in local.claims {
                     match comparison.settle(claim, old) {
                         Settled::Follow(other) => {
@@ -86,7 +101,7 @@ impl Comparison {
                         Settled::Identical(other) => {
                             next.insert(other);
                         }
-                        Settled::Contradiction(other) if outcome == Outcome::Same => {
+                        Settled::Contradiction(other) if !outcome.is_change() => {
                             let name = |index| old.atom(index).map(|atom| old.display(atom)).unwrap_or_default();
                             outcome = Outcome::Different(Difference::at(
                                 0,
@@ -154,7 +169,7 @@ impl Comparison {
 
     /// Pairs functions without a name that nothing compared so far names: those of one module that do the same, then, where
     /// as many are left on both sides, by order.
-    fn pair_leftovers(&mut self, old: &Program, new: &Program) -> Vec<(AtomIndex, AtomIndex)> {
+    fn pair_leftovers(&mut self, old: &Program, new: &Program, traces: &Traces<'_>) -> Vec<(AtomIndex, AtomIndex)> {
         let by_module = |program: &Program, is_paired: &dyn Fn(AtomIndex) -> bool| {
             let mut left: BTreeMap<Option<String>, Vec<AtomIndex>> = BTreeMap::new();
             for (index, atom) in indexed(program) {
@@ -175,7 +190,8 @@ impl Comparison {
             for a in olds {
                 let sides = Sides { old, new, pairing: &self.pairing };
                 // Each is compared with few: modules with many such functions are paired by order.
-                match news.iter().take(MAX_LEFTOVERS).position(|b| compare_atoms(sides, a, *b).difference.is_none()) {
+                let is_same = |b: &AtomIndex| !compare_atoms(sides, traces, a, *b).outcome.is_change();
+                match news.iter().take(MAX_LEFTOVERS).position(is_same) {
                     Some(position) => found.push((a, news.remove(position), How::Content)),
                     None => rest.push(a),
                 }
@@ -251,13 +267,15 @@ impl Comparison {
                 continue;
             };
             for dependent in rests_on.get(&pair).into_iter().flatten() {
-                let Some(outcome @ Outcome::Same) = self.outcomes.get_mut(dependent) else {
+                let Some(outcome) = self.outcomes.get_mut(dependent) else { continue };
+                if outcome.is_change() || *outcome != Outcome::Same && !cause.is_change() {
                     continue;
-                };
+                }
                 let name = old.atom(pair.0).map(|atom| old.display(atom)).unwrap_or_default();
                 *outcome = match &cause {
                     Outcome::Unresolved(why) => Outcome::Unresolved(why.through(&name)),
                     Outcome::Different(why) => Outcome::Different(why.through(&name)),
+                    Outcome::Cosmetic(why) => Outcome::Cosmetic(why.through(&name)),
                     Outcome::Same => continue,
                 };
                 queue.push(*dependent);
@@ -293,6 +311,13 @@ enum Settled {
     Identical((AtomIndex, AtomIndex)),
     /// The old atom has another partner.
     Contradiction(AtomIndex),
+}
+
+impl Outcome {
+    /// Whether the two do not mean the same, as far as is known.
+    pub fn is_change(&self) -> bool {
+        matches!(self, Outcome::Different(_) | Outcome::Unresolved(_))
+    }
 }
 
 impl Difference {

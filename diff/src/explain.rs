@@ -69,7 +69,7 @@ pub fn explain(old: &Program, new: &Program, functions: &mut [FunctionChange]) -
     let pairs: Vec<(usize, AtomIndex, AtomIndex)> = functions
         .iter()
         .enumerate()
-        .filter(|(_, change)| matches!(change.status, FunctionStatus::Changed | FunctionStatus::Unresolved))
+        .filter(|(_, change)| change.is_explained())
         .filter_map(|(index, change)| Some((index, change.old?, change.new?)))
         .collect();
     if pairs.is_empty() {
@@ -155,6 +155,11 @@ impl Hunks<'_> {
                     in_hunk = false;
                     continue;
                 }
+                Row::Different(Some(i), Some(j)) if self.is_line_number(i, j) => {
+                    before = (i + 1, j + 1);
+                    in_hunk = false;
+                    continue;
+                }
                 Row::Different(i, j) => (i, j),
             };
             if !in_hunk {
@@ -194,6 +199,22 @@ impl Hunks<'_> {
             if is_new == chosen.is_new { Some(chosen.index) } else { all.next().map(|t| t.index) }
         };
         Some(Hunk { old: first(false), new: first(true), near: hunks.get(chosen.hunk)?.near })
+    }
+}
+
+impl Hunks<'_> {
+    /// Whether two instructions differ in the number of their own source line, which every edit above it changes.
+    fn is_line_number(&self, i: usize, j: usize) -> bool {
+        let number = |(lines, debug): (&[Line], &Lines), index: usize| {
+            let line = lines.get(index)?;
+            let (rest, number) = line.text.rsplit_once(", 0x")?;
+            let number = u32::from_str_radix(number, 16).ok()?;
+            let frames = debug.at(line.rva);
+            let depth = frames.iter().position(|f| f.source.as_ref().is_some_and(|source| source.line == number))?;
+            Some((rest.to_owned(), depth))
+        };
+        let old = number(self.old, i);
+        old.is_some() && old == number(self.new, j)
     }
 }
 
@@ -238,7 +259,10 @@ impl Inlining {
 fn causes(functions: &mut [FunctionChange], inlining: &Inlining) -> Vec<Cause> {
     let mut causes: BTreeMap<(String, bool, String), Cause> = BTreeMap::new();
     for (index, change) in functions.iter().enumerate() {
-        let Some(explanation) = &change.explanation else { continue };
+        let Some(explanation) = change.explanation.as_ref().filter(|_| change.status != FunctionStatus::Cosmetic)
+        else {
+            continue;
+        };
         let (old, new) = (&explanation.old, &explanation.new);
         // Where no instruction differs, what the function uses does: no line of its own is to blame.
         if old.instruction.is_none() && new.instruction.is_none() {

@@ -9,6 +9,7 @@ pub mod asm;
 pub mod atoms;
 pub mod change_set;
 pub mod compare;
+mod cosmetic;
 pub mod dataflow;
 pub mod demangle;
 pub mod error;

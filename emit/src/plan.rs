@@ -98,31 +98,28 @@ pub enum Destination {
 }
 
 /// Which functions go into a payload.
+/// Those that changed, and these besides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Include {
-    /// Those that changed.
-    #[default]
-    Changed,
+pub struct Include {
     /// Every function that both builds have.
-    All,
-    /// Those that changed, and these by linkage or display name.
-    Named(BTreeSet<String>),
+    pub all: bool,
+    /// Those that differ in line numbers, source paths and dates only.
+    pub cosmetic: bool,
+    /// These, by linkage or display name.
+    pub names: BTreeSet<String>,
 }
 
 impl Plan {
     /// Plans a payload.
     pub fn of(old: &Program, new: &Program, comparison: &Comparison, changes: &ChangeSet, include: &Include) -> Plan {
+        let with = |status| changes.functions.iter().filter(|f| f.status == status).filter_map(|f| f.new).collect();
         let mut planner = Planner {
             programs: Correspondence::new(old, new, comparison),
             labels: EntryLabels::of(old),
             funclets: new.funclets(),
             plan: Plan::default(),
-            changed: changes
-                .functions
-                .iter()
-                .filter(|f| f.status == FunctionStatus::Changed)
-                .filter_map(|f| f.new)
-                .collect(),
+            changed: with(FunctionStatus::Changed),
+            cosmetic: if include.cosmetic { with(FunctionStatus::Cosmetic) } else { BTreeSet::new() },
             replaced: BTreeSet::new(),
             left_out: BTreeMap::new(),
             queue: Vec::new(),
@@ -151,6 +148,8 @@ struct Planner<'a> {
     plan: Plan,
     /// New atoms of functions that changed: the payload is nothing without them.
     changed: BTreeSet<AtomIndex>,
+    /// New atoms of functions that differ in traces of the build only, where those are asked for.
+    cosmetic: BTreeSet<AtomIndex>,
     /// New atoms whose old entry is redirected.
     replaced: BTreeSet<AtomIndex>,
     /// Unchanged functions that were asked for and cannot be carried: their old version stays.
@@ -182,13 +181,12 @@ impl Planner<'_> {
 
     fn select(&mut self, include: &Include) {
         let new = self.programs.new;
-        let is_wanted = |index: AtomIndex| match include {
-            Include::Changed => false,
-            Include::All => true,
-            Include::Named(names) => new.atom(index).is_some_and(|atom| {
-                names.contains(&new.display(atom)) || atom.names.iter().any(|name| names.contains(&name.key))
-            }),
+        let is_named = |atom: &Atom| {
+            include.names.contains(&new.display(atom))
+                || atom.names.iter().any(|name| include.names.contains(&name.key))
         };
+        let is_wanted =
+            |index: AtomIndex| include.all || self.cosmetic.contains(&index) || new.atom(index).is_some_and(is_named);
         let wanted = new
             .functions
             .iter()
@@ -530,7 +528,10 @@ fn is_header(program: &Program, rva: Rva) -> bool {
 
 /// Names to include that no function has which is in both builds.
 fn unknown_names(new: &Program, comparison: &Comparison, include: &Include) -> Vec<String> {
-    let Include::Named(names) = include else { return Vec::new() };
+    let names = &include.names;
+    if names.is_empty() {
+        return Vec::new();
+    }
     let known: BTreeSet<String> = new
         .functions
         .iter()

@@ -166,7 +166,7 @@ fn compare(folder: &Path, rng: &mut Rng, reached: &mut Reached) {
     };
     let comparison = Comparison::of(&old, &new);
     let changes = ChangeSet::of(&old, &new, &comparison);
-    let include = if rng.bool() { Include::Changed } else { Include::All };
+    let include = Include { all: rng.bool(), ..Include::default() };
     let plan = Plan::of(&old, &new, &comparison, &changes, &include);
     reached.compared += 1;
     if plan.refusals.is_empty()

@@ -4,7 +4,7 @@ use anstyle::Style;
 use anyhow::{Result, bail};
 use hpgen_diff::asm::{self, Line, Row};
 use hpgen_diff::atoms::AtomIndex;
-use hpgen_diff::change_set::{FunctionChange, FunctionStatus, extent};
+use hpgen_diff::change_set::{FunctionChange, extent};
 use hpgen_diff::lines::{Frame, Lines};
 use hpgen_diff::program::Program;
 
@@ -42,7 +42,7 @@ pub fn text(compared: &Compared, names: &[String]) -> Result<String> {
 
 /// Functions whose name is one of those given, or else contains it.
 fn choose<'a>(functions: &'a [FunctionChange], names: &[String]) -> Result<Vec<&'a FunctionChange>> {
-    let differs = |f: &&FunctionChange| matches!(f.status, FunctionStatus::Changed | FunctionStatus::Unresolved);
+    let differs = |f: &&FunctionChange| f.is_explained();
     if names.is_empty() {
         return Ok(functions.iter().filter(differs).collect());
     }

@@ -58,12 +58,17 @@ pub fn verdict_text(report: &Report) -> String {
         Verdict::RestartRequired => paint(BAD, "restart required"),
     };
     let with = |status| report.functions.iter().filter(|f| f.status == status).count();
+    let cosmetic = match with(FunctionStatus::Cosmetic) {
+        0 => String::new(),
+        some => format!("{some} cosmetic, "),
+    };
     let mut text = format!(
-        "{verdict}: {} changed, {} added, {} removed, {} unresolved, {} unchanged\n",
+        "{verdict}: {} changed, {} added, {} removed, {} unresolved, {}{} unchanged\n",
         count(with(FunctionStatus::Changed), "function"),
         with(FunctionStatus::Added),
         with(FunctionStatus::Removed),
         with(FunctionStatus::Unresolved),
+        cosmetic,
         report.unchanged,
     );
     for reason in &report.reasons {
@@ -133,6 +138,7 @@ fn functions(report: &Report) -> String {
             FunctionStatus::Added => (GOOD, "added"),
             FunctionStatus::Removed => (BAD, "removed"),
             FunctionStatus::Unresolved => (BAD, "unresolved"),
+            FunctionStatus::Cosmetic => (DIM, "cosmetic"),
         };
         let module = f.module.as_deref().unwrap_or("-");
         text.push_str(&format!(
@@ -141,7 +147,9 @@ fn functions(report: &Report) -> String {
             paint(BOLD, &f.display),
             paint(DIM, module)
         ));
-        for line in [place(f).map(|place| paint(DIM, place)), what(f)].into_iter().flatten() {
+        // Where a line number stands is as little news as the number.
+        let place = if f.status == FunctionStatus::Cosmetic { None } else { place(f) };
+        for line in [place.map(|place| paint(DIM, place)), what(f)].into_iter().flatten() {
             text.push_str(&format!("           {line}\n"));
         }
     }
@@ -184,7 +192,7 @@ fn what(function: &FunctionReport) -> Option<String> {
     };
     match function.status {
         FunctionStatus::Changed => Some(difference),
-        FunctionStatus::Unresolved => Some(function.why.clone()),
+        FunctionStatus::Unresolved | FunctionStatus::Cosmetic => Some(function.why.clone()),
         FunctionStatus::Added | FunctionStatus::Removed => None,
     }
 }

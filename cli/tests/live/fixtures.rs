@@ -95,7 +95,7 @@ fn alpha_beta(count: &mut u32, round: u32, new: bool) -> String {
 fn there_and_back(name: &str, model: Option<Model>) {
     let Some(session) = Session::start(name) else { return };
     let (old, new) = (workspace::fixture(name, "old"), workspace::fixture(name, "new"));
-    let payload = session.build("fix.hpx", &old, &new, &[]);
+    let payload = session.build("fix.hpx", &old, &new, &["--include", "cosmetic"]);
 
     let target = Target::start(&old, [MANY_ROUNDS.to_string()]).unwrap();
     let any = |_: &str| true;

@@ -14,7 +14,7 @@ use crate::x64::ReferenceKind;
 impl Comparison {
     pub(super) fn doubt_biased_bases(&mut self, old: &Program) {
         let is_changed_constant = |(a, b): &(AtomIndex, AtomIndex), outcome: &Outcome| {
-            *outcome != Outcome::Same
+            outcome.is_change()
                 && self.pairing.is_pair(*a, *b)
                 && old.atom(*a).is_some_and(|atom| atom.kind == AtomKind::ReadOnly)
         };
@@ -50,7 +50,7 @@ impl Comparison {
         let doubtful: Vec<_> = self
             .outcomes
             .iter()
-            .filter(|(_, outcome)| **outcome == Outcome::Same)
+            .filter(|(_, outcome)| !outcome.is_change())
             .filter_map(|(pair, _)| Some((*pair, doubt(pair.0)?)))
             .collect();
         self.outcomes.extend(doubtful);

@@ -3,6 +3,7 @@
 use super::walk::{PairWalk, different};
 use super::{Difference, Outcome};
 use crate::atoms::{Atom, AtomKind};
+use crate::cosmetic::PanicLocation;
 use crate::listing;
 use crate::matching::{Match, Use};
 use crate::program::{DataField, DataFieldKind, Program};
@@ -24,7 +25,12 @@ impl PairWalk<'_> {
             if text == other {
                 return Ok(());
             }
-            return different(0, 0, format!("{} became {}", listing::quote(text), listing::quote(other)));
+            let what = format!("{} became {}", listing::quote(text), listing::quote(other));
+            if self.traces.same_text((a, text), (b, other)) {
+                self.cosmetic(0, 0, what);
+                return Ok(());
+            }
+            return different(0, 0, what);
         }
         if a.size != b.size && a.is_sized && b.is_sized {
             return different(0, 0, format!("its size changed from {} to {} bytes", a.size, b.size));
@@ -48,16 +54,30 @@ impl PairWalk<'_> {
             let field = next.checked_sub(1).and_then(|i| old_fields.get(i));
             field.is_some_and(|field| offset < (field.offset + field.kind.width()) as usize)
         };
+        let mut dates = None;
+        let mut locations: Option<Vec<u32>> = None;
         // What the file does not hold is zero in memory.
         let byte = |bytes: &[u8], offset: usize| bytes.get(offset).copied().unwrap_or(0);
         for offset in 0..old_bytes.len().max(new_bytes.len()) {
             if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_field(offset) {
                 let (x, y) = (byte(old_bytes, offset), byte(new_bytes, offset));
                 let what = format!("byte {offset:#x} changed from {x:#04x} to {y:#04x}");
-                return different(offset as u32, offset as u32, what);
+                let place = offset as u32;
+                let dates = dates.get_or_insert_with(|| self.traces.dates((a, old_bytes), (b, new_bytes)));
+                if dates.iter().any(|date| date.contains(&offset)) {
+                    self.cosmetic(place, place, "the date or time of the build");
+                    continue;
+                }
+                let locations =
+                    locations.get_or_insert_with(|| self.panic_locations((a, &old_fields), (b, &new_fields)));
+                if locations.iter().any(|start| (*start..start + PanicLocation::SIZE).contains(&place)) {
+                    continue;
+                }
+                return different(place, place, what);
             }
         }
-        for (x, y) in old_fields.iter().zip(&new_fields) {
+        let locations = locations.unwrap_or_else(|| self.panic_locations((a, &old_fields), (b, &new_fields)));
+        for (x, y) in old_fields.iter().zip(&new_fields).filter(|(x, _)| !locations.contains(&x.offset)) {
             self.data_field(x, y)?;
         }
         Ok(())
@@ -87,6 +107,26 @@ impl PairWalk<'_> {
                 format!("the pointer at {place:#x} has two readings"),
             ))),
         }
+    }
+
+    /// Offsets of panic locations that name the same source file, with another line, column or folder.
+    fn panic_locations(
+        &mut self,
+        (a, old_fields): (&Atom, &[DataField]),
+        (b, new_fields): (&Atom, &[DataField]),
+    ) -> Vec<u32> {
+        let mut found = Vec::new();
+        for (x, y) in old_fields.iter().zip(new_fields) {
+            let (Some(old), Some(new)) = (x.named, y.named) else { continue };
+            let Some(old) = PanicLocation::at(self.sides.old, a, x.offset, old.target) else { continue };
+            let Some(new) = PanicLocation::at(self.sides.new, b, y.offset, new.target) else { continue };
+            if old != new && self.traces.same_path(&old.path, &new.path) {
+                let what = format!("the panic location {old} became {new}");
+                self.cosmetic(x.offset, y.offset, what);
+                found.push(x.offset);
+            }
+        }
+        found
     }
 
     /// Of two extents that are guesses, the longer one goes on with nothing but zeros: alignment, or an object's last zeros.

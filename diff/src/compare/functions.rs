@@ -1,5 +1,7 @@
 //! Compares two functions: instruction by instruction, with every reference, and their unwind records.
 
+use iced_x86::{Decoder, DecoderOptions};
+
 use super::instruction_order::Order;
 use super::walk::{PairWalk, different};
 use super::{Difference, Outcome};
@@ -10,7 +12,7 @@ use crate::matching::{Match, Use};
 use crate::program::{Function, Location, Program};
 use crate::rva::{Rva, span};
 use crate::tables::JumpTable;
-use crate::x64::{Code, Reference, ReferenceKind, Role};
+use crate::x64::{Code, Instruction, Reference, ReferenceKind, Role};
 
 impl<'a> PairWalk<'a> {
     /// Instruction by instruction.
@@ -49,6 +51,15 @@ impl<'a> PairWalk<'a> {
                 _ => false,
             };
             if !same {
+                let numbers = numbers((old_image, old_atom, x), (new_image, new_atom, y));
+                match numbers.map(|(p, q)| self.traces.same_line(p, q)) {
+                    Some(Some(true)) => {
+                        self.cosmetic(x.offset, y.offset, self.show(x.offset, y.offset));
+                        continue;
+                    }
+                    Some(None) => self.asks_lines = true,
+                    _ => {}
+                }
                 return different(x.offset, y.offset, self.show(x.offset, y.offset));
             }
             for (r, s) in a.code.references_of(i).iter().zip(b.code.references_of(j)) {
@@ -192,6 +203,30 @@ impl<'a> PairWalk<'a> {
         }
         Ok(())
     }
+}
+
+/// An instruction's address with its immediate operand.
+type Immediate = (Rva, u64);
+
+/// The immediates of two instructions that differ in nothing else.
+fn numbers(
+    (old_image, old, x): (&Image, &Atom, &Instruction),
+    (new_image, new, y): (&Image, &Atom, &Instruction),
+) -> Option<(Immediate, Immediate)> {
+    let read = |image: &Image, atom: &Atom, instruction: &Instruction| {
+        let rva = atom.rva.checked_add(instruction.offset)?;
+        let mut bytes = image.bytes(rva, u32::from(instruction.len))?.to_vec();
+        let mut decoder = Decoder::with_ip(64, &bytes, 0, DecoderOptions::NONE);
+        let decoded = decoder.decode();
+        let places = decoder.get_constant_offsets(&decoded);
+        let operand = (0..decoded.op_count()).find(|operand| decoded.try_immediate(*operand).is_ok())?;
+        let number = decoded.try_immediate(operand).ok()?;
+        let field = places.immediate_offset()..places.immediate_offset() + places.immediate_size();
+        bytes.get_mut(field).filter(|field| !field.is_empty())?.fill(0);
+        Some(((rva, number), bytes))
+    };
+    let ((number, rest), (other, other_rest)) = (read(old_image, old, x)?, read(new_image, new, y)?);
+    (rest == other_rest).then_some((number, other))
 }
 
 /// An instruction's bytes with its reference fields set to zero.

@@ -202,7 +202,7 @@ impl<'a> Job<'a> {
         let is_extra = |name: &str| name.contains("hpgen_extra");
         for function in changes.functions.iter().filter(|function| !is_extra(&function.name)) {
             match function.status {
-                FunctionStatus::Changed => row.changed += 1,
+                FunctionStatus::Changed | FunctionStatus::Cosmetic => row.changed += 1,
                 FunctionStatus::Unresolved => row.unresolved += 1,
                 FunctionStatus::Added | FunctionStatus::Removed => row.unpaired += 1,
             }
