@@ -8,7 +8,7 @@ use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::compare::{Comparison, Outcome};
 use crate::explain::{self, Cause, Explanation};
 use crate::layouts;
-use crate::pairing::indexed;
+use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::rva::Rva;
 
@@ -42,6 +42,8 @@ pub struct FunctionChange {
     pub old: Option<AtomIndex>,
     /// The function in the new program.
     pub new: Option<AtomIndex>,
+    /// How the two were found to be the same function, where both programs have it.
+    pub paired_by: Option<How>,
     /// The first difference, in words.
     pub why: String,
     /// Where it first does something else, for a function that both programs have.
@@ -247,7 +249,8 @@ impl Collector<'_> {
             .and_then(|index| of(self.new, index))
             .or_else(|| old.and_then(|index| of(self.old, index)))
             .unwrap_or_default();
-        FunctionChange { name, display, module, status, old, new, why: why.into(), explanation: None }
+        let paired_by = old.zip(new).and_then(|(old, new)| self.comparison.pairing.how(old, new));
+        FunctionChange { name, display, module, status, old, new, paired_by, why: why.into(), explanation: None }
     }
 
     fn data(&mut self, (old, a): (AtomIndex, &Atom), (new, b): (AtomIndex, &Atom), outcome: &Outcome) {

@@ -8,7 +8,8 @@ use crate::mangling::without_build_parts;
 use crate::program::Program;
 
 /// How a pair was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum How {
     /// A name that the linker knows.
     LinkageName,

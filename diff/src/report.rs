@@ -1,13 +1,18 @@
 //! The comparison as other programs read it: stable JSON, described by `diff/schema/hpgen-diff-1.json`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::atoms::AtomIndex;
 use crate::change_set::{ChangeSet, DataStatus, FunctionStatus, Reason, Verdict, extent};
 use crate::explain::{Explanation, Place};
 use crate::lines::Source;
+use crate::pairing::How;
 use crate::pdb::describe_identity;
 use crate::program::Program;
 use crate::rva::Rva;
+use crate::x64::Evidence;
 
 /// Name and version of the JSON form. Fields may be added within a version; none is removed or changes its meaning.
 pub const SCHEMA: &str = "hpgen-diff/1";
@@ -46,6 +51,8 @@ pub struct ImageReport {
     pub size: u64,
     /// Number of functions that were found.
     pub functions: usize,
+    /// What their references rest on, and of how many.
+    pub evidence: BTreeMap<Evidence, usize>,
 }
 
 /// One function of the report.
@@ -67,6 +74,12 @@ pub struct FunctionReport {
     pub old_size: Option<u32>,
     /// Size in the new image in bytes.
     pub new_size: Option<u32>,
+    /// How the two were found to be the same function.
+    pub paired_by: Option<How>,
+    /// What the references of the old function rest on.
+    pub old_evidence: Option<Evidence>,
+    /// What those of the new function rest on.
+    pub new_evidence: Option<Evidence>,
     /// The first difference, in words.
     pub why: String,
     /// The first instruction of a changed function that does something else.
@@ -155,6 +168,9 @@ impl Report {
                     new_rva,
                     old_size,
                     new_size,
+                    paired_by: f.paired_by,
+                    old_evidence: evidence(old, f.old),
+                    new_evidence: evidence(new, f.new),
                     why: f.why.clone(),
                     difference: f.explanation.as_ref().and_then(difference),
                     old_source: f.explanation.as_ref().and_then(|e| e.old.source().cloned()),
@@ -224,12 +240,21 @@ fn inlined_from(explanation: &Explanation) -> Vec<InlinedReport> {
         .collect()
 }
 
+fn evidence(program: &Program, function: Option<AtomIndex>) -> Option<Evidence> {
+    Some(program.function(function?)?.code.evidence)
+}
+
 fn image_report(program: &Program) -> ImageReport {
     let image = &program.image;
+    let mut evidence = BTreeMap::new();
+    for function in &program.functions {
+        *evidence.entry(function.code.evidence).or_insert(0) += 1;
+    }
     ImageReport {
         path: image.path().display().to_string(),
         identity: describe_identity(&image.identity.guid, image.identity.age),
         size: image.file_size(),
         functions: program.functions.len(),
+        evidence,
     }
 }

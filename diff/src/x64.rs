@@ -103,7 +103,7 @@ impl From<Rva> for Named {
 }
 
 /// What a function's references rest on.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
     /// The relocations of its object file, which are exact.

@@ -5,6 +5,7 @@ use clap::CommandFactory;
 use hpgen_diff::change_set::{FunctionStatus, Verdict};
 use hpgen_diff::lines::Source;
 use hpgen_diff::report::{DifferenceReport, FunctionReport, Report};
+use hpgen_diff::x64::Evidence;
 
 use crate::Outcome;
 use crate::args::{Arguments, CheckArguments, DiffArguments, Format};
@@ -94,6 +95,20 @@ fn text(report: &Report) -> String {
             })
             .collect();
         text.push_str(&output::table(&rows));
+    }
+    text.push_str(&evidence(report));
+    text
+}
+
+/// What the comparison rests on.
+fn evidence(report: &Report) -> String {
+    let mut text = format!("\n{}\n", paint(BOLD, "references known from"));
+    for (which, image) in [("old", &report.old), ("new", &report.new)] {
+        let sources = image.evidence.iter().map(|(evidence, functions)| match evidence {
+            Evidence::Objects => format!("relocations of the object files in {}", count(*functions, "function")),
+            Evidence::Analysis => format!("analysis in {}", count(*functions, "function")),
+        });
+        text.push_str(&format!("  {which}  {}\n", sources.collect::<Vec<_>>().join(", ")));
     }
     text
 }
