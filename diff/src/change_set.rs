@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::compare::{Comparison, Outcome};
 use crate::explain::{self, Cause, Explanation};
+use crate::exports;
+use crate::initialisers::{initialisers, named_by_silent_data};
 use crate::layouts;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
@@ -144,6 +146,7 @@ impl ChangeSet {
         collector.paired();
         collector.unpaired();
         collector.diverging_folds();
+        collector.exports();
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {
             collector.layouts();
@@ -298,17 +301,24 @@ impl Collector<'_> {
 
     fn unpaired(&mut self) {
         let pairing = &self.comparison.pairing;
+        let initialisers = initialisers(self.new);
+        let silent = named_by_silent_data(self.new);
         let is_object =
             |atom: &Atom| matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable) && !atom.names.is_empty();
         for (index, atom) in indexed(self.new).filter(|(index, _)| pairing.old_of(*index).is_empty()) {
             if atom.is_function() {
-                if atom.is_dynamic_initialiser() {
-                    self.reasons.push(Reason {
-                        code: "dynamic-initialiser",
-                        symbol: self.new.linkage_name(atom),
-                        message: "this function fills variables before main; in a running process that time has passed"
-                            .to_owned(),
-                    });
+                let message = match silent.get(&index) {
+                    _ if initialisers.contains(&index) => {
+                        Some("this function runs before main; in a running process that time has passed".to_owned())
+                    }
+                    Some(place) => Some(format!(
+                        "the data at {place} names this new function, and nothing in the program names that data: a table that start-up code walks through, probably"
+                    )),
+                    None => None,
+                };
+                if let Some(message) = message {
+                    let symbol = self.new.linkage_name(atom);
+                    self.reasons.push(Reason { code: "dynamic-initialiser", symbol, message });
                 }
                 let why = if pairing.is_ambiguous(index) {
                     "one of several functions of this name, which cannot be told apart"
@@ -358,6 +368,14 @@ impl Collector<'_> {
                     ),
                 });
             }
+        }
+    }
+
+    fn exports(&mut self) {
+        for change in exports::changes(self.old, self.new, self.comparison) {
+            let message =
+                format!("{} {}; who asks the loader for it gets what the old image has", change.name, change.what);
+            self.reasons.push(Reason { code: "export-changed", symbol: change.name, message });
         }
     }
 

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::mapped_file;
 use crate::rva::{Rva, span};
-use crate::symbols::{Contribution, Member, Module, Procedure, Public, Symbols, TypeLayout, Variable};
+use crate::symbols::{Contribution, Member, Module, Procedure, Public, SectionGroup, Symbols, TypeLayout, Variable};
 
 /// Finds the PDB of an image: the one that was named, or the one beside the image.
 ///
@@ -228,6 +228,12 @@ impl Reader<'_> {
                         });
                     }
                     scopes.push(None);
+                }
+                SymData::CoffGroup(group) => {
+                    if let Some(start) = self.rva_of(group.fixed.off_seg) {
+                        let range = span(start, group.fixed.cb.get());
+                        self.symbols.groups.push(SectionGroup { name: group.name.to_string(), range });
+                    }
                 }
                 SymData::Block(_) | SymData::InlineSite(_) | SymData::InlineSite2(_) => scopes.push(None),
                 SymData::End | SymData::InlineSiteEnd => {

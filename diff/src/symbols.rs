@@ -21,6 +21,8 @@ pub struct Symbols {
     pub publics: Vec<Public>,
     /// Which module each piece of a section came from, by rising RVA.
     pub contributions: Vec<Contribution>,
+    /// Parts of sections that the linker kept together, by name, where the linker says (`S_COFFGROUP`).
+    pub groups: Vec<SectionGroup>,
     /// Layouts of user-defined types by unique name; several where modules disagree about what the name means.
     pub layouts: HashMap<String, BTreeSet<TypeLayout>>,
 }
@@ -94,6 +96,15 @@ pub struct Contribution {
     pub module: ModuleIndex,
     /// The linker's checksum of its bytes before relocation.
     pub checksum: u32,
+}
+
+/// A part of a section: what the object files had in sections of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SectionGroup {
+    /// The name in the object files, for example `.CRT$XCU`.
+    pub name: String,
+    /// Its addresses.
+    pub range: Range<Rva>,
 }
 
 /// Size and members of a user-defined type.

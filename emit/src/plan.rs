@@ -10,6 +10,7 @@ use hpgen_diff::change_set::{ChangeSet, FunctionStatus, Reason};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::exceptions::{Field, Item};
 use hpgen_diff::image::Import;
+use hpgen_diff::initialisers::initialisers;
 use hpgen_diff::program::{DataFieldKind, Function, Location, Program};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::JumpTable;
@@ -116,6 +117,7 @@ impl Plan {
         let mut planner = Planner {
             programs: Correspondence::new(old, new, comparison),
             labels: EntryLabels::of(old),
+            initialisers: initialisers(new),
             funclets: new.funclets(),
             plan: Plan::default(),
             changed: with(FunctionStatus::Changed),
@@ -142,6 +144,8 @@ impl Plan {
 struct Planner<'a> {
     programs: Correspondence<'a>,
     labels: EntryLabels,
+    /// Functions that run before `main`.
+    initialisers: BTreeSet<AtomIndex>,
     /// Pieces of functions that run on another function's frame. They go with their function, never on their own: frames of the
     /// old function need the old ones.
     funclets: BTreeSet<AtomIndex>,
@@ -251,7 +255,7 @@ impl Planner<'_> {
         if !function.code.data.is_empty() {
             return unsupported("has tables behind its own code, which this version does not carry");
         }
-        if atom.is_dynamic_initialiser() {
+        if self.initialisers.contains(&index) {
             return unsupported("initialises variables before main; in a running process that has happened already");
         }
         let size = code_size(function);
