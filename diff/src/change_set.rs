@@ -13,6 +13,7 @@ use crate::layouts;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::rva::Rva;
+use crate::type_users::{self, TypeUsers};
 
 /// All differences of two programs.
 #[derive(Debug)]
@@ -380,13 +381,41 @@ impl Collector<'_> {
     }
 
     fn layouts(&mut self) {
-        for change in layouts::changes(&self.old.symbols, &self.new.symbols) {
+        let changes = layouts::changes(&self.old.symbols, &self.new.symbols);
+        if changes.is_empty() {
+            return;
+        }
+        let keys = changes.iter().map(|change| change.key.as_str()).take(MAX_TYPES).collect();
+        let users = type_users::users(self.old, &keys);
+        for change in &changes {
+            let is_known = users.is_some() && keys.contains(change.key.as_str());
+            let users = users.as_ref().and_then(|users| users.get(&change.key));
+            // What no code and no variable of the running program has, no object of it has either.
+            if is_known && users.is_none_or(TypeUsers::is_empty) {
+                continue;
+            }
+            let who = users.map_or(String::new(), |users| format!(" ({})", describe_users(users)));
             let message = format!(
-                "the layout of type {} changed: {}; objects of the running process have the old layout",
+                "the layout of type {} changed: {}; objects of the running process{who} have the old layout",
                 change.name, change.what
             );
-            self.reasons.push(Reason { code: "type-layout", symbol: change.name, message });
+            self.reasons.push(Reason { code: "type-layout", symbol: change.name.clone(), message });
         }
+    }
+}
+
+/// Types whose users are searched for; where more changed, it is another program.
+const MAX_TYPES: usize = 64;
+
+/// The first users of a type, variables before functions.
+fn describe_users(users: &TypeUsers) -> String {
+    const SHOWN: usize = 3;
+    let variables = users.variables.iter().map(|name| format!("variable {name}"));
+    let all: Vec<String> = variables.chain(users.functions.iter().map(|name| format!("used in {name}"))).collect();
+    let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().checked_sub(SHOWN) {
+        None | Some(0) => shown,
+        Some(rest) => format!("{shown} and {rest} more"),
     }
 }
 

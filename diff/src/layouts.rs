@@ -1,12 +1,14 @@
 //! Types whose layout changed: memory that the old code laid out would be misread by the new code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::symbols::{Member, Symbols, TypeLayout};
 
 /// A type whose layout is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LayoutChange {
+    /// Unique name.
+    pub key: String,
     /// Name in the source's terms.
     pub name: String,
     /// The first member that moved, came or went, or the size, in words.
@@ -24,12 +26,26 @@ pub fn changes(old: &Symbols, new: &Symbols) -> Vec<LayoutChange> {
             let gone: BTreeSet<&TypeLayout> = old_layouts.difference(new_layouts).collect();
             let came: BTreeSet<&TypeLayout> = new_layouts.difference(old_layouts).collect();
             let (first, second) = (gone.first()?, came.first()?);
-            Some(LayoutChange { name: first.name.clone(), what: describe(first, second) })
+            let what =
+                if first.is_enumeration { describe_enumeration(first, second)? } else { describe(first, second) };
+            Some(LayoutChange { key: key.clone(), name: first.name.clone(), what })
         })
         .collect();
-    changes.sort();
-    changes.dedup();
+    changes.sort_by(|a, b| (&a.name, &a.what, &a.key).cmp(&(&b.name, &b.what, &b.key)));
+    changes.dedup_by(|a, b| (&a.name, &a.what) == (&b.name, &b.what));
     changes
+}
+
+/// Enumerators may come and go: what a running process holds keeps its meaning as long as the others keep their values.
+fn describe_enumeration(old: &TypeLayout, new: &TypeLayout) -> Option<String> {
+    if old.size != new.size {
+        return Some(format!("its size changed from {} to {} bytes", old.size, new.size));
+    }
+    let values: HashMap<&str, u64> = new.members.iter().map(|m| (m.name.as_str(), m.offset)).collect();
+    old.members.iter().find_map(|member| {
+        let value = values.get(member.name.as_str()).filter(|value| **value != member.offset)?;
+        Some(format!("{} was {} and is {}", member.name, member.offset.cast_signed(), value.cast_signed()))
+    })
 }
 
 fn describe(old: &TypeLayout, new: &TypeLayout) -> String {

@@ -7,7 +7,7 @@ fn member(name: &str, offset: u64, size: u32) -> Member {
 }
 
 fn layout(size: u64, members: &[Member]) -> TypeLayout {
-    TypeLayout { name: "account".to_owned(), size, members: members.to_vec() }
+    TypeLayout { name: "account".to_owned(), is_enumeration: false, size, members: members.to_vec() }
 }
 
 fn symbols(layouts: &[TypeLayout]) -> Symbols {
@@ -49,6 +49,28 @@ fn the_same_layout_and_types_of_one_build_only_are_no_change() {
     let some = symbols(std::slice::from_ref(&layout));
     assert_eq!(changes(&some, &Symbols::default()), []);
     assert_eq!(changes(&Symbols::default(), &some), []);
+}
+
+#[test]
+fn enumerators_may_come_and_go_but_not_change_their_values() {
+    let enumeration = |size: u64, members: &[(&str, i64)]| TypeLayout {
+        is_enumeration: true,
+        members: members
+            .iter()
+            .map(|(name, value)| Member { size: None, ..member(name, value.cast_unsigned(), 0) })
+            .collect(),
+        ..layout(size, &[])
+    };
+    let old = enumeration(4, &[("NONE", -1), ("RED", 0), ("BLUE", 1)]);
+    let change = |new: TypeLayout| what(std::slice::from_ref(&old), &[new]);
+    assert_eq!(change(enumeration(4, &[("NONE", -1), ("RED", 0), ("BLUE", 1), ("GREEN", 2)])), Vec::<String>::new());
+    assert_eq!(change(enumeration(4, &[("RED", 0), ("BLUE", 1)])), Vec::<String>::new());
+    assert_eq!(change(enumeration(4, &[("NONE", -1), ("GREEN", 0), ("BLUE", 2)])), ["BLUE was 1 and is 2"]);
+    assert_eq!(change(enumeration(4, &[("NONE", -2), ("RED", 0), ("BLUE", 1)])), ["NONE was -1 and is -2"]);
+    assert_eq!(
+        change(enumeration(8, &[("NONE", -1), ("RED", 0), ("BLUE", 1)])),
+        ["its size changed from 4 to 8 bytes"]
+    );
 }
 
 /// C modules may each define a type of one name.

@@ -36,6 +36,7 @@ pub mod symbols;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod type_users;
 pub mod unwind;
 pub mod x64;
 

@@ -382,7 +382,7 @@ impl<'a> Types<'a> {
                     let first = sizes.next()?;
                     return sizes.all(|size| size == first).then_some(first).flatten();
                 }
-                Some(udt.size)
+                udt.size
             }
         }
     }
@@ -398,7 +398,9 @@ impl<'a> Types<'a> {
         let record = self.stream.record(index).ok()?;
         let data = record.parse().ok()?;
         let udt = Udt::of(&data)?;
-        Some(TypeLayout { name: udt.name.to_owned(), size: udt.size, members: self.members(udt.fields) })
+        let is_enumeration = udt.size.is_none();
+        let size = udt.size.or_else(|| self.size(index))?;
+        Some(TypeLayout { name: udt.name.to_owned(), is_enumeration, size, members: self.members(udt.fields) })
     }
 
     /// Members of a field list and of those that continue it. `ms-pdb`'s own iterator never ends where a damaged chain leads
@@ -433,6 +435,15 @@ impl<'a> Types<'a> {
                 size: self.size(base.ty).and_then(|size| u32::try_from(size).ok()),
                 bits: None,
             }),
+            Field::Enumerate(enumerator) => Some(Member {
+                name: enumerator.name.to_string(),
+                // A negative value as two's complement.
+                offset: u64::try_from(enumerator.value)
+                    .or_else(|_| i64::try_from(enumerator.value).map(i64::cast_unsigned))
+                    .ok()?,
+                size: None,
+                bits: None,
+            }),
             Field::VFuncTable(_) => {
                 Some(Member { name: "vtable pointer".to_owned(), offset: 0, size: Some(8), bits: None })
             }
@@ -454,38 +465,47 @@ impl<'a> Types<'a> {
     }
 }
 
-/// What structs, classes and unions have in common.
-struct Udt<'a> {
+/// What structs, classes, unions and enumerations have in common.
+pub(crate) struct Udt<'a> {
     name: &'a str,
     unique_name: Option<&'a str>,
-    size: u64,
+    /// None for an enumeration.
+    size: Option<u64>,
     fields: TypeIndex,
     is_forward: bool,
 }
 
 impl<'a> Udt<'a> {
-    fn of(data: &TypeData<'a>) -> Option<Udt<'a>> {
+    pub(crate) fn of(data: &TypeData<'a>) -> Option<Udt<'a>> {
         let text = |name: &'a [u8]| std::str::from_utf8(name).ok();
         match data {
             TypeData::Struct(s) => Some(Udt {
                 name: text(s.name)?,
                 unique_name: s.unique_name.and_then(|name| text(name)),
-                size: s.length.try_into().ok()?,
+                size: Some(s.length.try_into().ok()?),
                 fields: s.fixed.field_list.get(),
                 is_forward: s.fixed.property.get().fwdref(),
             }),
             TypeData::Union(u) => Some(Udt {
                 name: text(u.name)?,
                 unique_name: u.unique_name.and_then(|name| text(name)),
-                size: u.length.try_into().ok()?,
+                size: Some(u.length.try_into().ok()?),
                 fields: u.fixed.fields.get(),
                 is_forward: u.fixed.property.get().fwdref(),
+            }),
+            TypeData::Enum(e) => Some(Udt {
+                name: text(e.name)?,
+                unique_name: e.unique_name.and_then(|name| text(name)),
+                size: None,
+                fields: e.fixed.fields.get(),
+                is_forward: e.fixed.property.get().fwdref(),
             }),
             _ => None,
         }
     }
 
-    fn key(&self) -> String {
+    /// By which records of one type are recognised.
+    pub(crate) fn key(&self) -> String {
         self.unique_name.unwrap_or(self.name).to_owned()
     }
 }

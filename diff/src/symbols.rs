@@ -112,6 +112,8 @@ pub struct SectionGroup {
 pub struct TypeLayout {
     /// Name in the source's terms.
     pub name: String,
+    /// An enumeration: its members are the enumerators, with their values in place of offsets.
+    pub is_enumeration: bool,
     /// Size in bytes.
     pub size: u64,
     /// Bases and data members in declaration order.
