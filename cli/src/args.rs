@@ -39,6 +39,10 @@ pub enum Command {
     Check(CheckArguments),
     /// Write the payload that turns a running OLD into NEW.
     Build(BuildArguments),
+    /// Make a key pair to sign payloads with.
+    Keygen(KeygenArguments),
+    /// Sign a payload.
+    Sign(SignArguments),
     /// Print what is in a payload.
     Inspect(InspectArguments),
     /// Put a payload into running processes.
@@ -107,9 +111,34 @@ pub struct BuildArguments {
     /// The payload to write.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Sign it with this private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Place among the payloads of OLD: in a process, a higher one replaces a lower one, and never the other way round.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub series: u32,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct KeygenArguments {
+    /// The private key to write; the public one goes to the same name with `.pub` behind it.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SignArguments {
+    /// The payload.
+    pub file: PathBuf,
+    /// The private key.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Where to write the signed payload; in place when not given.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -121,10 +150,13 @@ pub struct InspectArguments {
     pub format: Format,
 }
 
-/// Signatures are asked for; payloads of this version cannot carry one.
+/// Whose payloads are accepted.
 #[derive(Debug, Args)]
 pub struct Trust {
-    /// Accept a payload without a signature.
+    /// Accept payloads that this public key vouches for. Can be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Accept a payload without a signature, or with that of somebody unknown: for development.
     #[arg(long)]
     pub allow_unsigned: bool,
 }

@@ -6,10 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use hpgen_runtime::format::{Payload, Seal};
 
-/// Reads and checks a payload.
-pub fn read(path: &Path) -> Result<(Payload, Seal)> {
-    let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Payload::decode(&file).map_err(|problem| anyhow!("{}: {problem}", path.display()))
+/// Reads a file.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Checks what was read.
+pub fn decode(path: &Path, file: &[u8]) -> Result<(Payload, Seal)> {
+    Payload::decode(file).map_err(|problem| anyhow!("{}: {problem}", path.display()))
 }
 
 /// Writes a file so that it is there whole or not at all.

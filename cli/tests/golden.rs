@@ -203,6 +203,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "hooks",
+        asked: "a patch of one function, with two hooks",
+        verdict: HOTPATCHABLE,
+        functions: &["added hpgen_post_rollback", "added hpgen_pre_apply", "changed fixture_round"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "constructor",
         asked: "restart required",
         verdict: RESTART,

@@ -8,8 +8,8 @@ use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
-    self, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation, RelocationKind, Segment, Space,
-    Trampoline, TrampolineForm, Unwind,
+    self, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation, RelocationKind,
+    Segment, Space, Trampoline, TrampolineForm, Unwind, Variable,
 };
 
 use crate::layout::{FILLER, Layout, length};
@@ -87,6 +87,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
             entry_point: identity.entry_point.0,
             image_base: identity.image_base,
             image_name: old.image.file_name(),
+            series: 1,
         },
         segments: [code, constants, variables]
             .into_iter()
@@ -98,6 +99,8 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         functions: functions(old, new, plan, &layout),
         imports: layout.slots.iter().map(|(import, slot)| new_import(import, *slot)).collect(),
         unwind: Unwind { table: layout.function_table, count: unwind_count(new, plan) },
+        variables: lasting_variables(new, plan, &layout),
+        hooks: hooks(plan, &layout),
     })
 }
 
@@ -136,6 +139,38 @@ fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {
     trampolines
 }
 
+/// The variables that the next payload of the image takes over, under names that the next build gives them as well.
+fn lasting_variables(new: &Program, plan: &Plan, layout: &Layout) -> Vec<Variable> {
+    let mut variables: Vec<Variable> = plan
+        .data
+        .iter()
+        .filter(|(_, data)| data.writable)
+        .filter_map(|(index, _)| {
+            let atom = new.atom(*index).filter(|atom| atom.size > 0)?;
+            let name = atom.names.first()?;
+            let parts = name.local.iter().flat_map(|local| [Some(&local.module), local.scope.as_ref()]).flatten();
+            let name = parts.chain([&name.key]).map(String::as_str).collect::<Vec<_>>().join("!");
+            Some(Variable { offset: *layout.atoms.get(index)?, size: atom.size, name })
+        })
+        .collect();
+    variables.sort_by_key(|variable| variable.offset);
+    // Of several of one name in one module, the order tells.
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for variable in &mut variables {
+        let count = seen.entry(variable.name.clone()).or_insert(0);
+        *count += 1;
+        if *count > 1 {
+            variable.name = format!("{}#{count}", variable.name);
+        }
+    }
+    variables
+}
+
+fn hooks(plan: &Plan, layout: &Layout) -> Vec<Hook> {
+    let hook = |(kind, index): &(HookKind, AtomIndex)| Some(Hook { kind: *kind, function: *layout.atoms.get(index)? });
+    plan.hooks.iter().filter_map(hook).collect()
+}
+
 fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<format::Function> {
     plan.functions
         .iter()
@@ -163,6 +198,8 @@ fn new_import(import: &Import, slot: u32) -> format::Import {
 struct Place {
     space: Space,
     target: i64,
+    /// Region offset of the variable that it is an address of, if it is.
+    object: Option<u32>,
 }
 
 struct Writer<'a> {
@@ -267,7 +304,7 @@ impl<'a> Writer<'a> {
         let field = function + reference.field;
         let to = match destination {
             Destination::JumpTable(rva) | Destination::DataTable(rva) => {
-                Place { space: Space::Region, target: i64::from(self.table(index, *rva)?) }
+                Place { space: Space::Region, target: i64::from(self.table(index, *rva)?), object: None }
             }
             _ => self.place(index, destination)?,
         };
@@ -291,14 +328,16 @@ impl<'a> Writer<'a> {
     fn place(&self, index: AtomIndex, destination: &Destination) -> Result<Place, BuildError> {
         let missing = || self.error(index, "a destination is not in the layout");
         match destination {
-            Destination::Image(rva) => Ok(Place { space: Space::Image, target: i64::from(rva.0) }),
+            Destination::Image(rva) => Ok(Place { space: Space::Image, target: i64::from(rva.0), object: None }),
             Destination::Region(atom, offset) => {
                 let start = self.layout.atoms.get(atom).ok_or_else(missing)?;
-                Ok(Place { space: Space::Region, target: i64::from(*start) + offset })
+                let is_variable = self.plan.data.get(atom).is_some_and(|data| data.writable);
+                let object = is_variable.then_some(*start);
+                Ok(Place { space: Space::Region, target: i64::from(*start) + offset, object })
             }
             Destination::Import(import) => {
                 let slot = self.layout.slots.get(import).ok_or_else(missing)?;
-                Ok(Place { space: Space::Region, target: i64::from(*slot) })
+                Ok(Place { space: Space::Region, target: i64::from(*slot), object: None })
             }
             Destination::JumpTable(_) | Destination::DataTable(_) => Err(missing()),
         }
@@ -307,12 +346,13 @@ impl<'a> Writer<'a> {
     /// A 32-bit distance from its field: known now inside the region, a relocation into the image.
     fn relative(&mut self, index: AtomIndex, field: u32, to: Place, addend: i64) -> Result<(), BuildError> {
         match to.space {
-            Space::Region => {
+            // A variable may be one that an earlier payload brought.
+            Space::Region if to.object.is_none() => {
                 let distance = i32::try_from(to.target + addend - i64::from(field))
                     .map_err(|_| self.error(index, "a distance does not fit its field"))?;
                 self.write(index, field, &distance.to_le_bytes())
             }
-            Space::Image => self.relocation(index, field, RelocationKind::Rel32, to, addend),
+            _ => self.relocation(index, field, RelocationKind::Rel32, to, addend),
         }
     }
 
@@ -329,8 +369,8 @@ impl<'a> Writer<'a> {
         addend: i64,
     ) -> Result<(), BuildError> {
         self.write(index, place, &[0; 8][..kind.width() as usize])?;
-        // A biased base may lie before its space: the target is kept inside, the rest goes into the addend.
-        let target = to.target.clamp(0, i64::from(u32::MAX));
+        // A biased base may lie before its space or outside its variable: the target is kept inside, the rest goes into the addend.
+        let target = to.object.map_or(to.target, i64::from).clamp(0, i64::from(u32::MAX));
         let addend = i32::try_from(to.target - target + addend)
             .map_err(|_| self.error(index, "an address is too far outside the image"))?;
         self.relocations.push(Relocation { place, kind, space: to.space, target: target as u32, addend });
@@ -380,7 +420,7 @@ impl<'a> Writer<'a> {
         };
         let info = self.layout.unwind_infos.get(&(index, number)).copied().ok_or(bad(self))?;
         for (field, target) in [(place, begin), (place + 4, end), (place + 8, info)] {
-            let to = Place { space: Space::Region, target: i64::from(target) };
+            let to = Place { space: Space::Region, target: i64::from(target), object: None };
             self.relocation(index, field, RelocationKind::Rva32, to, 0)?;
         }
         Ok(())
@@ -443,7 +483,7 @@ impl<'a> Writer<'a> {
                     let target = self.layout.handler_pieces.get(rva).copied();
                     let target =
                         target.ok_or(self.error(index, "a piece of its exception tables is not in the layout"))?;
-                    Place { space: Space::Region, target: i64::from(target) }
+                    Place { space: Space::Region, target: i64::from(target), object: None }
                 }
             };
             self.relocation(index, place, RelocationKind::Rva32, to, 0)?;

@@ -6,6 +6,7 @@
 
 pub mod build;
 mod correspondence;
+mod hooks;
 mod layout;
 pub mod plan;
 mod readings;

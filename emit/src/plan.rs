@@ -16,7 +16,10 @@ use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::JumpTable;
 use hpgen_diff::x64::{Named, Reference, ReferenceKind, Role};
 
+use hpgen_runtime::format::HookKind;
+
 use crate::correspondence::Correspondence;
+use crate::hooks::hooks;
 use crate::readings;
 use crate::trampoline::{self, EntryLabels, Site};
 
@@ -29,6 +32,8 @@ pub struct Plan {
     pub data: BTreeMap<AtomIndex, PlannedData>,
     /// Imports that the old image lacks.
     pub imports: BTreeSet<Import>,
+    /// Functions that the loader calls, in this order.
+    pub hooks: Vec<(HookKind, AtomIndex)>,
     /// Why the plan cannot be carried out; none when it can.
     pub refusals: Vec<Reason>,
     /// Unchanged functions that were asked for and cannot be carried, with the reason: the old ones stay.
@@ -114,10 +119,15 @@ impl Plan {
     /// Plans a payload.
     pub fn of(old: &Program, new: &Program, comparison: &Comparison, changes: &ChangeSet, include: &Include) -> Plan {
         let with = |status| changes.functions.iter().filter(|f| f.status == status).filter_map(|f| f.new).collect();
+        let programs = Correspondence::new(old, new, comparison);
+        // A hook that the baseline has as well was for an earlier baseline.
+        let mut hooks = hooks(new);
+        hooks.retain(|(_, index)| !programs.is_unchanged(*index));
         let mut planner = Planner {
-            programs: Correspondence::new(old, new, comparison),
+            programs,
             labels: EntryLabels::of(old),
             initialisers: initialisers(new),
+            hooks,
             funclets: new.funclets(),
             plan: Plan::default(),
             changed: with(FunctionStatus::Changed),
@@ -133,6 +143,7 @@ impl Plan {
             planner.run(include);
         }
         let mut plan = planner.plan;
+        plan.hooks = planner.hooks;
         plan.left_out = planner.left_out.into_values().collect();
         plan.unknown_names = unknown_names(new, comparison, include);
         plan.refusals.sort();
@@ -144,6 +155,8 @@ impl Plan {
 struct Planner<'a> {
     programs: Correspondence<'a>,
     labels: EntryLabels,
+    /// Functions that the loader calls.
+    hooks: Vec<(HookKind, AtomIndex)>,
     /// Functions that run before `main`.
     initialisers: BTreeSet<AtomIndex>,
     /// Pieces of functions that run on another function's frame. They go with their function, never on their own: frames of the
@@ -198,7 +211,8 @@ impl Planner<'_> {
             .filter(|index| !self.programs.comparison.pairing.old_of(*index).is_empty() && is_wanted(*index));
         self.replaced = self.changed.iter().copied().chain(wanted).collect();
         self.replaced.retain(|index| !self.left_out.contains_key(index) && !self.funclets.contains(index));
-        self.queue = self.replaced.iter().map(|index| (*index, *index)).collect();
+        let hooks = self.hooks.iter().map(|(_, index)| *index);
+        self.queue = self.replaced.iter().copied().chain(hooks).map(|index| (index, index)).collect();
     }
 
     fn add(&mut self, index: AtomIndex, root: AtomIndex) {
@@ -222,7 +236,7 @@ impl Planner<'_> {
 
     /// A function that did not change can as well stay; any other refuses the payload.
     fn refuse(&mut self, root: AtomIndex, reason: Reason) {
-        if self.changed.contains(&root) {
+        if self.changed.contains(&root) || self.hooks.iter().any(|(_, hook)| *hook == root) {
             self.plan.refusals.push(reason);
         } else {
             self.left_out.insert(root, reason);

@@ -158,6 +158,41 @@ pub enum ApplyError {
         /// Process id.
         pid: u32,
     },
+    /// A payload of a higher series, or the same one, is in already.
+    #[error(
+        "patch {patch} of series {present} is applied; this payload is of series {series}, and the number cannot go back"
+    )]
+    Series {
+        /// The patch that is in.
+        patch: String,
+        /// Its series.
+        present: u32,
+        /// The payload's series.
+        series: u32,
+    },
+    /// A variable that an earlier payload brought is another one now.
+    #[error(
+        "variable {name} has {now} bytes in this payload and {before} in patch {patch}, which it would replace: its value \
+         cannot be taken over"
+    )]
+    Variable {
+        /// Its name.
+        name: String,
+        /// The patch that is in.
+        patch: String,
+        /// Bytes there.
+        before: u32,
+        /// Bytes in the payload.
+        now: u32,
+    },
+    /// A pre-apply hook said no.
+    #[error("the payload's pre-apply hook {hook} returned {code}: it keeps the payload out")]
+    Vetoed {
+        /// The hook function.
+        hook: String,
+        /// What it returned.
+        code: i32,
+    },
     /// The image is in the process more than once.
     #[error("{image} is loaded {count} times in process {pid}; hpgen cannot tell which one to patch")]
     Ambiguous {
@@ -263,6 +298,24 @@ pub enum RollbackError {
     /// The exchange of code.
     #[error(transparent)]
     Stop(#[from] StopError),
+    /// A pre-rollback hook said no.
+    #[error("the pre-rollback hook at {address:#x} returned {code}: it keeps patch {patch} in")]
+    Vetoed {
+        /// The patch.
+        patch: String,
+        /// The hook function.
+        address: u64,
+        /// What it returned.
+        code: i32,
+    },
+    /// The patch's variables are in use.
+    #[error("patch {patch} was replaced by patch {by}, which goes on using its variables: roll that one back first")]
+    Replaced {
+        /// The patch.
+        patch: String,
+        /// The one that took its place.
+        by: String,
+    },
     /// Nothing to roll back.
     #[error("process {0} has no hpgen patch")]
     NoPatch(u32),
@@ -310,7 +363,10 @@ impl RollbackError {
             RollbackError::Process(error) => error.is_refusal(),
             RollbackError::Stop(error) => error.is_refusal(),
             RollbackError::NoPatch(_) | RollbackError::UnknownPatch { .. } => false,
-            RollbackError::Changed { .. } | RollbackError::ImageGone { .. } => true,
+            RollbackError::Changed { .. }
+            | RollbackError::ImageGone { .. }
+            | RollbackError::Vetoed { .. }
+            | RollbackError::Replaced { .. } => true,
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod link;
 mod error;
 #[cfg(feature = "std")]
 mod patch;
+mod policy;
 #[cfg(all(feature = "std", any(windows, test)))]
 mod target;
 
@@ -42,3 +43,4 @@ pub use loader::{
 pub use patch::{
     ApplyOptions, PatchState, PatchStatus, RedirectedFunction, RegionFate, RolledBack, RunCommand, RunningProcess,
 };
+pub use policy::{Accepted, Policy, PolicyError};

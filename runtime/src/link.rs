@@ -132,8 +132,33 @@ pub fn rebased_expected(payload: &Payload, trampoline: &Trampoline, image_base: 
 /// # Errors
 /// Names the place that cannot be resolved.
 pub fn link(payload: &Payload, region_base: u64, image_base: u64, imports: &[u64]) -> Result<Linked, LinkError> {
+    link_taking_over(payload, region_base, image_base, imports, &[])
+}
+
+/// A variable of the payload that an earlier payload brought already: what names it leads there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Region offset where the payload has it.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// Where it has been since.
+    pub address: u64,
+}
+
+/// As [`link`], with variables that exist already.
+///
+/// # Errors
+/// As [`link`].
+pub fn link_taking_over(
+    payload: &Payload,
+    region_base: u64,
+    image_base: u64,
+    imports: &[u64],
+    taken_over: &[TakenOver],
+) -> Result<Linked, LinkError> {
     let mut segments: Vec<LinkedSegment> = payload.segments.iter().map(copy_segment).collect();
-    let context = Context { payload, region_base, image_base };
+    let context = Context { payload, region_base, image_base, taken_over };
     for relocation in &payload.relocations {
         let value = context.relocated(relocation)?;
         let width = relocation.kind.width() as usize;
@@ -160,13 +185,21 @@ struct Context<'a> {
     payload: &'a Payload,
     region_base: u64,
     image_base: u64,
+    taken_over: &'a [TakenOver],
 }
 
 impl Context<'_> {
-    fn base(&self, space: Space) -> u64 {
+    /// Address of a relocation's target, without the addend.
+    fn target(&self, space: Space, target: u32) -> Option<u64> {
         match space {
-            Space::Image => self.image_base,
-            Space::Region => self.region_base,
+            Space::Image => self.image_base.checked_add(target.into()),
+            Space::Region => {
+                let existing = self.taken_over.iter().find(|v| target >= v.offset && target - v.offset < v.size);
+                match existing {
+                    Some(variable) => variable.address.checked_add((target - variable.offset).into()),
+                    None => self.region_base.checked_add(target.into()),
+                }
+            }
         }
     }
 
@@ -174,8 +207,7 @@ impl Context<'_> {
     fn relocated(&self, relocation: &Relocation) -> Result<[u8; 8], LinkError> {
         let overflow = unsound(relocation.place, "the address is beyond the address space");
         let target = self
-            .base(relocation.space)
-            .checked_add(relocation.target.into())
+            .target(relocation.space, relocation.target)
             .and_then(|address| address.checked_add_signed(relocation.addend.into()))
             .ok_or(overflow.clone())?;
         let out_of_reach = |kind, from| LinkError::OutOfReach {

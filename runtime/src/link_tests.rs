@@ -19,6 +19,7 @@ fn sample() -> Payload {
             entry_point: 0x1000,
             image_base: 0x1_8000_0000,
             image_name: "old.dll".into(),
+            series: 1,
         },
         segments: vec![segment(0x1000, Protection::ReadExecute), segment(0x2000, Protection::Read)],
         relocations: vec![],
@@ -32,6 +33,8 @@ fn sample() -> Payload {
         functions: vec![Function { offset: 0x1010, size: 0x20, old_rva: Some(0x4000), name: "f".into() }],
         imports: vec![],
         unwind: Unwind::default(),
+        variables: vec![],
+        hooks: vec![],
     }
 }
 

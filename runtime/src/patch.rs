@@ -46,6 +46,9 @@ pub enum PatchState {
     Applied,
     /// Rolled back; its memory is kept because a thread may still return into it.
     Retired,
+    /// A payload of a higher series took its place; its memory is kept for its variables, which that one took over, and for
+    /// threads that may still return into it.
+    Replaced,
 }
 
 impl core::fmt::Display for PatchState {
@@ -54,6 +57,7 @@ impl core::fmt::Display for PatchState {
             PatchState::Prepared => "prepared",
             PatchState::Applied => "applied",
             PatchState::Retired => "retired",
+            PatchState::Replaced => "replaced",
         })
     }
 }
@@ -65,6 +69,8 @@ pub struct PatchStatus {
     pub patch_id: String,
     /// Seal of the payload file.
     pub seal: Seal,
+    /// Place among the payloads of its image.
+    pub series: u32,
     /// How far it is.
     pub state: PatchState,
     /// Counts up with every patch that goes into the process.

@@ -17,6 +17,7 @@ fn sample() -> Payload {
             entry_point: 0x1000,
             image_base: 0x1_4000_0000,
             image_name: "prögram.exe".into(),
+            series: 7,
         },
         segments: vec![
             segment(0x1000, 0x1800, Protection::ReadExecute, &[0x90; 64]),
@@ -55,6 +56,14 @@ fn sample() -> Payload {
             Import { slot: 0x3048, dll: "x.dll".into(), symbol: ImportSymbol::Ordinal(65535) },
         ],
         unwind: Unwind { table: 0x3000, count: 1 },
+        variables: vec![
+            Variable { offset: 0x4000, size: 8, name: "calls".into() },
+            Variable { offset: 0x5ff0, size: 16, name: "main.obj!visit!count".into() },
+        ],
+        hooks: vec![
+            Hook { kind: HookKind::PreApply, function: 0x1020 },
+            Hook { kind: HookKind::PostRollback, function: 0x1020 },
+        ],
     }
 }
 
@@ -163,6 +172,95 @@ fn absurd_numbers_in_the_body() {
         }
         if let Ok((payload, _)) = Payload::decode(&seal(&changed)) {
             use_it(&payload);
+        }
+    }
+}
+
+/// The smallest payload that does something: `mov eax, 42; ret` in place of the function at RVA 0x1100.
+fn example() -> Payload {
+    let mut payload = sample();
+    payload.identity.image_name = "prog.exe".into();
+    payload.identity.series = 1;
+    payload.segments = vec![Segment {
+        offset: 0x1000,
+        size: 6,
+        protection: Protection::ReadExecute,
+        content: vec![0xb8, 0x2a, 0, 0, 0, 0xc3],
+    }];
+    payload.trampolines.truncate(1);
+    payload.functions = vec![Function { offset: 0x1000, size: 6, old_rva: Some(0x1100), name: "answer".into() }];
+    payload.relocations.clear();
+    payload.imports.clear();
+    payload.unwind = Unwind::default();
+    payload.variables.clear();
+    payload.hooks.clear();
+    payload
+}
+
+fn dump(bytes: &[u8]) -> String {
+    let line = |(index, row): (usize, &[u8])| {
+        let hex: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text: String = row.iter().map(|b| if b.is_ascii_graphic() { char::from(*b) } else { '.' }).collect();
+        format!("{:04x}  {:<47}  {text}\n", index * 16, hex.join(" "))
+    };
+    bytes.chunks(16).enumerate().map(line).collect()
+}
+
+#[test]
+fn the_example_of_the_specification() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/FORMAT.md");
+    let specification = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = specification.split_once("```text\n").unwrap();
+    let (shown, after) = rest.split_once("```").unwrap();
+    let body = example().encode_body().unwrap();
+    if std::env::var_os("HPGEN_BLESS").is_some() {
+        std::fs::write(path, format!("{before}```text\n{}```{after}", dump(&body))).unwrap();
+        return;
+    }
+    assert_eq!(shown, dump(&body), "`cargo xtask bless` renews it");
+    let bytes: Vec<u8> = shown
+        .lines()
+        .flat_map(|line| line[6..53].split_whitespace())
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect();
+    assert_eq!(Payload::decode(&seal(&bytes)).unwrap().0, example());
+}
+
+#[test]
+fn signatures() {
+    use ed25519_dalek::{Signer, SigningKey};
+    let [ours, theirs] = [[1; 32], [2; 32]].map(|secret| SigningKey::from_bytes(&secret));
+    let public = |key: &SigningKey| PublicKey(key.verifying_key().to_bytes());
+    let file = seal(&sample().encode_body().unwrap());
+    let sign = |file: &[u8], key: &SigningKey| {
+        let signature = key.sign(SigningMessage::of(file).unwrap().as_bytes()).to_bytes();
+        append_signature(file, public(key), signature).unwrap()
+    };
+    let signed = sign(&file, &ours);
+    assert_eq!(signed.len(), file.len() + 104);
+    assert_eq!(
+        Payload::decode(&signed).unwrap(),
+        Payload::decode(&file).unwrap(),
+        "the same payload, with the same id"
+    );
+    assert_eq!(PublicKey::of_signer(&signed, &[public(&theirs), public(&ours)]), Ok(public(&ours)));
+    assert_eq!(PublicKey::of_signer(&signed, &[public(&theirs)]), Err(SignatureError::Untrusted(public(&ours))));
+    assert_eq!(PublicKey::of_signer(&file, &[public(&ours)]), Err(SignatureError::Unsigned));
+    assert_eq!(sign(&signed, &theirs).len(), signed.len(), "in place of the other signature");
+
+    // Whatever is changed in a signed file, no key vouches for it any more.
+    for place in 0..signed.len() {
+        let mut forged = signed.clone();
+        forged[place] ^= 1;
+        PublicKey::of_signer(&forged, &[public(&ours)]).unwrap_err();
+        if place >= 64 && place < file.len() {
+            // With a seal that is right again, too.
+            let (body, signature) = forged.split_at(file.len());
+            let mut body = body.to_vec();
+            reseal(&mut body);
+            let forged = [&body, signature].concat();
+            let error = PublicKey::of_signer(&forged, &[public(&ours)]).unwrap_err();
+            assert_eq!(error, SignatureError::Forged(public(&ours)), "byte {place}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bless`: accepts what `hpgen` prints now as the goldens of the fixtures. The diff is to be reviewed.
+//! `cargo xtask bless`: accepts what `hpgen` prints now as the goldens of the fixtures and the example of `FORMAT.md`. The diff is to be reviewed.
 
 use std::process::Command;
 
@@ -8,15 +8,13 @@ use crate::{toolchain, workspace};
 
 /// Runs the golden tests so that they rewrite what differs.
 pub fn bless() -> Result<()> {
-    let mut command = Command::new("cargo");
-    command.current_dir(workspace::root()).args([
-        "test",
-        "--quiet",
-        "--package",
-        "hpgen",
-        "--test",
-        "golden",
-        "goldens",
-    ]);
-    toolchain::run_visibly(command.env("HPGEN_BLESS", "1"))
+    for (package, tests, name) in
+        [("hpgen", "golden", "goldens"), ("hpgen-runtime", "format", "the_example_of_the_specification")]
+    {
+        let mut command = Command::new("cargo");
+        command.current_dir(workspace::root());
+        command.args(["test", "--quiet", "--package", package, "--test", tests, name]);
+        toolchain::run_visibly(command.env("HPGEN_BLESS", "1"))?;
+    }
+    Ok(())
 }

@@ -1,25 +1,28 @@
 //! `hpgen apply`.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
-use hpgen_runtime::format::{Payload, Seal};
-use hpgen_runtime::{ApplyError, ApplyOptions, PatchStatus, apply_to_process, find_processes};
+use hpgen_runtime::format::{Payload, Seal, SignatureError};
+use hpgen_runtime::{
+    Accepted, ApplyError, ApplyOptions, PatchStatus, Policy, PolicyError, apply_to_process, find_processes,
+};
 use serde_json::json;
 
 use crate::Outcome;
 use crate::args::{ApplyArguments, Format, Trust};
 use crate::commands::status;
 use crate::output::{self, BAD, GOOD, count, paint};
-use crate::payload_file;
+use crate::{keys, payload_file};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-apply/1";
 
 /// Applies a payload to one process, or to all that have an image.
 pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
-    let (payload, seal) = payload_file::read(&arguments.file)?;
-    if let Some(refused) = policy(&arguments.trust) {
-        return Ok(refused);
-    }
+    let Some(Accepted { payload, seal, .. }) = accept(&arguments.file, &arguments.trust)? else {
+        return Ok(Outcome::Refused);
+    };
     let processes = match (arguments.target.pid, &arguments.target.image) {
         (Some(pid), _) => vec![pid],
         (None, Some(image)) => find_processes(image)?.into_iter().map(|process| process.pid).collect(),
@@ -51,16 +54,25 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
     worst(results)
 }
 
-/// Payloads of this version carry no signature, so that only an explicit word lets them in.
-pub fn policy(trust: &Trust) -> Option<Outcome> {
-    if trust.allow_unsigned {
-        return None;
+/// Reads a payload that somebody trusted signed; says so and gives none where nobody did.
+pub fn accept(path: &Path, trust: &Trust) -> Result<Option<Accepted>> {
+    let trusted = trust.trust.iter().map(|file| keys::read_public(file)).collect::<Result<Vec<_>>>()?;
+    let file = payload_file::read_bytes(path)?;
+    match (Policy { trusted, allow_unsigned: trust.allow_unsigned }).accept(&file) {
+        Ok(accepted) => Ok(Some(accepted)),
+        Err(PolicyError::Format(error)) => bail!("{}: {error}", path.display()),
+        Err(PolicyError::Signature(error)) => {
+            let hint = match error {
+                SignatureError::Unsigned => {
+                    "; sign it with `hpgen sign`, or accept it all the same with --allow-unsigned"
+                }
+                SignatureError::Untrusted(_) => "; name its public key with --trust",
+                _ => "",
+            };
+            output::refusal(&format!("{} {error}{hint}", paint(BAD, "refused:")));
+            Ok(None)
+        }
     }
-    output::refusal(&format!(
-        "{} the payload is not signed; --allow-unsigned accepts it all the same",
-        paint(BAD, "refused:")
-    ));
-    Some(Outcome::Refused)
 }
 
 fn apply(pid: u32, payload: &Payload, seal: &Seal) -> Result<PatchStatus, ApplyError> {

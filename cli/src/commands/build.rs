@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_diff::report::Report;
 use hpgen_emit::build::{self, Figures};
-use hpgen_runtime::format::Payload;
+use hpgen_runtime::format::{Payload, PublicKey};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -14,7 +14,7 @@ use crate::args::{BuildArguments, Format};
 use crate::commands::diff;
 use crate::compared::Compared;
 use crate::output::{self, BOLD, NOTE, count, paint};
-use crate::payload_file;
+use crate::{keys, payload_file};
 
 /// The report of `diff`, and the payload where there is one.
 #[derive(Serialize)]
@@ -30,6 +30,9 @@ struct BuildReport {
 struct PayloadReport {
     path: String,
     patch_id: String,
+    series: u32,
+    /// The public key in hexadecimal.
+    signed_by: Option<String>,
     bytes: usize,
     replaced: usize,
     new_functions: usize,
@@ -64,14 +67,21 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadReport> {
-    let payload = build::payload(&compared.old, &compared.new, &compared.plan)?;
-    let file = build::file(&payload)?;
+    let key = arguments.key.as_deref().map(keys::read_private).transpose()?;
+    let mut payload = build::payload(&compared.old, &compared.new, &compared.plan)?;
+    payload.identity.series = arguments.series;
+    let mut file = build::file(&payload)?;
+    if let Some(key) = &key {
+        file = keys::sign(&file, key)?;
+    }
     let (_, seal) = Payload::decode(&file)?;
     payload_file::write(&arguments.output, &file)?;
     let figures = Figures::of(&payload);
     Ok(PayloadReport {
         path: arguments.output.display().to_string(),
         patch_id: seal.patch_id(),
+        series: payload.identity.series,
+        signed_by: key.map(|key| key.verifying_key().to_bytes()).map(|key| PublicKey(key).to_string()),
         bytes: file.len(),
         replaced: figures.replaced,
         new_functions: figures.new_functions,
@@ -105,6 +115,10 @@ fn text(report: &BuildReport) -> String {
             count(payload.new_functions, "new function"),
             count(payload.imports, "new import"),
         ));
+        match &payload.signed_by {
+            Some(key) => text.push_str(&format!("  signed with key {}\n", key.get(..16).unwrap_or(key))),
+            None => text.push_str("  not signed\n"),
+        }
     }
     text
 }

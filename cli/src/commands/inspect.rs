@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use hpgen_diff::pdb::describe_identity;
-use hpgen_runtime::format::{ImportSymbol, Payload, Protection, RelocationKind, Seal, Space};
+use hpgen_runtime::format::{ImportSymbol, Payload, Protection, PublicKey, RelocationKind, Seal, Space};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Format, InspectArguments};
-use crate::output::{self, BOLD, count, paint};
+use crate::output::{self, BAD, BOLD, count, paint};
 use crate::payload_file;
 
 /// Name and version of the JSON form.
@@ -15,10 +15,12 @@ const SCHEMA: &str = "hpgen-inspect/1";
 
 /// Prints a payload.
 pub fn execute(arguments: &InspectArguments) -> Result<Outcome> {
-    let (payload, seal) = payload_file::read(&arguments.file)?;
+    let file = payload_file::read_bytes(&arguments.file)?;
+    let (payload, seal) = payload_file::decode(&arguments.file, &file)?;
+    let signer = PublicKey::claimed(&file)?.map(|key| (key, key.check(&file).is_ok()));
     match arguments.format {
-        Format::Text => output::print(&text(&payload, &seal)),
-        Format::Json => output::json(&value(&payload, &seal))?,
+        Format::Text => output::print(&text(&payload, &seal, signer)),
+        Format::Json => output::json(&value(&payload, &seal, signer))?,
     }
     Ok(Outcome::Done)
 }
@@ -57,12 +59,21 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-fn text(payload: &Payload, seal: &Seal) -> String {
+/// Who says to have signed the payload, and whether it is true.
+type Signer = Option<(PublicKey, bool)>;
+
+fn text(payload: &Payload, seal: &Seal, signer: Signer) -> String {
     let id = &payload.identity;
     let mut text = format!(
-        "{} {}\n  seal {seal}\n  for {} {}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
+        "{} {}\n  seal {seal}\n  {}, series {}\n  for {} {}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
         paint(BOLD, "patch"),
         paint(BOLD, seal.patch_id()),
+        match signer {
+            None => "not signed".to_owned(),
+            Some((key, true)) => format!("signed with key {key}"),
+            Some((key, false)) => paint(BAD, format!("FORGED: not signed with key {key}, as it says")),
+        },
+        id.series,
         id.image_name,
         describe_identity(&id.guid, id.age),
         id.timestamp,
@@ -129,6 +140,18 @@ fn text(payload: &Payload, seal: &Seal) -> String {
             .map(|i| vec![format!("{:#x}", i.slot), format!("{}!{}", i.dll, symbol(&i.symbol))])
             .collect(),
     );
+    section(
+        count(payload.variables.len(), "variable"),
+        payload
+            .variables
+            .iter()
+            .map(|v| vec![format!("{:#x}", v.offset), format!("{} bytes", v.size), v.name.clone()])
+            .collect(),
+    );
+    section(
+        count(payload.hooks.len(), "hook"),
+        payload.hooks.iter().map(|h| vec![h.kind.name().to_owned(), format!("-> {:#x}", h.function)]).collect(),
+    );
     text.push_str(&format!(
         "\n{} at {:#x}\n",
         paint(BOLD, count(payload.unwind.count as usize, "unwind entry").replace("entrys", "entries")),
@@ -137,12 +160,14 @@ fn text(payload: &Payload, seal: &Seal) -> String {
     text
 }
 
-fn value(payload: &Payload, seal: &Seal) -> Value {
+fn value(payload: &Payload, seal: &Seal, signer: Signer) -> Value {
     let id = &payload.identity;
     json!({
         "schema": SCHEMA,
         "patch_id": seal.patch_id(),
         "seal": seal.to_string(),
+        "series": id.series,
+        "signature": signer.map(|(key, valid)| json!({ "key": key.to_string(), "valid": valid })),
         "identity": {
             "image": id.image_name,
             "pdb": describe_identity(&id.guid, id.age),
@@ -166,6 +191,12 @@ fn value(payload: &Payload, seal: &Seal) -> Value {
         })).collect::<Vec<_>>(),
         "imports": payload.imports.iter().map(|i| json!({
             "slot": i.slot, "dll": i.dll, "symbol": symbol(&i.symbol),
+        })).collect::<Vec<_>>(),
+        "variables": payload.variables.iter().map(|v| json!({
+            "offset": v.offset, "size": v.size, "name": v.name,
+        })).collect::<Vec<_>>(),
+        "hooks": payload.hooks.iter().map(|h| json!({
+            "kind": h.kind.name(), "function": h.function,
         })).collect::<Vec<_>>(),
         "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
     })

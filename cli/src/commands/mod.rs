@@ -5,8 +5,10 @@ mod asm;
 mod build;
 mod diff;
 mod inspect;
+mod keygen;
 mod rollback;
 mod run;
+mod sign;
 mod status;
 
 use anyhow::Result;
@@ -20,6 +22,8 @@ pub fn execute(command: &Command) -> Result<Outcome> {
         Command::Diff(arguments) => diff::diff(arguments),
         Command::Check(arguments) => diff::check(arguments),
         Command::Build(arguments) => build::execute(arguments),
+        Command::Keygen(arguments) => keygen::execute(arguments),
+        Command::Sign(arguments) => sign::execute(arguments),
         Command::Inspect(arguments) => inspect::execute(arguments),
         Command::Apply(arguments) => apply::execute(arguments),
         Command::Status(arguments) => status::execute(arguments),

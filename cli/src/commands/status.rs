@@ -32,6 +32,7 @@ pub fn value(patch: &PatchStatus) -> Value {
     json!({
         "patch_id": patch.patch_id,
         "seal": patch.seal.to_string(),
+        "series": patch.series,
         "state": patch.state.to_string(),
         "sequence": patch.sequence,
         "image": patch.image_name,
@@ -55,11 +56,12 @@ fn text(pid: u32, patches: &[PatchStatus]) -> String {
     let mut text = format!("process {pid}: {}\n", count(patches.len(), "patch").replace("patchs", "patches"));
     for patch in patches {
         text.push_str(&format!(
-            "\n{} {} of {} at {:#x}\n  region {:#x}, {} bytes; {} stopped for {} us\n",
+            "\n{} {} of {} at {:#x}\n  series {}; region {:#x}, {} bytes; {} stopped for {} us\n",
             paint(BOLD, &patch.patch_id),
             patch.state,
             patch.image_name,
             patch.image_base,
+            patch.series,
             patch.region_base,
             patch.region_size,
             count(patch.threads_stopped as usize, "thread"),

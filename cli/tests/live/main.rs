@@ -10,4 +10,5 @@ mod loader;
 mod refusals;
 mod run;
 mod session;
+mod succession;
 mod transplant;

@@ -12,7 +12,8 @@ use xtask::wine;
 /// One test's folder and tools.
 pub struct Session {
     folder: PathBuf,
-    authoring: Hpgen,
+    /// The build for this machine.
+    pub authoring: Hpgen,
     /// The build for Windows.
     pub windows: Hpgen,
 }
@@ -75,7 +76,7 @@ impl Session {
 
     /// The patches in a process that redirect functions now. Others may still be there because their memory was kept.
     pub fn applied(&self, pid: u32) -> Vec<Value> {
-        self.status(pid).into_iter().filter(|patch| patch["state"] != "retired").collect()
+        self.status(pid).into_iter().filter(|patch| patch["state"] == "applied").collect()
     }
 
     /// Takes the newest patch out of a process.

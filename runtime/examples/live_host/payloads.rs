@@ -24,6 +24,7 @@ pub fn identity(base: u64, name: &str) -> Identity {
         entry_point: word(nt + 24 + 16),
         image_base: base,
         image_name: name.to_owned(),
+        series: 1,
     };
     let (debug, size) = (u64::from(word(nt + 24 + 112 + 48)), u64::from(word(nt + 24 + 112 + 52)));
     for entry in (debug..debug + size).step_by(28) {
@@ -80,6 +81,8 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         functions: vec![function],
         imports: vec![],
         unwind: Unwind::default(),
+        variables: vec![],
+        hooks: vec![],
     }
 }
 

@@ -20,13 +20,15 @@ pub enum FormatError {
     #[error("this is not an hpgen payload: it does not begin with HPGENHPX")]
     Magic,
     /// Made by another hpgen.
-    #[error("format version {0} is not known to this hpgen, which reads version 1")]
+    #[error("format version {0} is not known to this hpgen, which reads version 2")]
     Version(u16),
     /// For another processor.
     #[error("the payload is for machine {0:#06x}; only x64 (0x8664) is known")]
     Machine(u16),
     /// Header fields disagree with the file.
-    #[error("the header says {expected} bytes of body, the file has {found}: it was cut off or added to")]
+    #[error(
+        "the header says {expected} bytes of body, {found} follow, and what is over is no signature: it was cut off or added to"
+    )]
     StoredSize {
         /// Bytes that the header announces.
         expected: u64,
@@ -78,6 +80,18 @@ impl Payload {
 /// # Errors
 /// As [`Payload::decode`].
 pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
+    let (header, stored, _) = split_file(file)?;
+    let body_size = header.body_size.get();
+    if body_size > MAX_BODY {
+        return Err(FormatError::BodySize(body_size));
+    }
+    let mut body = Vec::new();
+    decompress(stored, body_size as usize, &mut body).ok_or(FormatError::Decompress(body_size))?;
+    Ok((body, Seal(header.seal)))
+}
+
+/// Header, stored body and signature of a file whose header and seal are right.
+pub(super) fn split_file(file: &[u8]) -> Result<signature::Parts<'_>, FormatError> {
     let (header, stored) = FileHeader::ref_from_prefix(file).map_err(|_| FormatError::Truncated(file.len()))?;
     if header.magic != MAGIC {
         return Err(FormatError::Magic);
@@ -85,8 +99,13 @@ pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
     if header.version.get() != VERSION {
         return Err(FormatError::Version(header.version.get()));
     }
-    if header.stored_size.get() != stored.len() as u64 {
-        return Err(FormatError::StoredSize { expected: header.stored_size.get(), found: stored.len() as u64 });
+    let (expected, found) = (header.stored_size.get(), stored.len() as u64);
+    let unfit = FormatError::StoredSize { expected, found };
+    let split = usize::try_from(expected).ok().and_then(|expected| stored.split_at_checked(expected));
+    let (stored, rest) = split.ok_or(unfit.clone())?;
+    let block = SignatureBlock::ref_from_bytes(rest).ok().filter(|block| block.magic == SIGNATURE_MAGIC);
+    if block.is_none() && !rest.is_empty() {
+        return Err(unfit);
     }
     if compute_seal(file, stored) != header.seal {
         return Err(FormatError::Seal);
@@ -97,13 +116,7 @@ pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
     if header.flags.get() != 0 {
         return Err(malformed("header", "unknown flags"));
     }
-    let body_size = header.body_size.get();
-    if body_size > MAX_BODY {
-        return Err(FormatError::BodySize(body_size));
-    }
-    let mut body = Vec::new();
-    decompress(stored, body_size as usize, &mut body).ok_or(FormatError::Decompress(body_size))?;
-    Ok((body, Seal(header.seal)))
+    Ok((header, stored, block))
 }
 
 /// Unpacks one zstd frame that must give exactly `size` bytes and leave no input over. Memory grows with what is really unpacked.
@@ -169,7 +182,7 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     let (count, rest) =
         zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
     if count.get() as usize != KINDS.len() {
-        return Err(malformed(SECTION, "not the nine sections of version 1"));
+        return Err(malformed(SECTION, "not the eleven sections of version 2"));
     }
     let (entries, _) =
         <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len()).map_err(|_| malformed(SECTION, "cut off"))?;
@@ -196,7 +209,7 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
 }
 
 fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
-    let [identity, segments, contents, relocations, trampolines, functions, imports, unwind, strings] =
+    let [identity, segments, contents, relocations, trampolines, functions, imports, unwind, strings, variables, hooks] =
         split_sections(body)?;
     let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
     let identity = decode_identity(Table::single("identity", identity)?, strings)?;
@@ -207,6 +220,8 @@ fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
         trampolines: decode_trampolines(&Table::new("trampolines", trampolines)?, &functions, &identity)?,
         imports: decode_imports(&Table::new("imports", imports)?, &segments, strings)?,
         unwind: decode_unwind(Table::single("unwind", unwind)?, &segments)?,
+        variables: decode_variables(&Table::new("variables", variables)?, &segments, strings)?,
+        hooks: decode_hooks(&Table::new("hooks", hooks)?, &functions)?,
         identity,
         segments,
         functions,
@@ -232,6 +247,10 @@ fn decode_identity(record: &IdentityRecord, strings: &str) -> Result<Identity, F
     if record.reserved.get() != 0 {
         return Err(malformed("identity", "a reserved field is not zero"));
     }
+    let series = record.series.get();
+    if series == 0 {
+        return Err(malformed("identity", "the series number is zero"));
+    }
     Ok(Identity {
         guid: record.guid,
         age: record.age.get(),
@@ -240,6 +259,7 @@ fn decode_identity(record: &IdentityRecord, strings: &str) -> Result<Identity, F
         entry_point: record.entry_point.get(),
         image_base: record.image_base.get(),
         image_name,
+        series,
     })
 }
 
@@ -424,4 +444,42 @@ fn decode_unwind(record: &UnwindRecord, segments: &[Segment]) -> Result<Unwind, 
         return Err(malformed("unwind", "the function table is not inside a read-only segment"));
     }
     Ok(unwind)
+}
+
+fn decode_variables(
+    table: &Table<'_, VariableRecord>,
+    segments: &[Segment],
+    strings: &str,
+) -> Result<Vec<Variable>, FormatError> {
+    let mut end = 0;
+    let mut names = alloc::collections::BTreeSet::new();
+    table.collect(|record| {
+        let (offset, size) = (record.offset.get(), record.size.get());
+        if offset < end {
+            return Err("overlaps the variable before it, or is out of order");
+        }
+        end = offset.checked_add(size).filter(|_| size > 0).ok_or("the size is zero or absurd")?;
+        let holds =
+            |s: &Segment| s.offset <= offset && end <= s.offset + s.size && s.protection == Protection::ReadWrite;
+        if !segments.iter().any(holds) {
+            return Err("not inside a writable segment");
+        }
+        let name =
+            text(record.name, strings).filter(|name| !name.is_empty()).ok_or("the name is not inside the strings")?;
+        if !names.insert(name.clone()) {
+            return Err("another variable has the same name");
+        }
+        Ok(Variable { offset, size, name })
+    })
+}
+
+fn decode_hooks(table: &Table<'_, HookRecord>, functions: &[Function]) -> Result<Vec<Hook>, FormatError> {
+    table.collect(|record| {
+        let kind = HookKind::from_code(record.kind.get()).ok_or("unknown kind")?;
+        let function = record.function.get();
+        if functions.binary_search_by_key(&function, |f| f.offset).is_err() {
+            return Err("not the first byte of a function");
+        }
+        Ok(Hook { kind, function })
+    })
 }

@@ -36,6 +36,7 @@ impl Payload {
             entry_point: id.entry_point.into(),
             image_base: id.image_base.into(),
             name: strings.add(&id.image_name)?,
+            series: id.series.into(),
             reserved: 0.into(),
         };
         let (mut segments, mut contents) = (Vec::new(), Vec::new());
@@ -120,6 +121,19 @@ impl Payload {
             imports.extend_from_slice(record.as_bytes());
         }
         let unwind = UnwindRecord { table: self.unwind.table.into(), count: self.unwind.count.into() };
+        let mut variables = Vec::new();
+        for v in &self.variables {
+            let record = VariableRecord { offset: v.offset.into(), size: v.size.into(), name: strings.add(&v.name)? };
+            variables.extend_from_slice(record.as_bytes());
+        }
+        let hooks: Vec<u8> = self
+            .hooks
+            .iter()
+            .flat_map(|hook| {
+                let record = HookRecord { kind: hook.kind.code().into(), function: hook.function.into() };
+                record.as_bytes().to_vec()
+            })
+            .collect();
         join_sections([
             identity.as_bytes(),
             &segments,
@@ -130,6 +144,8 @@ impl Payload {
             &imports,
             unwind.as_bytes(),
             strings.text.as_bytes(),
+            &variables,
+            &hooks,
         ])
     }
 }

@@ -4,13 +4,14 @@ use zerocopy::little_endian::{I32, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub(super) const MAGIC: [u8; 8] = *b"HPGENHPX";
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
+pub(super) const SIGNATURE_MAGIC: [u8; 8] = *b"HPGENSIG";
 pub(super) const BY_NAME: u32 = u32::MAX;
 pub(super) const NOT_REBASED: u8 = 255;
 pub(super) const MAX_EXPECTED: usize = 20;
 
 /// Section kinds in the order in which they stand.
-pub(super) const KINDS: [(u32, &str); 9] = [
+pub(super) const KINDS: [(u32, &str); 11] = [
     (1, "identity"),
     (2, "segments"),
     (3, "contents"),
@@ -20,6 +21,8 @@ pub(super) const KINDS: [(u32, &str); 9] = [
     (7, "imports"),
     (8, "unwind"),
     (9, "strings"),
+    (10, "variables"),
+    (11, "hooks"),
 ];
 
 macro_rules! records {
@@ -54,7 +57,8 @@ records! {
         entry_point: U32,
         image_base: U64,
         name: StringRef,
-        reserved: U64,
+        series: U32,
+        reserved: U32,
     }
     /// Section 2.2.
     SegmentRecord { offset: U32, memory_size: U32, content_size: U32, protection: U32 }
@@ -76,4 +80,10 @@ records! {
     ImportRecord { slot: U32, ordinal: U32, dll: StringRef, symbol: StringRef }
     /// Section 2.7.
     UnwindRecord { table: U32, count: U32 }
+    /// Section 2.8.
+    VariableRecord { offset: U32, size: U32, name: StringRef }
+    /// Section 2.9.
+    HookRecord { kind: U32, function: U32 }
+    /// Section 3.
+    SignatureBlock { magic: [u8; 8], key: [u8; 32], signature: [u8; 64] }
 }

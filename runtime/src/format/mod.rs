@@ -3,12 +3,14 @@
 mod decode;
 mod encode;
 mod layout;
+mod signature;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use decode::{FormatError, unseal};
 pub use encode::{EncodeError, seal_file};
+pub use signature::{PublicKey, SignatureError, SigningMessage, append_signature};
 
 /// PE `Machine` value of x64 images.
 pub const MACHINE_X64: u16 = 0x8664;
@@ -38,6 +40,10 @@ pub struct Payload {
     pub imports: Vec<Import>,
     /// The function table to register.
     pub unwind: Unwind,
+    /// Variables that the payload brings, by rising offset.
+    pub variables: Vec<Variable>,
+    /// Functions to call on the way in and out, in this order.
+    pub hooks: Vec<Hook>,
 }
 
 /// What a loaded module must be for the payload to fit (section 2.1).
@@ -57,6 +63,8 @@ pub struct Identity {
     pub image_base: u64,
     /// The image's file name, without folders.
     pub image_name: String,
+    /// Place among the payloads of this image: a higher one replaces a lower one. At least 1.
+    pub series: u32,
 }
 
 /// How a segment's pages are mapped once it is filled (section 2.2). None is writable and executable.
@@ -190,6 +198,70 @@ pub struct Unwind {
     pub table: u32,
     /// Number of entries.
     pub count: u32,
+}
+
+/// A variable that the payload brings (section 2.8). The next payload of the image takes it over, with its address and value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Region offset of its first byte, in a writable segment.
+    pub offset: u32,
+    /// Bytes.
+    pub size: u32,
+    /// By which the next payload knows it: linkage name, for a local one with module and function.
+    pub name: String,
+}
+
+/// When a hook runs (section 2.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HookKind {
+    /// Before the first entry is redirected. Returning another value than 0 keeps the payload out.
+    PreApply,
+    /// After all entries were redirected.
+    PostApply,
+    /// Before the first entry is restored. Returning another value than 0 keeps the payload in.
+    PreRollback,
+    /// After all entries were restored.
+    PostRollback,
+}
+
+impl HookKind {
+    /// All kinds by their number in the file, less one.
+    pub const ALL: [HookKind; 4] =
+        [HookKind::PreApply, HookKind::PostApply, HookKind::PreRollback, HookKind::PostRollback];
+
+    /// The number in the file.
+    pub fn code(self) -> u32 {
+        match self {
+            HookKind::PreApply => 1,
+            HookKind::PostApply => 2,
+            HookKind::PreRollback => 3,
+            HookKind::PostRollback => 4,
+        }
+    }
+
+    /// The kind with this number.
+    pub fn from_code(code: u32) -> Option<HookKind> {
+        HookKind::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// As `hpgen.toml`, section names and messages write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            HookKind::PreApply => "pre-apply",
+            HookKind::PostApply => "post-apply",
+            HookKind::PreRollback => "pre-rollback",
+            HookKind::PostRollback => "post-rollback",
+        }
+    }
+}
+
+/// A function of the payload that the loader calls: `int32_t hook(void)` (section 2.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hook {
+    /// When.
+    pub kind: HookKind,
+    /// Region offset of the function's first byte.
+    pub function: u32,
 }
 
 /// SHA-256 over header and stored body (section 1).

@@ -1,26 +1,28 @@
 //! Putting a payload into a process. In this order, and whatever fails, everything before it is undone:
 //!
 //! 1. one change at a time: the process's lock is taken;
-//! 2. may the process get code? is the image there, and the right one? is it free of other patches? do its entries hold what
-//!    they must? are all imports there? Nothing has been touched so far;
+//! 2. may the process get code? is the image there, and the right one? which patches does the payload replace, and does another one stand
+//!    against it (`succession.rs`)? do its entries hold what they must? are all imports there? Nothing has been touched so far;
 //! 3. the image is held, so that it cannot be unloaded; a region is reserved near it, filled while it is writable, then given its final
-//!    protection, never writable and executable; its record says *prepared*; its unwind data is registered;
+//!    protection, never writable and executable; its record says *prepared*; its unwind data is registered; its pre-apply hooks are called and may say no;
 //! 4. all threads are stopped; none may stand where bytes are written; the entries are compared once more and written; the record says
-//!    *applied*; the threads go on (`edit.rs`).
+//!    *applied*, those of replaced patches *replaced*; the threads go on (`edit.rs`); post-apply hooks are called.
 
 use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READONLY};
 
-use super::edit::{Edit, Operation, check_expected, perform};
+use super::edit::{Edit, Mark, Operation, check_expected, perform};
 use super::guards::{HeldModule, Registration};
+use super::hooks::{self, Veto};
 use super::lock::Lock;
 use super::modules::{Module, Modules};
 use super::process::Process;
 use super::region::Region;
+use super::succession::Succession;
 use super::{imports, records, system};
-use crate::format::{Identity, PAGE, Payload, Protection, Seal};
-use crate::link::{Linked, link, rebased_expected, trampoline_function};
+use crate::format::{HookKind, Identity, PAGE, Payload, Protection, Seal};
+use crate::link::{Linked, TakenOver, link_taking_over, rebased_expected, trampoline_function};
 use crate::target::image::LoadedImage;
-use crate::target::record::{self, PROGRESS, Progress, Record, RecordEntry, state_code};
+use crate::target::record::{self, PROGRESS, Progress, Record, RecordEntry, RecordVariable};
 use crate::{ApplyError, ApplyOptions, PatchState, ProcessError};
 
 /// What the loader itself runs through while it writes.
@@ -41,24 +43,37 @@ pub(super) fn apply(
     let modules = Modules::read(process)?;
     let image = find_image(process, &modules, &payload.identity)?;
     let present = records::find(process);
-    refuse_conflicts(&present, payload, seal, &image)?;
-    check_expected(process, &entry_checks(payload, &image)?)?;
+    let succession = Succession::of(&present, payload, seal, &image)?;
+    let taken_over = succession.taken_over(payload)?;
+    check_expected(process, &succession.edits(entry_checks(payload, &image)?, &image))?;
     let addresses = imports::resolve_all(process, &modules, payload)?;
 
     let held = HeldModule::hold(process, &modules, image.base)?;
     let region = reserve(process, payload, &image)?;
-    let linked = link(payload, region.base, image.base, &addresses)?;
-    let record = new_record(payload, seal, &image, &region, &linked, &present);
+    let linked = link_taking_over(payload, region.base, image.base, &addresses, &taken_over)?;
+    let edits = succession.edits(edits(&linked), &image);
+    let record = new_record(payload, seal, &image, &region, &linked, (&present, &taken_over));
     fill(process, &region, &linked, &record, payload.region_size())?;
     let registration = Registration::register(process, &modules, linked.function_table)?;
 
-    let operation = Operation {
-        edits: &edits(&linked),
-        mark: Some((region.base + PROGRESS, state_code(PatchState::Applied).to_le_bytes())),
-        watch: None,
-        patience: options.patience,
-        own_stack,
-    };
+    match hooks::run(process, &record.hooks, HookKind::PreApply) {
+        Ok(None) => {}
+        Ok(Some(Veto { address, code })) => {
+            let hook = hook_name(payload, address - region.base);
+            return Err(ApplyError::Vetoed { hook, code });
+        }
+        Err(error) => {
+            // A hook that did not return may still run: its code stays.
+            registration.keep();
+            region.keep();
+            held.keep();
+            return Err(error.into());
+        }
+    }
+
+    let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
+    let marks: Vec<Mark> = succession.marks().chain([own]).collect();
+    let operation = Operation { edits: &edits, marks: &marks, watch: None, patience: options.patience, own_stack };
     let report = perform(process, &operation)?;
 
     let base = region.base;
@@ -69,6 +84,8 @@ pub(super) fn apply(
     let progress = Progress::new(PatchState::Applied, report.threads, records::filetime_now(), stopped);
     // The patch is in; that its statistics could not be written changes nothing about that.
     let _ = process.write(base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
+    // Nor does it change anything when a hook that comes afterwards fails.
+    let _ = hooks::run(process, &record.hooks, HookKind::PostApply);
     Ok(base)
 }
 
@@ -96,24 +113,9 @@ fn find_image(process: &Process, modules: &Modules, identity: &Identity) -> Resu
     }
 }
 
-/// No other patch may have one of the entries, nor may this one be in already.
-fn refuse_conflicts(present: &[Record], payload: &Payload, seal: &Seal, image: &LoadedImage) -> Result<(), ApplyError> {
-    for record in present.iter().filter(|r| r.state != PatchState::Retired && r.image_base == image.base) {
-        if record.seal == *seal {
-            return Err(ApplyError::AlreadyApplied(seal.patch_id()));
-        }
-        for trampoline in &payload.trampolines {
-            let (start, end) = (trampoline.entry_rva, trampoline.entry_rva + trampoline.expected.len() as u32);
-            if record.entries.iter().any(|e| e.rva < end && start < e.rva + e.original.len() as u32) {
-                return Err(ApplyError::AlreadyRedirected {
-                    function: trampoline_function(payload, trampoline).to_owned(),
-                    rva: start,
-                    patch: record.seal.patch_id(),
-                });
-            }
-        }
-    }
-    Ok(())
+fn hook_name(payload: &Payload, offset: u64) -> String {
+    let function = payload.functions.iter().find(|function| u64::from(function.offset) == offset);
+    function.map_or_else(|| format!("at region offset {offset:#x}"), |function| function.name.clone())
 }
 
 /// The entries as they must be, for a look before anything is touched.
@@ -143,8 +145,8 @@ fn edits(linked: &Linked) -> Vec<Edit> {
 
 /// Memory for the payload's region and, behind it, the record's tables.
 fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> Result<Region<'p>, ApplyError> {
-    let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t).len());
-    let tables = record::tables_size(&payload.identity.image_name, names);
+    let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t));
+    let tables = record::tables_size(payload, names);
     let size = u64::from(payload.region_size()) + tables.next_multiple_of(PAGE.into());
     let range = image.base..image.base + u64::from(image.size);
     Region::reserve(process, &range, size).ok_or_else(|| ApplyError::NoRoom {
@@ -160,8 +162,13 @@ fn new_record(
     image: &LoadedImage,
     region: &Region<'_>,
     linked: &Linked,
-    present: &[Record],
+    (present, taken_over): (&[Record], &[TakenOver]),
 ) -> Record {
+    let variables = payload.variables.iter().map(|variable| {
+        let earlier = taken_over.iter().find(|existing| existing.offset == variable.offset);
+        let address = earlier.map_or(region.base + u64::from(variable.offset), |existing| existing.address);
+        RecordVariable { name: variable.name.clone(), address, size: variable.size }
+    });
     Record {
         region_base: region.base,
         region_size: region.size,
@@ -173,7 +180,10 @@ fn new_record(
         image_size: image.size,
         image_timestamp: image.timestamp,
         function_table: linked.function_table.map(|table| (table.address, table.count)),
+        series: payload.identity.series,
         entries: RecordEntry::from_linked(linked),
+        variables: variables.collect(),
+        hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
         threads_stopped: 0,
         applied_at: records::filetime_now(),
         stopped_micros: 0,

@@ -1,4 +1,4 @@
-//! Calling a function of ntdll in a process: directly in the own one, else by a thread that runs a stub of nine instructions.
+//! Calling a function in a process: directly in the own one, else by a thread that runs a stub of nine instructions.
 
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 
@@ -43,6 +43,15 @@ pub(super) unsafe fn call_ntdll(
     let symbol = ImportSymbol::Name(function.to_owned());
     let address = imports::resolve(process, modules, "ntdll.dll", &symbol)
         .map_err(|_| process.bad_memory(0, "ntdll does not export a function that hpgen needs"))?;
+    // SAFETY: the caller's promise.
+    unsafe { call(process, address, arguments) }
+}
+
+/// Calls the function at an address of the process with up to three arguments.
+///
+/// # Safety
+/// As [`call_ntdll`].
+pub(super) unsafe fn call(process: &Process, address: u64, arguments: [u64; 3]) -> Result<u32, ProcessError> {
     let [first, second, third] = arguments;
     if process.is_own() {
         // SAFETY: the caller's promise; all arguments are in registers.

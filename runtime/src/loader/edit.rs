@@ -11,8 +11,9 @@ use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 use super::process::{PageState, Process};
 use super::threads::{Fault as ThreadFault, Threads};
 use super::write_routine::{Interrupted, Piece, WriteRoutine};
-use crate::StopError;
 use crate::target::memory::Memory;
+use crate::target::record::{PROGRESS, state_code};
+use crate::{PatchState, StopError};
 
 const PAGE: u64 = 0x1000;
 
@@ -32,14 +33,30 @@ pub(super) struct Edit {
 /// One operation. Edits rise by address and do not overlap.
 pub(super) struct Operation<'a> {
     pub edits: &'a [Edit],
-    /// Written together with the edits, to writable memory of the loader's own.
-    pub mark: Option<(u64, [u8; 4])>,
+    /// States of patches, written together with the edits to their records.
+    pub marks: &'a [Mark],
     /// A range of addresses to look for in all threads, once the edits are made.
     pub watch: Option<Range<u64>>,
     /// How long to try when a thread is in the way.
     pub patience: Duration,
     /// See [`Threads::prepare`].
     pub own_stack: u64,
+}
+
+/// A patch's state in its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub address: u64,
+    pub before: [u8; 4],
+    pub after: [u8; 4],
+}
+
+impl Mark {
+    /// For a patch whose region is there.
+    pub fn new(region_base: u64, before: PatchState, after: PatchState) -> Mark {
+        let code = |state| state_code(state).to_le_bytes();
+        Mark { address: region_base + PROGRESS, before: code(before), after: code(after) }
+    }
 }
 
 /// What an operation took.
@@ -182,12 +199,16 @@ impl<'p> Scene<'p> {
             place.iter_mut().zip(&edit.replacement).for_each(|(to, from)| *to = *from);
         }
         self.write()?;
-        if let Some((address, value)) = operation.mark
-            && !self.process.try_write(address, &value)
-        {
-            let code = last_error();
-            self.write_back(self.back.len())?;
-            return Err(Fault::Write { address, call: "WriteProcessMemory", code });
+        for (index, mark) in operation.marks.iter().enumerate() {
+            if !self.process.try_write(mark.address, &mark.after) {
+                let code = last_error();
+                for done in operation.marks.iter().take(index) {
+                    // What could be written a moment ago can be written now; if not, the next status shows the half-made state.
+                    let _ = self.process.try_write(done.address, &done.before);
+                }
+                self.write_back(self.back.len())?;
+                return Err(Fault::Write { address: mark.address, call: "WriteProcessMemory", code });
+            }
         }
         let Some(watch) = &operation.watch else {
             return Ok(None);

@@ -17,7 +17,7 @@ fn edit(address: u64, expected: u8) -> Edit {
 
 fn operation(edits: &[Edit]) -> Operation<'_> {
     // The own stack is full of these tests' addresses.
-    Operation { edits, mark: None, watch: None, patience: Duration::ZERO, own_stack: u64::MAX }
+    Operation { edits, marks: &[], watch: None, patience: Duration::ZERO, own_stack: u64::MAX }
 }
 
 /// Pages that cannot be made writable: a view of a read-only mapping.
@@ -47,11 +47,14 @@ fn a_failure_in_the_middle_is_undone() {
     assert_eq!(process.pages_at(page).unwrap().protection, PAGE_EXECUTE_READ);
 
     edits.retain(|edit| edit.address < page + 0x1000 && edit.address >= page);
-    let mut marked = operation(&edits);
-    marked.mark = Some((stubborn, [1; 4]));
+    let record = process.allocate(0, 0x1000).unwrap();
+    let marks = [record, stubborn].map(|address| Mark { address, before: [0; 4], after: [1; 4] });
+    let marked = Operation { marks: &marks, ..operation(&edits) };
     let error = perform(&process, &marked).unwrap_err();
     assert!(matches!(error, StopError::Write { address, .. } if address == stubborn), "{error}");
     assert_eq!(process.bytes(page, 0x1000).unwrap(), [0xc3; 0x1000]);
+    assert_eq!(process.bytes(record, 4).unwrap(), [0; 4], "the first record says again what it said");
+    process.free(record).unwrap();
 
     perform(&process, &operation(&edits)).unwrap();
     let written = process.bytes(page, 0x1000).unwrap();

@@ -110,7 +110,7 @@ fn run_to_entry(
             expected: expected.to_vec(),
             replacement: replacement.to_vec(),
         };
-        let operation = Operation { edits: &[edit], mark: None, watch: None, patience: options.patience, own_stack: 0 };
+        let operation = Operation { edits: &[edit], marks: &[], watch: None, patience: options.patience, own_stack: 0 };
         perform(process, &operation).map(drop).map_err(ApplyError::from)
     };
     exchange(&original, &JUMP_TO_ITSELF)?;

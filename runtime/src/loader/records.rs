@@ -41,6 +41,7 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
     PatchStatus {
         patch_id: record.seal.patch_id(),
         seal: record.seal,
+        series: record.series,
         state: record.state,
         sequence: record.sequence,
         image_name: record.image_name.clone(),

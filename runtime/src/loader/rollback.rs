@@ -1,16 +1,17 @@
 //! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
 //! thread (its stack, its registers) points into it.
 
-use super::edit::{Edit, Operation, check_expected, perform};
+use super::edit::{Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};
+use super::hooks::{self, Veto};
 use super::lock::Lock;
 use super::modules::Modules;
 use super::process::Process;
 use super::records;
-use crate::format::PAGE;
+use crate::format::{HookKind, PAGE};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
-use crate::target::record::{PROGRESS, Record, state_code};
+use crate::target::record::Record;
 use crate::{ApplyOptions, PatchState, RegionFate, RollbackError, RolledBack, StopError};
 
 /// Which patch to roll back.
@@ -32,20 +33,36 @@ pub(super) fn rollback(
     own_stack: u64,
 ) -> Result<RolledBack, RollbackError> {
     let _lock = Lock::take(process)?;
-    let record = select(process, which)?;
+    let present = records::find(process);
+    let record = select(process, &present, which)?;
     let modules = Modules::read(process)?;
     require_image(process, &modules, &record)?;
     let edits = edits(process, &record);
     check_expected(process, &edits).map_err(changed)?;
+    if record.state == PatchState::Applied
+        && let Some(Veto { address, code }) = hooks::run(process, &record.hooks, HookKind::PreRollback)?
+    {
+        return Err(RollbackError::Vetoed { patch: record.seal.patch_id(), address, code });
+    }
+    // The patches that this one replaced wait for nobody any more.
+    let freed = predecessors(&present, &record);
+    let marks: Vec<Mark> = freed
+        .map(|base| Mark::new(base, PatchState::Replaced, PatchState::Retired))
+        .chain([Mark::new(record.region_base, record.state, PatchState::Retired)])
+        .collect();
     let operation = Operation {
         edits: &edits,
-        mark: Some((record.region_base + PROGRESS, state_code(PatchState::Retired).to_le_bytes())),
+        marks: &marks,
         // Only the loader knows of the first page, by the region's address in a status.
         watch: Some(record.region_base + u64::from(PAGE)..record.region_base + record.region_size),
         patience: options.patience,
         own_stack,
     };
     let report = perform(process, &operation).map_err(changed)?;
+    if record.state == PatchState::Applied {
+        // The entries are restored; that a hook fails afterwards changes nothing about that.
+        let _ = hooks::run(process, &record.hooks, HookKind::PostRollback);
+    }
     let region = match report.watched {
         Some(thread) => RegionFate::Kept { thread },
         None => {
@@ -76,26 +93,45 @@ fn changed(error: StopError) -> RollbackError {
     }
 }
 
-fn select(process: &Process, which: Which<'_>) -> Result<Record, RollbackError> {
-    let mut records = records::find(process);
+/// Regions of patches of the same image that were replaced, where the one that goes is the last that is applied.
+fn predecessors<'r>(present: &'r [Record], record: &'r Record) -> impl Iterator<Item = u64> + 'r {
+    let is_last = successor(present, record).is_none_or(|other| other.region_base == record.region_base);
+    let replaced = present.iter().filter(|r| r.state == PatchState::Replaced && r.image_base == record.image_base);
+    replaced.filter(move |_| is_last && record.state == PatchState::Applied).map(|record| record.region_base)
+}
+
+/// The newest patch that is applied to the same image.
+fn successor<'r>(present: &'r [Record], record: &Record) -> Option<&'r Record> {
+    let applied = present.iter().filter(|r| r.state == PatchState::Applied && r.image_base == record.image_base);
+    applied.max_by_key(|other| other.sequence)
+}
+
+fn select(process: &Process, present: &[Record], which: Which<'_>) -> Result<Record, RollbackError> {
+    let mut records = present.to_vec();
     if records.is_empty() {
         return Err(RollbackError::NoPatch(process.pid()));
     }
-    let present: Vec<String> = records.iter().map(|record| record.seal.patch_id()).collect();
+    let ids: Vec<String> = records.iter().map(|record| record.seal.patch_id()).collect();
     records.retain(|record| match which {
         Which::Newest => true,
         Which::Id(id) => record.seal.patch_id().eq_ignore_ascii_case(id),
         Which::Region { inverted } => !record.region_base == inverted,
     });
     // Applied before retired, then the newest.
-    let newest = records.into_iter().max_by_key(|record| (record.state != PatchState::Retired, record.sequence));
+    let is_in = |state| matches!(state, PatchState::Applied | PatchState::Prepared);
+    let newest = records.into_iter().max_by_key(|record| (is_in(record.state), record.sequence));
+    if let Some(record) = newest.as_ref().filter(|record| record.state == PatchState::Replaced)
+        && let Some(by) = successor(present, record)
+    {
+        return Err(RollbackError::Replaced { patch: record.seal.patch_id(), by: by.seal.patch_id() });
+    }
     newest.ok_or_else(|| RollbackError::UnknownPatch {
         pid: process.pid(),
         patch: match which {
             Which::Id(id) => id.to_owned(),
             _ => "of that kind".to_owned(),
         },
-        present: present.join(", "),
+        present: ids.join(", "),
     })
 }
 
@@ -118,7 +154,7 @@ fn edits(process: &Process, record: &Record) -> Vec<Edit> {
         let needed = match record.state {
             PatchState::Applied => true,
             PatchState::Prepared => !untouched(),
-            PatchState::Retired => false,
+            PatchState::Retired | PatchState::Replaced => false,
         };
         needed.then(|| Edit {
             function: entry.name.clone(),

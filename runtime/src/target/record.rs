@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::format::{PAGE, Seal};
+use crate::format::{HookKind, PAGE, Payload, Seal};
 use crate::link::Linked;
 use crate::patch::PatchState;
 use crate::target::memory::Memory;
 
 /// At the start of every region. The last byte is the version of this layout.
-pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x01";
+pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x02";
 /// Larger tables are not believed.
 const MAX_TABLES: u64 = 256 << 20;
 /// Bytes that a trampoline entry can hold.
@@ -38,6 +38,9 @@ struct Fixed {
     table_count: U32,
     table_address: U64,
     sequence: U64,
+    series: U32,
+    variables: U32,
+    hooks: U32,
     seal: [u8; 32],
 }
 
@@ -79,6 +82,21 @@ struct Entry {
     name: NameRef,
 }
 
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct VariableEntry {
+    address: U64,
+    size: U32,
+    name: NameRef,
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct HookEntry {
+    kind: U32,
+    address: U64,
+}
+
 const _: () = assert!(size_of::<Header>() <= PAGE as usize);
 /// Offset of the progress part in the region; its first four bytes are the state.
 pub(crate) const PROGRESS: u64 = core::mem::offset_of!(Header, progress) as u64;
@@ -97,7 +115,13 @@ pub(crate) struct Record {
     pub image_timestamp: u32,
     /// Address and number of entries of the registered function table; none when the count is 0.
     pub function_table: Option<(u64, u32)>,
+    /// Place among the payloads of the image.
+    pub series: u32,
     pub entries: Vec<RecordEntry>,
+    /// The payload's variables, those included that an earlier payload brought.
+    pub variables: Vec<RecordVariable>,
+    /// Addresses of functions to call, each with when.
+    pub hooks: Vec<(HookKind, u64)>,
     pub threads_stopped: u32,
     pub applied_at: u64,
     pub stopped_micros: u64,
@@ -113,11 +137,20 @@ pub(crate) struct RecordEntry {
     pub replacement: Vec<u8>,
 }
 
+/// Where a variable of a payload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordVariable {
+    pub name: String,
+    pub address: u64,
+    pub size: u32,
+}
+
 pub(crate) fn state_code(state: PatchState) -> u32 {
     match state {
         PatchState::Prepared => 1,
         PatchState::Applied => 2,
         PatchState::Retired => 3,
+        PatchState::Replaced => 4,
     }
 }
 
@@ -146,9 +179,12 @@ impl RecordEntry {
     }
 }
 
-/// Bytes of the tables for these entries.
-pub(crate) fn tables_size(image_name: &str, names: impl Iterator<Item = usize>) -> u64 {
-    names.fold(image_name.len() as u64, |sum, length| sum + (size_of::<Entry>() + length) as u64)
+/// Bytes of the tables for a payload, whose trampolines lead to functions of these names.
+pub(crate) fn tables_size<'a>(payload: &Payload, functions: impl Iterator<Item = &'a str>) -> u64 {
+    let entries: usize = functions.map(|name| size_of::<Entry>() + name.len()).sum();
+    let variables: usize = payload.variables.iter().map(|v| size_of::<VariableEntry>() + v.name.len()).sum();
+    let hooks = payload.hooks.len() * size_of::<HookEntry>();
+    (payload.identity.image_name.len() + entries + variables + hooks) as u64
 }
 
 impl Record {
@@ -178,6 +214,15 @@ impl Record {
             };
             content.extend_from_slice(entry.as_bytes());
         }
+        for variable in &self.variables {
+            let (address, size) = (variable.address.into(), variable.size.into());
+            let entry = VariableEntry { address, size, name: add(&variable.name) };
+            content.extend_from_slice(entry.as_bytes());
+        }
+        for (kind, address) in &self.hooks {
+            let entry = HookEntry { kind: kind.code().into(), address: (*address).into() };
+            content.extend_from_slice(entry.as_bytes());
+        }
         content.append(&mut names);
         let (table_address, table_count) = self.function_table.unwrap_or((0, 0));
         let fixed = Fixed {
@@ -194,6 +239,9 @@ impl Record {
             table_count: table_count.into(),
             table_address: table_address.into(),
             sequence: self.sequence.into(),
+            series: self.series.into(),
+            variables: (self.variables.len() as u32).into(),
+            hooks: (self.hooks.len() as u32).into(),
             seal: self.seal.0,
         };
         let header = Header {
@@ -222,8 +270,10 @@ impl Record {
         if header.digest != digest(&fixed, &content) {
             return None;
         }
-        let (entries, names) =
-            <[Entry]>::ref_from_prefix_with_elems(&content, fixed.trampolines.get() as usize).ok()?;
+        let (entries, rest) = <[Entry]>::ref_from_prefix_with_elems(&content, fixed.trampolines.get() as usize).ok()?;
+        let (variables, rest) =
+            <[VariableEntry]>::ref_from_prefix_with_elems(rest, fixed.variables.get() as usize).ok()?;
+        let (hooks, names) = <[HookEntry]>::ref_from_prefix_with_elems(rest, fixed.hooks.get() as usize).ok()?;
         let name = |reference: NameRef| {
             let start = reference.offset.get() as usize;
             let text = names.get(start..start.checked_add(reference.length.get() as usize)?)?;
@@ -248,6 +298,18 @@ impl Record {
             return None;
         }
         let entries = entries.iter().map(entry).collect::<Option<Vec<_>>>()?;
+        let variable = |entry: &VariableEntry| {
+            let (address, size) = (entry.address.get(), entry.size.get());
+            address.checked_add(size.into())?;
+            Some(RecordVariable { name: name(entry.name)?, address, size })
+        };
+        let variables = variables.iter().map(variable).collect::<Option<Vec<_>>>()?;
+        let hook = |entry: &HookEntry| {
+            let address = entry.address.get();
+            let is_inside = address >= base && address - base < size;
+            Some((HookKind::from_code(entry.kind.get())?, address)).filter(|_| is_inside)
+        };
+        let hooks = hooks.iter().map(hook).collect::<Option<Vec<_>>>()?;
         if !entries.is_sorted_by(|a, b| a.rva + a.original.len() as u32 <= b.rva) {
             return None;
         }
@@ -259,6 +321,7 @@ impl Record {
                 1 => PatchState::Prepared,
                 2 => PatchState::Applied,
                 3 => PatchState::Retired,
+                4 => PatchState::Replaced,
                 _ => return None,
             },
             sequence: fixed.sequence.get(),
@@ -267,7 +330,10 @@ impl Record {
             image_size,
             image_timestamp: fixed.image_timestamp.get(),
             function_table: (table_count != 0).then_some((table_address, table_count)),
+            series: fixed.series.get(),
             entries,
+            variables,
+            hooks,
             threads_stopped: header.progress.threads_stopped.get(),
             applied_at: header.progress.applied_at.get(),
             stopped_micros: header.progress.stopped_micros.get(),
@@ -308,14 +374,15 @@ mod tests {
             image_size: 0x2_0000,
             image_timestamp: 99,
             function_table: Some((BASE + 0x2000, 4)),
+            series: 4,
             entries: vec![entry("first", 0x1000), entry("", 0x1005), entry("third", 0x1100)],
+            variables: vec![RecordVariable { name: "calls".into(), address: BASE - 0x1000, size: 8 }],
+            hooks: vec![(HookKind::PreRollback, BASE + 0x1080)],
             threads_stopped: 12,
             applied_at: 1 << 60,
             stopped_micros: 345,
         };
         let (header, tables) = record.encode(0x3000);
-        let names = record.entries.iter().map(|e| e.name.len());
-        assert_eq!(tables.len() as u64, tables_size(&record.image_name, names));
         let mut bytes = vec![0; 0x4000];
         bytes[..header.len()].copy_from_slice(&header);
         bytes[0x3000..0x3000 + tables.len()].copy_from_slice(&tables);
@@ -332,7 +399,8 @@ mod tests {
     fn damage_is_noticed() {
         let (_, mut memory) = sample();
         let progress = PROGRESS as usize;
-        let tables = 0x3000..0x3000 + 3 * size_of::<Entry>();
+        let tables = 3 * size_of::<Entry>() + size_of::<VariableEntry>() + size_of::<HookEntry>();
+        let tables = 0x3000..0x3000 + tables;
         for place in (0..progress).chain(tables) {
             memory.bytes[place] ^= 0x40;
             assert_eq!(Record::read(&memory, BASE, 0x4000), None, "byte {place:#x}");
@@ -344,12 +412,14 @@ mod tests {
 
     #[test]
     fn lies_with_a_right_digest_are_noticed() {
-        let lies: [fn(&mut Record); 5] = [
+        let lies: [fn(&mut Record); 7] = [
             |r| r.entries[1].rva = 0x1004,
             |r| r.entries[2].rva = 0x1_fffc,
             |r| r.entries[0].original.clear(),
             |r| r.image_base = u64::MAX - 5,
             |r| r.function_table = Some((BASE - 8, 1)),
+            |r| r.hooks[0].1 = BASE - 8,
+            |r| r.variables[0].address = u64::MAX - 3,
         ];
         for (index, lie) in lies.iter().enumerate() {
             let (mut record, mut memory) = sample();

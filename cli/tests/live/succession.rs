@@ -1,0 +1,137 @@
+//! Payloads of a series, their hooks and their signatures, in running processes.
+
+use std::path::PathBuf;
+
+use xtask::live::Target;
+use xtask::workspace;
+
+use crate::session::{Session, expect};
+
+/// Lines to see in each phase.
+const SEEN: usize = 30;
+const MANY_ROUNDS: &str = "100000";
+
+fn builds(fixture: &str) -> (PathBuf, PathBuf) {
+    (workspace::fixture(fixture, "old"), workspace::fixture(fixture, "new"))
+}
+
+fn is_new(line: &str) -> bool {
+    line.contains(" calls ")
+}
+
+/// The numbers of the new build's tickets come from a variable that the first payload brings.
+#[test]
+fn a_payload_takes_the_place_and_the_variables_of_the_one_before() {
+    let Some(session) = Session::start("succession") else { return };
+    let (old, new) = builds("new_global");
+    let first = session.build("first.hpx", &old, &new, &["--include", "fixture_round"]);
+    let second = session.build("second.hpx", &old, &new, &["--series", "2"]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    target.wait_for_lines("the first rounds", SEEN, |_: &str| true).unwrap();
+
+    session.apply(0, pid, &first);
+    target.wait_for_lines("rounds with the first", SEEN, |_: &str| true).unwrap();
+    session.apply(0, pid, &second);
+    let states = |session: &Session| -> Vec<(u64, String, Vec<bool>)> {
+        let state = |patch: &serde_json::Value| {
+            let functions = patch["functions"].as_array().unwrap().iter();
+            let redirected = functions.map(|f| f["redirected"].as_bool().unwrap()).collect();
+            (patch["series"].as_u64().unwrap(), patch["state"].as_str().unwrap().to_owned(), redirected)
+        };
+        session.status(pid).iter().map(state).collect()
+    };
+    let after = states(&session);
+    assert_eq!(after.len(), 2, "{after:?}");
+    assert_eq!((after[0].0, after[0].1.as_str()), (1, "replaced"));
+    assert_eq!((after[1].0, after[1].1.as_str(), &after[1].2), (2, "applied", &vec![true]));
+    assert!(after[0].2.iter().all(|redirected| !redirected), "no entry leads to the first any more: {after:?}");
+
+    let refused = session.apply(5, pid, &first);
+    assert!(refused["error"].as_str().unwrap().contains("series 2"), "{refused:#}");
+    let lines = target.wait_for_lines("rounds with the second", SEEN, |_: &str| true).unwrap();
+    assert_eq!(numbers_in_order(&lines), Ok(()), "{}", lines.join("\n"));
+
+    let by_first = session.status(pid)[0]["patch_id"].as_str().unwrap().to_owned();
+    let kept = session.call(5, &["rollback", "--pid", &pid.to_string(), "--patch", &by_first]);
+    assert!(kept.stderr.contains("goes on using its variables"), "{kept}");
+    session.roll_back(pid);
+    let lines = target.wait_for_lines("rounds after the rollback", SEEN, |_: &str| true).unwrap();
+    assert!(lines.iter().rev().take(SEEN / 2).all(|line| !is_new(line)), "{}", lines.join("\n"));
+    assert!(states(&session).iter().all(|(_, state, _)| state == "retired"), "{:?}", states(&session));
+}
+
+/// The new build counts its rounds: no number comes twice.
+fn numbers_in_order(lines: &[String]) -> Result<(), String> {
+    let mut last = 0;
+    for line in lines.iter().filter(|line| is_new(line)) {
+        let number = line.split(|c: char| !c.is_ascii_digit()).rfind(|part| !part.is_empty());
+        let number: u32 = number.and_then(|n| n.parse().ok()).ok_or(line.clone())?;
+        if number <= last {
+            return Err(format!("{line} after {last}"));
+        }
+        last = number;
+    }
+    if last == 0 { Err("no line of the new build".to_owned()) } else { Ok(()) }
+}
+
+#[test]
+fn hooks_convert_say_no_and_clean_up() {
+    let Some(session) = Session::start("hooks") else { return };
+    let (old, new) = builds("hooks");
+    let payload = session.build("fix.hpx", &old, &new, &[]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    target.wait_for_lines("the first rounds", SEEN, |line: &str| line == "limit 5 units").unwrap();
+    session.apply(0, pid, &payload);
+    target.wait_for_lines("rounds with the patch", SEEN, |line: &str| line == "limit 50 tenths").unwrap();
+    session.roll_back(pid);
+    target.wait_for_lines("rounds after the rollback", SEEN, |line: &str| line == "limit 50 units again").unwrap();
+
+    let refused = session.apply(5, pid, &payload);
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("hpgen_pre_apply") && error.contains("returned 7"), "{error}");
+    assert_eq!(session.applied(pid), Vec::<serde_json::Value>::new());
+    target.wait_for_lines("rounds after the veto", SEEN, |line: &str| line == "limit 50 units again").unwrap();
+}
+
+#[test]
+fn only_the_trusted_get_in() {
+    let Some(session) = Session::start("trust") else { return };
+    let (old, new) = builds("constant");
+    let key = |name: &str| {
+        let file = session.file(name);
+        expect(0, &session.authoring.run(["keygen", "-o", file.to_str().unwrap()]).unwrap());
+        file
+    };
+    let (ours, theirs) = (key("ours.pem"), key("theirs.pem"));
+    let payload = session.build("fix.hpx", &old, &new, &["--key", ours.to_str().unwrap()]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid().to_string();
+    let apply = |code, trust: &[&str]| {
+        let file = xtask::wine::windows_path(&payload);
+        session.call(code, &[&["apply", file.as_str(), "--pid", &pid], trust].concat())
+    };
+    let public = |key: &std::path::Path| format!("{}.pub", xtask::wine::windows_path(key));
+    assert!(apply(5, &[]).stderr.contains("not trusted here"));
+    assert!(apply(5, &["--trust", &public(&theirs)]).stderr.contains("not trusted here"));
+
+    // Signed again by others: only one signature counts.
+    let resigned = session.file("resigned.hpx");
+    let sign = ["sign", payload.to_str().unwrap(), "--key", theirs.to_str().unwrap(), "-o", resigned.to_str().unwrap()];
+    expect(0, &session.authoring.run(sign).unwrap());
+    let file = xtask::wine::windows_path(&resigned);
+    let refused = session.call(5, &["apply", &file, "--pid", &pid, "--trust", &public(&ours)]);
+    assert!(refused.stderr.contains("not trusted here"), "{refused}");
+
+    // A forged signature gets in with no policy.
+    let mut forged = std::fs::read(&payload).unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    std::fs::write(&resigned, forged).unwrap();
+    for policy in [&["--trust", &public(&ours)][..], &["--allow-unsigned"]] {
+        let refused = session.call(5, &[&["apply", file.as_str(), "--pid", &pid], policy].concat());
+        assert!(refused.stderr.contains("forged"), "{refused}");
+    }
+    apply(0, &["--trust", &public(&theirs), "--trust", &public(&ours)]);
+    session.roll_back(target.pid());
+}
