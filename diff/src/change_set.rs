@@ -39,6 +39,9 @@ pub struct FunctionChange {
     pub display: String,
     /// Where it was compiled.
     pub module: Option<String>,
+    /// Linkage names of the functions that it is a funclet of (a catch block, a clean-up, a `__finally`): none for a function of its
+    /// own, several where the linker folded the funclets of several functions into one body.
+    pub funclet_of: Vec<String>,
     /// Class of the change.
     pub status: FunctionStatus,
     /// The function in the old program.
@@ -157,6 +160,7 @@ impl ChangeSet {
         data.sort_by(|a, b| (a.status, &a.name).cmp(&(b.status, &b.name)));
         reasons.sort();
         reasons.dedup();
+        name_parents(old, new, &mut functions);
         let causes = explain::explain(old, new, &mut functions);
         ChangeSet { functions, data, unchanged, reasons, causes }
     }
@@ -254,7 +258,18 @@ impl Collector<'_> {
             .or_else(|| old.and_then(|index| of(self.old, index)))
             .unwrap_or_default();
         let paired_by = old.zip(new).and_then(|(old, new)| self.comparison.pairing.how(old, new));
-        FunctionChange { name, display, module, status, old, new, paired_by, why: why.into(), explanation: None }
+        FunctionChange {
+            name,
+            display,
+            module,
+            funclet_of: Vec::new(),
+            status,
+            old,
+            new,
+            paired_by,
+            why: why.into(),
+            explanation: None,
+        }
     }
 
     fn data(&mut self, (old, a): (AtomIndex, &Atom), (new, b): (AtomIndex, &Atom), outcome: &Outcome) {
@@ -416,6 +431,25 @@ fn describe_users(users: &TypeUsers) -> String {
     match all.len().checked_sub(SHOWN) {
         None | Some(0) => shown,
         Some(rest) => format!("{shown} and {rest} more"),
+    }
+}
+
+/// Says which functions the funclets among the changes belong to, in the new program where it has them.
+fn name_parents(old: &Program, new: &Program, functions: &mut [FunctionChange]) {
+    if functions.is_empty() {
+        return;
+    }
+    let (in_old, in_new) = (old.funclet_parents(), new.funclet_parents());
+    for change in functions {
+        let of = |program: &Program, parents: Option<&BTreeSet<AtomIndex>>| -> Vec<String> {
+            let atoms = parents.into_iter().flatten().filter_map(|parent| program.atom(*parent));
+            atoms.map(|atom| program.linkage_name(atom)).collect()
+        };
+        change.funclet_of = match (change.new, change.old) {
+            (Some(index), _) => of(new, in_new.get(&index)),
+            (None, Some(index)) => of(old, in_old.get(&index)),
+            (None, None) => Vec::new(),
+        };
     }
 }
 

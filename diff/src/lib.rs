@@ -16,6 +16,7 @@ pub mod error;
 pub mod exceptions;
 pub mod explain;
 pub mod exports;
+mod funclets;
 pub mod image;
 pub mod initialisers;
 mod inline_sites;

@@ -12,6 +12,7 @@ use ms_pdb::tpi::TypeStream;
 use zerocopy::IntoBytes;
 
 use crate::error::Error;
+use crate::funclets;
 use crate::image::Image;
 use crate::mapped_file;
 use crate::rva::{Rva, span};
@@ -201,12 +202,20 @@ impl Reader<'_> {
     fn read_module_symbols(&mut self, module: usize, records: &[u8]) {
         // Names of the procedures and blocks that are open; local statics belong to the innermost procedure.
         let mut scopes: Vec<Option<String>> = Vec::new();
+        // The last procedure that is no funclet: its funclets come next.
+        let mut function: Option<(Rva, String)> = None;
         for record in SymIter::for_module_syms(records) {
             let Ok(symbol) = record.parse() else { continue };
             match symbol {
                 SymData::Proc(procedure) => {
                     let name = procedure.name.to_string();
                     if let Some(rva) = self.rva_of(procedure.fixed.offset_segment) {
+                        match &function {
+                            Some((owner, of)) if funclets::is_piece_of(&name, of) => {
+                                self.symbols.funclets.push((rva, *owner));
+                            }
+                            _ => function = Some((rva, name.clone())),
+                        }
                         self.symbols.procedures.push(Procedure {
                             rva,
                             size: procedure.fixed.proc_len.get(),

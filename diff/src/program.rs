@@ -256,35 +256,6 @@ impl Program {
         })
     }
 
-    /// Functions that are pieces of others: they run on another function's frame, and only its exception tables lead to them.
-    pub fn funclets(&self) -> BTreeSet<AtomIndex> {
-        let tables = self.functions.iter().flat_map(|function| {
-            let atom = self.atom(function.atom);
-            function.unwind.iter().filter_map(move |(_, info)| {
-                let (handler, data) = info.handler?;
-                self.exception_tables(&self.handler_name(handler), atom?, data).ok()
-            })
-        });
-        // `__finally` blocks that clang calls from where the tables lead to.
-        let is_named = |atom: &Atom| {
-            const PREFIXES: [&str; 4] = ["__fin_", "?fin$", "__filt_", "?filt$"];
-            atom.names.iter().any(|name| PREFIXES.iter().any(|prefix| name.key.starts_with(prefix)))
-        };
-        let named = self.functions.iter().map(|function| function.atom);
-        let named = named.filter(|index| self.atom(*index).is_some_and(is_named));
-        tables
-            .flat_map(|tables| tables.items)
-            .filter_map(|item| match item {
-                exceptions::Item::Funclet(rva) => match self.locate(rva) {
-                    Location::Atom { atom, offset: 0 } => Some(atom),
-                    _ => None,
-                },
-                _ => None,
-            })
-            .chain(named)
-            .collect()
-    }
-
     /// The linkage name of an atom where it has one, else its name in the source, else one made of its address.
     pub fn linkage_name(&self, atom: &Atom) -> String {
         atom.names.first().map_or_else(|| self.display(atom), |name| name.key.clone())

@@ -64,6 +64,9 @@ pub struct FunctionReport {
     pub display: String,
     /// Object file that it was compiled to.
     pub module: Option<String>,
+    /// Names of the functions that it is a funclet of; none for a function of its own, more than one for folded funclets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub funclet_of: Vec<String>,
     /// Class of the change.
     pub status: FunctionStatus,
     /// Address in the old image.
@@ -163,6 +166,7 @@ impl Report {
                     name: f.name.clone(),
                     display: f.display.clone(),
                     module: f.module.clone(),
+                    funclet_of: f.funclet_of.clone(),
                     status: f.status,
                     old_rva,
                     new_rva,

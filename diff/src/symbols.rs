@@ -15,6 +15,8 @@ pub struct Symbols {
     pub modules: Vec<Module>,
     /// Procedures with their extents (`S_GPROC32`, `S_LPROC32`, `S_THUNK32`).
     pub procedures: Vec<Procedure>,
+    /// Procedures that are pieces of others by their names, each with the procedure that it is a piece of.
+    pub funclets: Vec<(Rva, Rva)>,
     /// Variables with addresses (`S_GDATA32`, `S_LDATA32`).
     pub variables: Vec<Variable>,
     /// Linkage names (`S_PUB32`).

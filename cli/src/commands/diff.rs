@@ -10,6 +10,7 @@ use hpgen_diff::x64::Evidence;
 use crate::Outcome;
 use crate::args::{Arguments, CheckArguments, DiffArguments, Format};
 use crate::commands::asm;
+use crate::commands::funclets::Funclets;
 use crate::compared::Compared;
 use crate::output::{self, BAD, BOLD, DIM, GOOD, NOTE, count, paint};
 
@@ -58,13 +59,15 @@ pub fn verdict_text(report: &Report) -> String {
         Verdict::Hotpatchable => paint(GOOD, "hotpatchable"),
         Verdict::RestartRequired => paint(BAD, "restart required"),
     };
-    let with = |status| report.functions.iter().filter(|f| f.status == status).count();
+    let funclets = Funclets::among(&report.functions);
+    let listed = || report.functions.iter().enumerate().filter(|(index, _)| funclets.is_listed(*index));
+    let with = |status| listed().filter(|(_, f)| f.status == status).count();
     let cosmetic = match with(FunctionStatus::Cosmetic) {
         0 => String::new(),
         some => format!("{some} cosmetic, "),
     };
     let mut text = format!(
-        "{verdict}: {} changed, {} added, {} removed, {} unresolved, {}{} unchanged\n",
+        "{verdict}: {} changed, {} added, {} removed, {} unresolved, {}{} unchanged",
         count(with(FunctionStatus::Changed), "function"),
         with(FunctionStatus::Added),
         with(FunctionStatus::Removed),
@@ -72,6 +75,10 @@ pub fn verdict_text(report: &Report) -> String {
         cosmetic,
         report.unchanged,
     );
+    if funclets.count() > 0 {
+        text.push_str(&format!("; {} with their functions", count(funclets.count(), "funclet")));
+    }
+    text.push('\n');
     for reason in &report.reasons {
         text.push_str(&output::reason(&paint(BAD, "because"), reason));
     }
@@ -147,7 +154,8 @@ fn functions(report: &Report) -> String {
         return String::new();
     }
     let mut text = format!("\n{}\n", paint(BOLD, "functions"));
-    for f in &report.functions {
+    let funclets = Funclets::among(&report.functions);
+    for (index, f) in report.functions.iter().enumerate().filter(|(index, _)| funclets.is_listed(*index)) {
         let (style, status) = match f.status {
             FunctionStatus::Changed => (NOTE, "changed"),
             FunctionStatus::Added => (GOOD, "added"),
@@ -164,7 +172,9 @@ fn functions(report: &Report) -> String {
         ));
         // Where a line number stands is as little news as the number.
         let place = if f.status == FunctionStatus::Cosmetic { None } else { place(f) };
-        for line in [place.map(|place| paint(DIM, place)), what(f)].into_iter().flatten() {
+        let more = Some(funclets.count_of(index)).filter(|number| *number > 0);
+        let more = more.map(|number| paint(DIM, format!("and {} of it", count(number, "funclet"))));
+        for line in [place.map(|place| paint(DIM, place)), what(f), more].into_iter().flatten() {
             text.push_str(&format!("           {line}\n"));
         }
     }

@@ -4,6 +4,7 @@ mod apply;
 mod asm;
 mod build;
 mod diff;
+mod funclets;
 mod inspect;
 mod keygen;
 mod rollback;
