@@ -23,9 +23,7 @@ pub fn changes(old: &Symbols, new: &Symbols) -> Vec<LayoutChange> {
         .filter_map(|(key, old_layouts)| {
             let new_layouts = new.layouts.get(key)?;
             // A definition that only the new build has is a new type of that name; one that is gone was changed.
-            let gone: BTreeSet<&TypeLayout> = old_layouts.difference(new_layouts).collect();
-            let came: BTreeSet<&TypeLayout> = new_layouts.difference(old_layouts).collect();
-            let (first, second) = (gone.first()?, came.first()?);
+            let (first, second) = (first_without(old_layouts, new_layouts)?, first_without(new_layouts, old_layouts)?);
             let what =
                 if first.is_enumeration { describe_enumeration(first, second)? } else { describe(first, second) };
             Some(LayoutChange { key: key.clone(), name: first.name.clone(), what })
@@ -48,6 +46,31 @@ fn describe_enumeration(old: &TypeLayout, new: &TypeLayout) -> Option<String> {
     })
 }
 
+/// Definitions of one name that a layout with a member of unknown size is compared with.
+const MAX_DEFINITIONS: usize = 64;
+
+/// The first layout that the other build does not have.
+fn first_without<'a>(layouts: &'a BTreeSet<TypeLayout>, others: &BTreeSet<TypeLayout>) -> Option<&'a TypeLayout> {
+    let is_known = |layout: &TypeLayout| {
+        others.contains(layout) || others.iter().take(MAX_DEFINITIONS).any(|other| is_same(layout, other))
+    };
+    layouts.iter().find(|layout| !is_known(layout))
+}
+
+/// Whether two layouts agree in all that both builds know.
+fn is_same(a: &TypeLayout, b: &TypeLayout) -> bool {
+    let is_same_member =
+        |(a, b): (&Member, &Member)| (&a.name, a.offset, a.bits) == (&b.name, b.offset, b.bits) && is_same_size(a, b);
+    (&a.name, a.is_enumeration, a.size) == (&b.name, b.is_enumeration, b.size)
+        && a.members.len() == b.members.len()
+        && a.members.iter().zip(&b.members).all(is_same_member)
+}
+
+/// The definition of a member's type can be missing from a PDB. The offsets behind it and the size of the whole tell then.
+fn is_same_size(a: &Member, b: &Member) -> bool {
+    a.size.is_none() || b.size.is_none() || a.size == b.size
+}
+
 fn describe(old: &TypeLayout, new: &TypeLayout) -> String {
     let find = |layout: &TypeLayout, member: &Member| layout.members.iter().find(|m| m.name == member.name).cloned();
     for member in &new.members {
@@ -58,7 +81,7 @@ fn describe(old: &TypeLayout, new: &TypeLayout) -> String {
             Some(before) if before.offset != member.offset => {
                 return format!("member {} moved from offset {} to {}", member.name, before.offset, member.offset);
             }
-            Some(before) if before.size != member.size || before.bits != member.bits => {
+            Some(before) if !is_same_size(&before, member) || before.bits != member.bits => {
                 return format!("member {} changed its size", member.name);
             }
             Some(_) => {}

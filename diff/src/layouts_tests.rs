@@ -82,3 +82,20 @@ fn a_second_definition_of_a_name_is_a_new_type_and_a_replaced_one_is_a_change() 
     assert_eq!(what(&[small.clone(), large.clone()], std::slice::from_ref(&small)), Vec::<String>::new());
     assert_eq!(what(&[small.clone(), large], &[small, other]), ["member id changed its size"]);
 }
+
+/// A PDB can lack the definition of a member's type: the module that has it was not linked with its types.
+#[test]
+fn a_size_that_one_build_does_not_know_is_no_change() {
+    let known = layout(16, &[member("id", 0, 4), member("mutex", 8, 8)]);
+    let open = layout(16, &[member("id", 0, 4), Member { size: None, ..member("mutex", 8, 0) }]);
+    assert_eq!(what(std::slice::from_ref(&known), std::slice::from_ref(&open)), Vec::<String>::new());
+    assert_eq!(what(std::slice::from_ref(&open), std::slice::from_ref(&known)), Vec::<String>::new());
+    // What is around it is known.
+    let longer = layout(24, &[member("id", 0, 4), Member { size: None, ..member("mutex", 8, 0) }]);
+    assert_eq!(
+        what(std::slice::from_ref(&known), std::slice::from_ref(&longer)),
+        ["its size changed from 16 to 24 bytes"]
+    );
+    let moved = layout(16, &[member("id", 4, 4), Member { size: None, ..member("mutex", 8, 0) }]);
+    assert_eq!(what(&[known], &[moved]), ["member id moved from offset 0 to 4"]);
+}
