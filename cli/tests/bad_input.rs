@@ -99,9 +99,9 @@ fn images_for_other_machines() {
         image[header + 24..header + 26].copy_from_slice(&magic.to_le_bytes());
         image
     };
-    assert_refused(FIXTURE, "old.exe", &with(0xaa64, 0x20b), &["0xaa64", "x64"]);
-    assert_refused(FIXTURE, "old.exe", &with(0x014c, 0x20b), &["0x014c", "x64"]);
-    assert_refused(FIXTURE, "old.exe", &with(0x014c, 0x10b), &["32-bit", "x64"]);
+    assert_refused(FIXTURE, "old.exe", &with(0xaa64, 0x20b), &["ARM64", "0xaa64", "x64"]);
+    assert_refused(FIXTURE, "old.exe", &with(0x014c, 0x20b), &["x86", "0x014c", "x64"]);
+    assert_refused(FIXTURE, "old.exe", &with(0x014c, 0x10b), &["32-bit", "x86", "x64"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use object::LittleEndian as LE;
 use object::pe;
-use object::read::pe::{Import as PeImport, ImportThunkList, PeFile64};
+use object::read::pe::{Import as PeImport, ImportThunkList, PeFile32, PeFile64};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -154,13 +154,15 @@ impl Image {
         let bad = |problem: &str| Error::image(path, problem);
         let kind = object::FileKind::parse(&map[..]).map_err(|_| bad("not a PE image"))?;
         if kind == object::FileKind::Pe32 {
-            return Err(bad("a 32-bit image; only x64 is supported so far"));
+            let file = PeFile32::parse(&map[..]).map_err(|e| bad(&format!("not a sound PE image: {e}")))?;
+            let machine = file.nt_headers().file_header.machine.get(LE);
+            return Err(bad(&format!("a 32-bit image for {}; only x64 is supported so far", machine_name(machine))));
         }
         let file = PeFile64::parse(&map[..]).map_err(|e| bad(&format!("not a sound PE image: {e}")))?;
         let headers = file.nt_headers();
         let machine = headers.file_header.machine.get(LE);
         if machine != pe::IMAGE_FILE_MACHINE_AMD64 {
-            return Err(bad(&format!("machine {machine:#06x}; only x64 (0x8664) is supported so far")));
+            return Err(bad(&format!("an image for {}; only x64 is supported so far", machine_name(machine))));
         }
         let optional = &headers.optional_header;
         let sections = read_sections(path, &file, map.len())?;
@@ -261,6 +263,18 @@ impl Image {
         let index = self.imports.binary_search_by_key(&rva, |slot| slot.rva).ok()?;
         self.imports.get(index)
     }
+}
+
+/// What a processor is called, with its number in the file.
+fn machine_name(machine: pe::Machine) -> String {
+    let name = match machine {
+        pe::IMAGE_FILE_MACHINE_I386 => "x86",
+        pe::IMAGE_FILE_MACHINE_ARMNT => "ARM",
+        pe::IMAGE_FILE_MACHINE_ARM64 => "ARM64",
+        pe::IMAGE_FILE_MACHINE_ARM64EC => "ARM64EC",
+        _ => "a processor that is not known",
+    };
+    format!("{name} (machine {:#06x})", machine.0)
 }
 
 fn section_at(sections: &[Section], rva: Rva) -> Option<&Section> {
