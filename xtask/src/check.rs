@@ -11,13 +11,14 @@ use crate::{binaries, fixtures, setup, wine, workspace};
 type Step = (&'static str, fn() -> Result<()>);
 
 /// They do not build on each other: each is run, whatever became of the ones before.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", || cargo("fmt --all --check")),
     ("lints", || cargo("clippy --workspace --all-targets -- -D warnings")),
     ("fixtures", || fixtures::check(&Toolchain::find()?, &[])),
     ("hpgen.exe", || binaries::windows_hpgen().map(drop)),
     // Compares in its own process: a debug build would take minutes.
     ("metamorphic sample", || cargo("run --release --package xtask -- suite metamorphic --sample")),
+    ("Microsoft's images, sample", || cargo("run --release --package xtask -- suite msvc --sample")),
     ("tests", || cargo("test --workspace --no-fail-fast")),
 ];
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::metamorphic::{self, Selection};
+use xtask::suite::msvc;
 use xtask::toolchain::Toolchain;
 use xtask::{bless, check, demo, fixtures, programs, setup};
 
@@ -56,6 +57,17 @@ enum Suite {
         /// Only programs with one of these in their name
         programs: Vec<String>,
     },
+    /// Images that Microsoft's tools made: themselves, built again, and changed as is written down
+    Msvc {
+        /// Only a small part, fetched by the package manager that is at hand
+        #[arg(long)]
+        sample: bool,
+        /// Write down what changed; review the diff
+        #[arg(long)]
+        bless: bool,
+        /// Only packages with one of these in their name; the standard library is called std
+        packages: Vec<String>,
+    },
 }
 
 fn main() -> Result<ExitCode> {
@@ -67,6 +79,9 @@ fn main() -> Result<ExitCode> {
         Task::Bless => bless::bless()?,
         Task::Suite { suite: Suite::Metamorphic { sample, configuration, programs } } => {
             return metamorphic::run(&Selection { sample, programs, configurations: configuration });
+        }
+        Task::Suite { suite: Suite::Msvc { sample, bless, packages } } => {
+            return msvc::run(&msvc::Selection { sample, bless, packages });
         }
         Task::Demo => return demo::demo(),
         Task::Test => return check::test(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::sources::Sources;
+use crate::suite::msvc::Manager;
 use crate::toolchain::{self, Toolchain};
 use crate::{programs, wine};
 
@@ -46,11 +47,21 @@ pub fn setup() -> Result<()> {
 }
 
 fn packages() -> Result<()> {
+    let mut wanted = PACKAGES.to_vec();
+    // The tests fetch images that Microsoft's compiler made.
+    if Manager::ALL.into_iter().all(|manager| manager.find().is_none()) {
+        wanted.push(Manager::Pip.debian_package());
+    }
+    install(&wanted)
+}
+
+/// Installs Debian packages that are missing. Elsewhere what they bring must be there.
+pub fn install(wanted: &[&'static str]) -> Result<()> {
     if toolchain::find_in_path("dpkg-query").is_none() {
         println!("packages: not a Debian system, nothing is installed; the tools must be in PATH");
         return Ok(());
     }
-    let missing: Vec<_> = PACKAGES.into_iter().filter(|package| !is_installed(package)).collect();
+    let missing: Vec<_> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();
     if missing.is_empty() {
         println!("packages: all are here");
         return Ok(());

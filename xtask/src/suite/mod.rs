@@ -4,6 +4,7 @@ pub mod compile;
 pub mod configuration;
 pub mod link;
 pub mod metamorphic;
+pub mod msvc;
 pub mod running;
 pub mod subjects;
 pub mod table;
