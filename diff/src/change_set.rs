@@ -366,13 +366,15 @@ impl Collector<'_> {
         }
     }
 
-    /// One old body that stands for several new ones which no longer agree: its entry can lead to one of them only.
+    /// One old body that stands for several new ones which no longer agree: its entry can lead to one of them only. That of a
+    /// funclet leads nowhere: each function brings its own.
     fn diverging_folds(&mut self) {
         let pairing = &self.comparison.pairing;
+        let funclets = self.old.funclets();
         for (old, atom) in indexed(self.old).filter(|(_, atom)| atom.is_function()) {
             let news = pairing.new_of(old);
             let changed = |new: &AtomIndex| self.comparison.outcome(old, *new).is_none_or(Outcome::is_change);
-            if news.len() > 1 && news.iter().any(changed) {
+            if news.len() > 1 && !funclets.contains(&old) && news.iter().any(changed) {
                 let names: Vec<String> = atom.names.iter().map(|name| name.display.clone()).collect();
                 self.reasons.push(Reason {
                     code: "folded-functions-diverge",

@@ -36,7 +36,43 @@ impl Program {
         };
         let named = self.functions.iter().map(|function| function.atom);
         let named = named.filter(|index| self.atom(*index).is_some_and(is_named));
-        self.exception_table_funclets().map(|(_, funclet)| funclet).chain(named).collect()
+        self.exception_table_funclets()
+            .map(|(_, funclet)| funclet)
+            .chain(named)
+            .chain(self.left_over_funclets())
+            .collect()
+    }
+
+    /// Funclets by their names that neither code nor a pointer leads to: nothing runs them, whatever becomes of them.
+    fn left_over_funclets(&self) -> BTreeSet<AtomIndex> {
+        let named = self.symbols.funclets.iter().filter_map(|(funclet, _)| self.starts_at(*funclet));
+        let mut left_over: BTreeSet<AtomIndex> = named.collect();
+        if left_over.is_empty() {
+            return left_over;
+        }
+        let from_code = self.functions.iter().flat_map(|function| {
+            let code = function.code.references.iter().map(|reference| reference.target);
+            code.chain(function.data_tables.iter().flat_map(|table| table.targets.iter().copied()))
+        });
+        let relocations = self.image.base_relocations.iter();
+        let from_data = relocations.filter_map(|place| self.image.relocated_target(*place));
+        let from_tables = self.exception_table_items().filter_map(|(_, item)| match item {
+            Item::Code(rva) => Some(rva),
+            Item::Funclet(_) | Item::Data(_) | Item::Number(_) => None,
+        });
+        for target in from_code.chain(from_data).chain(from_tables) {
+            if let Location::Atom { atom, .. } = self.locate(target) {
+                left_over.remove(&atom);
+            }
+        }
+        left_over
+    }
+
+    fn starts_at(&self, rva: Rva) -> Option<AtomIndex> {
+        match self.locate(rva) {
+            Location::Atom { atom, offset: 0 } => Some(atom),
+            _ => None,
+        }
     }
 
     /// Each funclet with the functions that it is a piece of, which are no funclets: one, or several where the linker folded
@@ -48,11 +84,7 @@ impl Program {
             named_by.entry(funclet).or_default().insert(function);
         }
         for (funclet, function) in &self.symbols.funclets {
-            let at = |rva: Rva| match self.locate(rva) {
-                Location::Atom { atom, offset: 0 } => Some(atom),
-                _ => None,
-            };
-            if let (Some(funclet), Some(function)) = (at(*funclet), at(*function)) {
+            if let (Some(funclet), Some(function)) = (self.starts_at(*funclet), self.starts_at(*function)) {
                 named_by.entry(funclet).or_default().insert(function);
             }
         }
@@ -72,20 +104,21 @@ impl Program {
 
     /// Functions, each with a funclet that its exception tables name.
     fn exception_table_funclets(&self) -> impl Iterator<Item = (AtomIndex, AtomIndex)> + '_ {
+        self.exception_table_items().filter_map(move |(function, item)| match item {
+            Item::Funclet(rva) => Some((function, self.starts_at(rva)?)),
+            _ => None,
+        })
+    }
+
+    /// Functions, each with a statement of its exception tables.
+    fn exception_table_items(&self) -> impl Iterator<Item = (AtomIndex, Item)> + '_ {
         self.functions.iter().flat_map(move |function| {
             let atom = self.atom(function.atom);
             let tables = function.unwind.iter().filter_map(move |(_, info)| {
                 let (handler, data) = info.handler?;
                 self.exception_tables(&self.handler_name(handler), atom?, data).ok()
             });
-            let named = tables.flat_map(|tables| tables.items).filter_map(move |item| match item {
-                Item::Funclet(rva) => match self.locate(rva) {
-                    Location::Atom { atom, offset: 0 } => Some(atom),
-                    _ => None,
-                },
-                _ => None,
-            });
-            named.map(move |funclet| (function.atom, funclet))
+            tables.flat_map(|tables| tables.items).map(|item| (function.atom, item))
         })
     }
 }

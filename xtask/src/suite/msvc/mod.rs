@@ -9,6 +9,7 @@ mod recorded;
 mod standard_library;
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -160,6 +161,7 @@ impl Results {
             }
             self.changes.push((name, found.to_string().lines().map(str::to_owned).collect()));
         }
+        row.findings.extend(needless_reasons(&old.program, &changes));
         self.rows.push(row);
         Ok(())
     }
@@ -196,6 +198,16 @@ impl Results {
         let findings: Vec<_> = self.rows.iter().map(|row| (row.name.clone(), row.findings.clone())).collect();
         sections("not as expected", findings.iter());
     }
+}
+
+/// Folded funclets that differ now are no reason against patching: funclets go with their functions, never by themselves.
+fn needless_reasons(old: &Program, changes: &ChangeSet) -> Vec<String> {
+    let funclets = old.funclets();
+    let names: BTreeSet<String> =
+        funclets.iter().filter_map(|index| old.atom(*index)).map(|atom| old.linkage_name(atom)).collect();
+    let folds = changes.reasons.iter().filter(|reason| reason.code == "folded-functions-diverge");
+    let of_funclets = folds.filter(|reason| names.contains(&reason.symbol));
+    of_funclets.map(|reason| format!("reason {} {}", reason.code, reason.symbol)).collect()
 }
 
 fn sections<'a>(title: &str, lists: impl Iterator<Item = &'a (String, Vec<String>)>) {
