@@ -2,6 +2,8 @@
 //!
 //! Sources: `rttidata.h` and `ehdata.h` of Microsoft's compiler; LLVM's `MicrosoftCXXABI.cpp` writes the same.
 
+use std::ops::Range;
+
 use crate::atoms::Atom;
 
 /// Offsets of the 32-bit RVAs in an atom, recognised by its name. An RVA of 0 stands for nothing.
@@ -31,5 +33,51 @@ pub fn rva_fields(atom: &Atom) -> Vec<u32> {
         vec![12, 16, 20]
     } else {
         Vec::new()
+    }
+}
+
+/// Where a type descriptor's bytes hold the hash of a source path by which Microsoft's compiler tells anonymous namespaces apart
+/// (`?A0x` and eight digits in the type's name). It changes from build to build though the type is the same.
+pub fn build_hashes(atom: &Atom, bytes: &[u8]) -> Vec<Range<usize>> {
+    let is_descriptor =
+        atom.names.iter().any(|name| name.key.starts_with("??_R0") || name.key.ends_with("`RTTI Type Descriptor'"));
+    if is_descriptor { hashes_in(bytes) } else { Vec::new() }
+}
+
+/// A type descriptor is two pointers and the type's name.
+fn hashes_in(descriptor: &[u8]) -> Vec<Range<usize>> {
+    const NAME: usize = 16;
+    const MARKER: &[u8] = b"?A0x";
+    const DIGITS: usize = 8;
+    let text = descriptor.get(NAME..).unwrap_or(&[]);
+    let text = text.split(|byte| *byte == 0).next().unwrap_or(&[]);
+    let starts = text.windows(MARKER.len() + DIGITS).enumerate().filter(|(_, window)| {
+        window.strip_prefix(MARKER).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    starts.map(|(start, _)| NAME + start + MARKER.len()).map(|start| start..start + DIGITS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::hashes_in;
+
+    fn descriptor(name: &str) -> Vec<u8> {
+        [&[0; 16], name.as_bytes(), &[0; 3], b"?A0x5ac81882"].concat()
+    }
+
+    #[test]
+    fn a_hash_is_found_in_the_name_only() {
+        assert_eq!(hashes_in(&descriptor(".?AVExceptionImpl@?A0x5ac81882@@")), vec![Range { start: 38, end: 46 }]);
+        assert_eq!(hashes_in(&descriptor(".?AVInner@Outer@?A0x5ac81882@?A0xf00b120a@@")).len(), 2);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_hash_counts() {
+        for name in [".?AVException@std@@", ".?AV?A0x5ac8188@@", ".?AV?A0x5ac8188g@@", ".?AVA0x5ac81882@@", ""] {
+            assert!(hashes_in(&descriptor(name)).is_empty(), "{name}");
+        }
+        assert!(hashes_in(&[0; 5]).is_empty());
     }
 }

@@ -7,6 +7,7 @@ use crate::cosmetic::PanicLocation;
 use crate::listing;
 use crate::matching::{Match, Use};
 use crate::program::{DataField, DataFieldKind, Program};
+use crate::rtti;
 use crate::rva::Rva;
 
 impl PairWalk<'_> {
@@ -54,12 +55,14 @@ impl PairWalk<'_> {
             let field = next.checked_sub(1).and_then(|i| old_fields.get(i));
             field.is_some_and(|field| offset < (field.offset + field.kind.width()) as usize)
         };
+        let hashes = [rtti::build_hashes(a, old_bytes), rtti::build_hashes(b, new_bytes)];
+        let is_hash = |offset: usize| hashes.iter().all(|hashes| hashes.iter().any(|hash| hash.contains(&offset)));
         let mut dates = None;
         let mut locations: Option<Vec<u32>> = None;
         // What the file does not hold is zero in memory.
         let byte = |bytes: &[u8], offset: usize| bytes.get(offset).copied().unwrap_or(0);
         for offset in 0..old_bytes.len().max(new_bytes.len()) {
-            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_field(offset) {
+            if byte(old_bytes, offset) != byte(new_bytes, offset) && !is_field(offset) && !is_hash(offset) {
                 let (x, y) = (byte(old_bytes, offset), byte(new_bytes, offset));
                 let what = format!("byte {offset:#x} changed from {x:#04x} to {y:#04x}");
                 let place = offset as u32;
