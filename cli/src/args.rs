@@ -72,6 +72,12 @@ pub struct Images {
     /// and dates only, `all` every function of the new build.
     #[arg(long, value_name = "all|cosmetic|NAME", value_delimiter = ',')]
     pub include: Vec<String>,
+    /// Rules about the state of the running process; `hpgen.toml` in the current folder when not named.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Answer for a reason against patching: `keep` what the process has, `set` the new initial value, or leave it to a `hook`.
+    #[arg(long, value_name = "SYMBOL=keep|set|hook")]
+    pub accept: Vec<String>,
 }
 
 /// How to print.

@@ -9,9 +9,12 @@ use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
 use hpgen_diff::report::Report;
 use hpgen_emit::plan::{Include, Plan};
+use hpgen_emit::rules::{Accepted, Action, Rule};
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use crate::args::Images;
+use crate::rules;
 
 /// The builds and everything that is known of their difference.
 pub struct Compared {
@@ -19,6 +22,17 @@ pub struct Compared {
     pub new: Program,
     pub changes: ChangeSet,
     pub plan: Plan,
+    /// Reasons that rules answered for.
+    pub accepted: Vec<Accepted>,
+}
+
+/// The comparison's report, and what rules made of it.
+#[derive(Serialize)]
+pub struct FullReport {
+    #[serde(flatten)]
+    pub report: Report,
+    /// Reasons that rules answered for.
+    pub accepted: Vec<Accepted>,
 }
 
 impl Compared {
@@ -35,31 +49,39 @@ impl Compared {
         step("comparing".to_owned());
         let comparison = Comparison::of(&old, &new);
         comparison.check_related(&old, &new)?;
-        let changes = ChangeSet::of(&old, &new, &comparison);
-        let plan = Plan::of(&old, &new, &comparison, &changes, &include(&images.include));
+        let mut changes = ChangeSet::of(&old, &new, &comparison);
+        let rules = rules::read(images.rules.as_ref(), &images.accept)?;
+        let plan = Plan::of(&old, &new, &comparison, &changes, &include(&images.include, &rules));
+        let accepted = hpgen_emit::rules::accept(&mut changes.reasons, &rules, !plan.hooks.is_empty())?;
+
         progress.finish_and_clear();
         if let [name, ..] = plan.unknown_names.as_slice() {
             bail!("--include {name}: no function that both builds have is called so; `hpgen diff` shows the names");
         }
-        Ok(Compared { old, new, changes, plan })
+        Ok(Compared { old, new, changes, plan, accepted })
     }
 
     /// The verdict, the plan's refusals included.
     pub fn verdict(&self) -> Verdict {
         match self.changes.verdict(&self.plan.refusals) {
-            // Asked for by name, or all of them.
-            Verdict::Unchanged if !self.plan.functions.is_empty() => Verdict::Hotpatchable,
+            // Asked for by name, or all of them; or nothing but data.
+            Verdict::Unchanged if !self.plan.functions.is_empty() || !self.plan.assignments.is_empty() => {
+                Verdict::Hotpatchable
+            }
             verdict => verdict,
         }
     }
 
     /// The report for output.
-    pub fn report(&self) -> Report {
-        Report { verdict: self.verdict(), ..Report::of(&self.old, &self.new, &self.changes, &self.plan.refusals) }
+    pub fn report(&self) -> FullReport {
+        let report =
+            Report { verdict: self.verdict(), ..Report::of(&self.old, &self.new, &self.changes, &self.plan.refusals) };
+        FullReport { report, accepted: self.accepted.clone() }
     }
 }
 
-fn include(wanted: &[String]) -> Include {
+fn include(wanted: &[String], rules: &[Rule]) -> Include {
     let mut names: BTreeSet<String> = wanted.iter().cloned().collect();
-    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names }
+    let set = rules.iter().filter(|rule| rule.action == Action::Set).map(|rule| rule.symbol.clone()).collect();
+    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names, set }
 }

@@ -7,6 +7,7 @@ mod compared;
 mod keys;
 mod output;
 mod payload_file;
+mod rules;
 
 use std::process::ExitCode;
 

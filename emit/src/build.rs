@@ -8,8 +8,8 @@ use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
-    self, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation, RelocationKind,
-    Segment, Space, Trampoline, TrampolineForm, Unwind, Variable,
+    self, Assignment, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation,
+    RelocationKind, Segment, Space, Trampoline, TrampolineForm, Unwind, Variable,
 };
 
 use crate::layout::{FILLER, Layout, length};
@@ -101,6 +101,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         unwind: Unwind { table: layout.function_table, count: unwind_count(new, plan) },
         variables: lasting_variables(new, plan, &layout),
         hooks: hooks(plan, &layout),
+        assignments: assignments(old, new, plan, &layout),
     })
 }
 
@@ -164,6 +165,17 @@ fn lasting_variables(new: &Program, plan: &Plan, layout: &Layout) -> Vec<Variabl
         }
     }
     variables
+}
+
+fn assignments(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<Assignment> {
+    let assignment = |(index, old_index): &(AtomIndex, AtomIndex)| {
+        let (atom, old_atom) = (new.atom(*index)?, old.atom(*old_index)?);
+        let size = atom.size.min(old_atom.size);
+        Some(Assignment { rva: old_atom.rva.0, value: *layout.atoms.get(index)?, size })
+    };
+    let mut assignments: Vec<Assignment> = plan.assignments.iter().filter_map(assignment).collect();
+    assignments.sort_by_key(|assignment| assignment.rva);
+    assignments
 }
 
 fn hooks(plan: &Plan, layout: &Layout) -> Vec<Hook> {

@@ -10,4 +10,5 @@ mod hooks;
 mod layout;
 pub mod plan;
 mod readings;
+pub mod rules;
 pub mod trampoline;

@@ -34,6 +34,8 @@ pub struct Plan {
     pub imports: BTreeSet<Import>,
     /// Functions that the loader calls, in this order.
     pub hooks: Vec<(HookKind, AtomIndex)>,
+    /// Variables of the new program that get their new initial value, each with the old one.
+    pub assignments: Vec<(AtomIndex, AtomIndex)>,
     /// Why the plan cannot be carried out; none when it can.
     pub refusals: Vec<Reason>,
     /// Unchanged functions that were asked for and cannot be carried, with the reason: the old ones stay.
@@ -113,6 +115,8 @@ pub struct Include {
     pub cosmetic: bool,
     /// These, by linkage or display name.
     pub names: BTreeSet<String>,
+    /// Variables that get their new initial value, by the name that reasons give them.
+    pub set: BTreeSet<String>,
 }
 
 impl Plan {
@@ -127,6 +131,7 @@ impl Plan {
             programs,
             labels: EntryLabels::of(old),
             initialisers: initialisers(new),
+            assignments: assignments(old, new, comparison, changes, &include.set),
             hooks,
             funclets: new.funclets(),
             plan: Plan::default(),
@@ -144,6 +149,13 @@ impl Plan {
         }
         let mut plan = planner.plan;
         plan.hooks = planner.hooks;
+        for (index, _) in &planner.assignments {
+            // The value is a constant that the loader copies from; the variable is the old one.
+            if let Some(value) = plan.data.get_mut(index) {
+                value.writable = false;
+            }
+        }
+        plan.assignments = planner.assignments;
         plan.left_out = planner.left_out.into_values().collect();
         plan.unknown_names = unknown_names(new, comparison, include);
         plan.refusals.sort();
@@ -155,6 +167,8 @@ impl Plan {
 struct Planner<'a> {
     programs: Correspondence<'a>,
     labels: EntryLabels,
+    /// Variables that get their new initial value: new and old.
+    assignments: Vec<(AtomIndex, AtomIndex)>,
     /// Functions that the loader calls.
     hooks: Vec<(HookKind, AtomIndex)>,
     /// Functions that run before `main`.
@@ -212,7 +226,8 @@ impl Planner<'_> {
         self.replaced = self.changed.iter().copied().chain(wanted).collect();
         self.replaced.retain(|index| !self.left_out.contains_key(index) && !self.funclets.contains(index));
         let hooks = self.hooks.iter().map(|(_, index)| *index);
-        self.queue = self.replaced.iter().copied().chain(hooks).map(|index| (index, index)).collect();
+        let assigned = self.assignments.iter().map(|(index, _)| *index);
+        self.queue = self.replaced.iter().copied().chain(hooks).chain(assigned).map(|index| (index, index)).collect();
     }
 
     fn add(&mut self, index: AtomIndex, root: AtomIndex) {
@@ -236,7 +251,8 @@ impl Planner<'_> {
 
     /// A function that did not change can as well stay; any other refuses the payload.
     fn refuse(&mut self, root: AtomIndex, reason: Reason) {
-        if self.changed.contains(&root) || self.hooks.iter().any(|(_, hook)| *hook == root) {
+        let is_assigned = self.assignments.iter().any(|(index, _)| *index == root);
+        if is_assigned || self.changed.contains(&root) || self.hooks.iter().any(|(_, hook)| *hook == root) {
             self.plan.refusals.push(reason);
         } else {
             self.left_out.insert(root, reason);
@@ -545,6 +561,31 @@ fn is_header(program: &Program, rva: Rva) -> bool {
 }
 
 /// Names to include that no function has which is in both builds.
+/// The variables among the change set's reasons that are to be set.
+fn assignments(
+    old: &Program,
+    new: &Program,
+    comparison: &Comparison,
+    changes: &ChangeSet,
+    names: &BTreeSet<String>,
+) -> Vec<(AtomIndex, AtomIndex)> {
+    let is_wanted = |name: &String| {
+        names.contains(name) && changes.reasons.iter().any(|r| r.code == "data-initialiser" && r.symbol == *name)
+    };
+    let pairs = comparison.outcomes().filter(|(old, new, _)| comparison.pairing.is_pair(*old, *new));
+    pairs
+        .filter(|(_, _, outcome)| outcome.is_change())
+        .filter(|(old_index, new_index, _)| {
+            let is_writable =
+                |program: &Program, index| program.atom(index).is_some_and(|atom| atom.kind == AtomKind::Writable);
+            is_writable(old, *old_index)
+                && is_writable(new, *new_index)
+                && new.atom(*new_index).is_some_and(|atom| is_wanted(&new.linkage_name(atom)))
+        })
+        .map(|(old_index, new_index, _)| (new_index, old_index))
+        .collect()
+}
+
 fn unknown_names(new: &Program, comparison: &Comparison, include: &Include) -> Vec<String> {
     let names = &include.names;
     if names.is_empty() {

@@ -35,6 +35,7 @@ fn sample() -> Payload {
         unwind: Unwind::default(),
         variables: vec![],
         hooks: vec![],
+        assignments: vec![],
     }
 }
 

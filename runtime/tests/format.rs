@@ -64,6 +64,10 @@ fn sample() -> Payload {
             Hook { kind: HookKind::PreApply, function: 0x1020 },
             Hook { kind: HookKind::PostRollback, function: 0x1020 },
         ],
+        assignments: vec![
+            Assignment { rva: 0x5000, value: 0x3050, size: 16 },
+            Assignment { rva: 0x5010, value: 0x3050, size: 4 },
+        ],
     }
 }
 
@@ -194,6 +198,7 @@ fn example() -> Payload {
     payload.unwind = Unwind::default();
     payload.variables.clear();
     payload.hooks.clear();
+    payload.assignments.clear();
     payload
 }
 

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
-use hpgen_diff::report::Report;
 use hpgen_emit::build::{self, Figures};
 use hpgen_runtime::format::{Payload, PublicKey};
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde::Serialize;
 use crate::Outcome;
 use crate::args::{BuildArguments, Format};
 use crate::commands::diff;
-use crate::compared::Compared;
+use crate::compared::{Compared, FullReport};
 use crate::output::{self, BOLD, NOTE, count, paint};
 use crate::{keys, payload_file};
 
@@ -20,7 +19,7 @@ use crate::{keys, payload_file};
 #[derive(Serialize)]
 struct BuildReport {
     #[serde(flatten)]
-    report: Report,
+    report: FullReport,
     payload: Option<PayloadReport>,
     /// Unchanged functions that `--include` asked for and that stay as they are.
     left_out: Vec<Reason>,
@@ -107,7 +106,7 @@ fn text(report: &BuildReport) -> String {
             payload.code_bytes,
             payload.constant_bytes,
             payload.variable_bytes,
-            report.report.old.size,
+            report.report.report.old.size,
         ));
         text.push_str(&format!(
             "  replaces {}, brings {} and {}\n",

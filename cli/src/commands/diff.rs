@@ -6,12 +6,13 @@ use hpgen_diff::change_set::{FunctionStatus, Verdict};
 use hpgen_diff::lines::Source;
 use hpgen_diff::report::{DifferenceReport, FunctionReport, Report};
 use hpgen_diff::x64::Evidence;
+use hpgen_emit::rules::Accepted;
 
 use crate::Outcome;
 use crate::args::{Arguments, CheckArguments, DiffArguments, Format};
 use crate::commands::asm;
 use crate::commands::funclets::Funclets;
-use crate::compared::Compared;
+use crate::compared::{Compared, FullReport};
 use crate::output::{self, BAD, BOLD, DIM, GOOD, NOTE, count, paint};
 
 /// Shows all differences. Succeeds whenever it could compare.
@@ -40,7 +41,7 @@ pub fn check(arguments: &CheckArguments) -> Result<Outcome> {
         Format::Text => output::print(&verdict_text(&report)),
         Format::Json => output::json(&report)?,
     }
-    Ok(outcome(report.verdict))
+    Ok(outcome(report.report.verdict))
 }
 
 /// The exit of `check` and `build` for a verdict.
@@ -53,7 +54,7 @@ pub fn outcome(verdict: Verdict) -> Outcome {
 }
 
 /// Verdict, counts and reasons.
-pub fn verdict_text(report: &Report) -> String {
+pub fn verdict_text(FullReport { report, accepted }: &FullReport) -> String {
     let verdict = match report.verdict {
         Verdict::Unchanged => paint(BOLD, "unchanged"),
         Verdict::Hotpatchable => paint(GOOD, "hotpatchable"),
@@ -82,11 +83,16 @@ pub fn verdict_text(report: &Report) -> String {
     for reason in &report.reasons {
         text.push_str(&output::reason(&paint(BAD, "because"), reason));
     }
+    for Accepted { reason, action, why } in accepted {
+        let why = why.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+        text.push_str(&output::reason(&paint(NOTE, format!("rule: {action}{why},")), reason));
+    }
     text
 }
 
-fn text(report: &Report) -> String {
-    let mut text = verdict_text(report);
+fn text(full: &FullReport) -> String {
+    let mut text = verdict_text(full);
+    let report = &full.report;
     text.push_str(&causes(report));
     text.push_str(&functions(report));
     if !report.data.is_empty() {

@@ -152,6 +152,14 @@ fn text(payload: &Payload, seal: &Seal, signer: Signer) -> String {
         count(payload.hooks.len(), "hook"),
         payload.hooks.iter().map(|h| vec![h.kind.name().to_owned(), format!("-> {:#x}", h.function)]).collect(),
     );
+    section(
+        count(payload.assignments.len(), "assignment"),
+        payload
+            .assignments
+            .iter()
+            .map(|a| vec![format!("{:#x}", a.rva), format!("{} bytes", a.size), format!("from {:#x}", a.value)])
+            .collect(),
+    );
     text.push_str(&format!(
         "\n{} at {:#x}\n",
         paint(BOLD, count(payload.unwind.count as usize, "unwind entry").replace("entrys", "entries")),
@@ -197,6 +205,9 @@ fn value(payload: &Payload, seal: &Seal, signer: Signer) -> Value {
         })).collect::<Vec<_>>(),
         "hooks": payload.hooks.iter().map(|h| json!({
             "kind": h.kind.name(), "function": h.function,
+        })).collect::<Vec<_>>(),
+        "assignments": payload.assignments.iter().map(|a| json!({
+            "rva": a.rva, "value": a.value, "size": a.size,
         })).collect::<Vec<_>>(),
         "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
     })

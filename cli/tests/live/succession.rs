@@ -135,3 +135,32 @@ fn only_the_trusted_get_in() {
     apply(0, &["--trust", &public(&theirs), "--trust", &public(&ours)]);
     session.roll_back(target.pid());
 }
+
+/// The process counts up from 10, the new build from 20.
+#[test]
+fn a_rule_sets_a_variable_together_with_the_code() {
+    let Some(session) = Session::start("rules") else { return };
+    let (old, new) = builds("data_init");
+    std::fs::write(
+        session.file("rules.toml"),
+        "[[accept]]\nsymbol = \"limit\"\nreason = \"data-initialiser\"\naction = \"set\"\nwhy = \"20 it is\"\n",
+    )
+    .unwrap();
+    let rules = session.file("rules.toml");
+    let payload = session.build("fix.hpx", &old, &new, &["--rules", rules.to_str().unwrap()]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    let before = target.wait_for_lines("the first rounds", SEEN, |_: &str| true).unwrap();
+    session.apply(0, pid, &payload);
+    let lines = target.wait_for_lines("rounds with the new value", SEEN, |_: &str| true).unwrap();
+    let numbers: Vec<u32> = lines.iter().map(|line| line.strip_prefix("limit ").unwrap().parse().unwrap()).collect();
+    let jumps: Vec<usize> = (1..numbers.len()).filter(|i| numbers[*i] != numbers[i - 1] + 1).collect();
+    assert_eq!(jumps.len(), 1, "{numbers:?}");
+    assert!(jumps[0] >= before.len() && numbers[jumps[0]] == 20, "{jumps:?} {numbers:?}");
+
+    // The process has counted on since: its value stays.
+    session.roll_back(pid);
+    let lines = target.wait_for_lines("rounds after the rollback", SEEN, |_: &str| true).unwrap();
+    let numbers: Vec<u32> = lines.iter().map(|line| line.strip_prefix("limit ").unwrap().parse().unwrap()).collect();
+    assert!(numbers[jumps[0]..].windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+}

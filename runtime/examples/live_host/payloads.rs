@@ -83,6 +83,7 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         unwind: Unwind::default(),
         variables: vec![],
         hooks: vec![],
+        assignments: vec![],
     }
 }
 

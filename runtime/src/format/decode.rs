@@ -182,7 +182,7 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     let (count, rest) =
         zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
     if count.get() as usize != KINDS.len() {
-        return Err(malformed(SECTION, "not the eleven sections of version 2"));
+        return Err(malformed(SECTION, "not the twelve sections of version 2"));
     }
     let (entries, _) =
         <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len()).map_err(|_| malformed(SECTION, "cut off"))?;
@@ -209,8 +209,20 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
 }
 
 fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
-    let [identity, segments, contents, relocations, trampolines, functions, imports, unwind, strings, variables, hooks] =
-        split_sections(body)?;
+    let [
+        identity,
+        segments,
+        contents,
+        relocations,
+        trampolines,
+        functions,
+        imports,
+        unwind,
+        strings,
+        variables,
+        hooks,
+        assignments,
+    ] = split_sections(body)?;
     let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
     let identity = decode_identity(Table::single("identity", identity)?, strings)?;
     let segments = decode_segments(&Table::new("segments", segments)?, contents)?;
@@ -222,6 +234,7 @@ fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
         unwind: decode_unwind(Table::single("unwind", unwind)?, &segments)?,
         variables: decode_variables(&Table::new("variables", variables)?, &segments, strings)?,
         hooks: decode_hooks(&Table::new("hooks", hooks)?, &functions)?,
+        assignments: decode_assignments(&Table::new("assignments", assignments)?, &segments, &identity)?,
         identity,
         segments,
         functions,
@@ -481,5 +494,28 @@ fn decode_hooks(table: &Table<'_, HookRecord>, functions: &[Function]) -> Result
             return Err("not the first byte of a function");
         }
         Ok(Hook { kind, function })
+    })
+}
+
+fn decode_assignments(
+    table: &Table<'_, AssignmentRecord>,
+    segments: &[Segment],
+    identity: &Identity,
+) -> Result<Vec<Assignment>, FormatError> {
+    let (mut end, mut sum) = (0, 0u32);
+    table.collect(|record| {
+        let (rva, value, size) = (record.rva.get(), record.value.get(), record.size.get());
+        if rva < end {
+            return Err("overlaps the assignment before it, or is out of order");
+        }
+        end = rva.checked_add(size).filter(|end| *end <= identity.size_of_image).ok_or("not inside the image")?;
+        sum = sum.saturating_add(size);
+        if size == 0 || sum > MAX_ASSIGNED {
+            return Err("the size is zero, or all sizes together more than 2048");
+        }
+        if segment_with_content(segments, value, size).is_none_or(|s| s.protection != Protection::Read) {
+            return Err("the value is not inside the content of a read-only segment");
+        }
+        Ok(Assignment { rva, value, size })
     })
 }

@@ -134,6 +134,14 @@ impl Payload {
                 record.as_bytes().to_vec()
             })
             .collect();
+        let assignments: Vec<u8> = self
+            .assignments
+            .iter()
+            .flat_map(|a| {
+                let record = AssignmentRecord { rva: a.rva.into(), value: a.value.into(), size: a.size.into() };
+                record.as_bytes().to_vec()
+            })
+            .collect();
         join_sections([
             identity.as_bytes(),
             &segments,
@@ -146,6 +154,7 @@ impl Payload {
             strings.text.as_bytes(),
             &variables,
             &hooks,
+            &assignments,
         ])
     }
 }

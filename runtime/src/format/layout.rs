@@ -11,7 +11,7 @@ pub(super) const NOT_REBASED: u8 = 255;
 pub(super) const MAX_EXPECTED: usize = 20;
 
 /// Section kinds in the order in which they stand.
-pub(super) const KINDS: [(u32, &str); 11] = [
+pub(super) const KINDS: [(u32, &str); 12] = [
     (1, "identity"),
     (2, "segments"),
     (3, "contents"),
@@ -23,6 +23,7 @@ pub(super) const KINDS: [(u32, &str); 11] = [
     (9, "strings"),
     (10, "variables"),
     (11, "hooks"),
+    (12, "assignments"),
 ];
 
 macro_rules! records {
@@ -84,6 +85,8 @@ records! {
     VariableRecord { offset: U32, size: U32, name: StringRef }
     /// Section 2.9.
     HookRecord { kind: U32, function: U32 }
+    /// Section 2.10.
+    AssignmentRecord { rva: U32, value: U32, size: U32 }
     /// Section 3.
     SignatureBlock { magic: [u8; 8], key: [u8; 32], signature: [u8; 64] }
 }

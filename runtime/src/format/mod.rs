@@ -44,6 +44,8 @@ pub struct Payload {
     pub variables: Vec<Variable>,
     /// Functions to call on the way in and out, in this order.
     pub hooks: Vec<Hook>,
+    /// Variables of the image that get a new value together with the new code, by rising RVA.
+    pub assignments: Vec<Assignment>,
 }
 
 /// What a loaded module must be for the payload to fit (section 2.1).
@@ -263,6 +265,20 @@ pub struct Hook {
     /// Region offset of the function's first byte.
     pub function: u32,
 }
+
+/// A variable of the image that gets a new value (section 2.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment {
+    /// RVA of the variable.
+    pub rva: u32,
+    /// Region offset of the value.
+    pub value: u32,
+    /// Bytes.
+    pub size: u32,
+}
+
+/// Bytes that all assignments of a payload may have together: the loader keeps the old values.
+pub const MAX_ASSIGNED: u32 = 2048;
 
 /// SHA-256 over header and stored body (section 1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

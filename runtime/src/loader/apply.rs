@@ -10,7 +10,7 @@
 
 use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READONLY};
 
-use super::edit::{Edit, Mark, Operation, check_expected, perform};
+use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{HeldModule, Registration};
 use super::hooks::{self, Veto};
 use super::lock::Lock;
@@ -22,7 +22,7 @@ use super::{imports, records, system};
 use crate::format::{HookKind, Identity, PAGE, Payload, Protection, Seal};
 use crate::link::{Linked, TakenOver, link_taking_over, rebased_expected, trampoline_function};
 use crate::target::image::LoadedImage;
-use crate::target::record::{self, PROGRESS, Progress, Record, RecordEntry, RecordVariable};
+use crate::target::record::{self, PROGRESS, Progress, Record, RecordAssignment, RecordEntry, RecordVariable, SAVED};
 use crate::{ApplyError, ApplyOptions, PatchState, ProcessError};
 
 /// What the loader itself runs through while it writes.
@@ -73,8 +73,16 @@ pub(super) fn apply(
 
     let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
     let marks: Vec<Mark> = succession.marks().chain([own]).collect();
-    let operation = Operation { edits: &edits, marks: &marks, watch: None, patience: options.patience, own_stack };
-    let report = perform(process, &operation)?;
+    let mut assignments = assignments(&linked, &record);
+    let mut operation = Operation {
+        edits: &edits,
+        assignments: &mut assignments,
+        marks: &marks,
+        watch: None,
+        patience: options.patience,
+        own_stack,
+    };
+    let report = perform(process, &mut operation)?;
 
     let base = region.base;
     registration.keep();
@@ -111,6 +119,22 @@ fn find_image(process: &Process, modules: &Modules, identity: &Identity) -> Resu
         1 => fitting.pop().ok_or(refusal),
         count => Err(ApplyError::Ambiguous { image: name.clone(), pid: process.pid(), count }),
     }
+}
+
+/// The variables that get a value: what they had is kept behind the region's header.
+fn assignments(linked: &Linked, record: &Record) -> Vec<Assignment> {
+    let mut saved = record.region_base + SAVED;
+    let assignment = |assigned: &RecordAssignment| {
+        let offset = assigned.value - record.region_base;
+        let segment = linked.segments.iter().rev().find(|segment| u64::from(segment.offset) <= offset)?;
+        let start = usize::try_from(offset - u64::from(segment.offset)).ok()?;
+        let value = segment.bytes.get(start..start.checked_add(assigned.size as usize)?)?.to_vec();
+        let saved_at = saved;
+        saved += u64::from(assigned.size);
+        let before = vec![0; value.len()];
+        Some(Assignment { address: assigned.address, value, only_if: None, before, saved_at: Some(saved_at) })
+    };
+    record.assignments.iter().filter_map(assignment).collect()
 }
 
 fn hook_name(payload: &Payload, offset: u64) -> String {
@@ -183,6 +207,15 @@ fn new_record(
         series: payload.identity.series,
         entries: RecordEntry::from_linked(linked),
         variables: variables.collect(),
+        assignments: payload
+            .assignments
+            .iter()
+            .map(|a| RecordAssignment {
+                address: image.base + u64::from(a.rva),
+                size: a.size,
+                value: region.base + u64::from(a.value),
+            })
+            .collect(),
         hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
         threads_stopped: 0,
         applied_at: records::filetime_now(),

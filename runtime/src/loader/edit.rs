@@ -33,6 +33,8 @@ pub(super) struct Edit {
 /// One operation. Edits rise by address and do not overlap.
 pub(super) struct Operation<'a> {
     pub edits: &'a [Edit],
+    /// Variables to write, with room for what was there.
+    pub assignments: &'a mut [Assignment],
     /// States of patches, written together with the edits to their records.
     pub marks: &'a [Mark],
     /// A range of addresses to look for in all threads, once the edits are made.
@@ -41,6 +43,19 @@ pub(super) struct Operation<'a> {
     pub patience: Duration,
     /// See [`Threads::prepare`].
     pub own_stack: u64,
+}
+
+/// A variable to write while threads stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub address: u64,
+    pub value: Vec<u8>,
+    /// Where set, it is only written if this is there.
+    pub only_if: Option<Vec<u8>>,
+    /// Filled in: what was there. As long as `value`.
+    pub before: Vec<u8>,
+    /// Where that is kept, in writable memory of the loader's own.
+    pub saved_at: Option<u64>,
 }
 
 /// A patch's state in its record.
@@ -102,7 +117,7 @@ fn mismatch(edit: &Edit, found: Vec<u8>) -> StopError {
 }
 
 /// Does it, or leaves everything as it was.
-pub(super) fn perform(process: &Process, operation: &Operation<'_>) -> Result<Report, StopError> {
+pub(super) fn perform(process: &Process, operation: &mut Operation<'_>) -> Result<Report, StopError> {
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     let mut room = 256;
@@ -184,7 +199,7 @@ impl<'p> Scene<'p> {
     }
 
     /// Everything that happens while threads stand still. Allocates nothing.
-    fn exchange(&mut self, threads: &mut Threads<'_>, operation: &Operation<'_>) -> Result<Option<u32>, Fault> {
+    fn exchange(&mut self, threads: &mut Threads<'_>, operation: &mut Operation<'_>) -> Result<Option<u32>, Fault> {
         let edits = operation.edits;
         if let Some((thread, edit)) = threads.find(false, |address| edit_around(edits, address)) {
             return Err(Fault::Busy { thread, edit });
@@ -198,7 +213,11 @@ impl<'p> Scene<'p> {
             let place = place.ok_or(Fault::Mismatch { edit: index })?;
             place.iter_mut().zip(&edit.replacement).for_each(|(to, from)| *to = *from);
         }
-        self.write()?;
+        self.assign(operation.assignments)?;
+        if let Err(fault) = self.write() {
+            self.unassign(operation.assignments);
+            return Err(fault);
+        }
         for (index, mark) in operation.marks.iter().enumerate() {
             if !self.process.try_write(mark.address, &mark.after) {
                 let code = last_error();
@@ -206,6 +225,7 @@ impl<'p> Scene<'p> {
                     // What could be written a moment ago can be written now; if not, the next status shows the half-made state.
                     let _ = self.process.try_write(done.address, &done.before);
                 }
+                self.unassign(operation.assignments);
                 self.write_back(self.back.len())?;
                 return Err(Fault::Write { address: mark.address, call: "WriteProcessMemory", code });
             }
@@ -214,6 +234,34 @@ impl<'p> Scene<'p> {
             return Ok(None);
         };
         Ok(threads.find(true, |address| watch.contains(&address).then_some(())).map(|(thread, ())| thread))
+    }
+
+    /// Writes the variables and keeps what was there, or leaves all as they were.
+    fn assign(&self, assignments: &mut [Assignment]) -> Result<(), Fault> {
+        for index in 0..assignments.len() {
+            let Some(assignment) = assignments.get_mut(index) else { continue };
+            let address = assignment.address;
+            let is_read = self.process.read(address, &mut assignment.before).is_some();
+            let is_other = assignment.only_if.as_ref().is_some_and(|value| *value != assignment.before);
+            if is_read && is_other {
+                continue;
+            }
+            let is_kept = assignment.saved_at.is_none_or(|place| self.process.try_write(place, &assignment.before));
+            if !is_read || !is_kept || !self.process.try_write(address, &assignment.value) {
+                let code = last_error();
+                self.unassign(assignments.get(..index).unwrap_or_default());
+                return Err(Fault::Write { address, call: "WriteProcessMemory", code });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives variables back what they had when the threads were stopped.
+    fn unassign(&self, assignments: &[Assignment]) {
+        for assignment in assignments {
+            // What could be written a moment ago can be written now.
+            let _ = self.process.try_write(assignment.address, &assignment.before);
+        }
     }
 
     fn write(&self) -> Result<(), Fault> {

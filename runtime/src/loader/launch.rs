@@ -110,8 +110,15 @@ fn run_to_entry(
             expected: expected.to_vec(),
             replacement: replacement.to_vec(),
         };
-        let operation = Operation { edits: &[edit], marks: &[], watch: None, patience: options.patience, own_stack: 0 };
-        perform(process, &operation).map(drop).map_err(ApplyError::from)
+        let mut operation = Operation {
+            edits: &[edit],
+            assignments: &mut [],
+            marks: &[],
+            watch: None,
+            patience: options.patience,
+            own_stack: 0,
+        };
+        perform(process, &mut operation).map(drop).map_err(ApplyError::from)
     };
     exchange(&original, &JUMP_TO_ITSELF)?;
     // SAFETY: the handle is open; the thread was made suspended.

@@ -1,7 +1,7 @@
 //! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
 //! thread (its stack, its registers) points into it.
 
-use super::edit::{Edit, Mark, Operation, check_expected, perform};
+use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};
 use super::hooks::{self, Veto};
 use super::lock::Lock;
@@ -11,7 +11,7 @@ use super::records;
 use crate::format::{HookKind, PAGE};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
-use crate::target::record::Record;
+use crate::target::record::{Record, SAVED};
 use crate::{ApplyOptions, PatchState, RegionFate, RollbackError, RolledBack, StopError};
 
 /// Which patch to roll back.
@@ -50,15 +50,17 @@ pub(super) fn rollback(
         .map(|base| Mark::new(base, PatchState::Replaced, PatchState::Retired))
         .chain([Mark::new(record.region_base, record.state, PatchState::Retired)])
         .collect();
-    let operation = Operation {
+    let mut assignments = assignments(process, &record)?;
+    let mut operation = Operation {
         edits: &edits,
+        assignments: &mut assignments,
         marks: &marks,
         // Only the loader knows of the first page, by the region's address in a status.
         watch: Some(record.region_base + u64::from(PAGE)..record.region_base + record.region_size),
         patience: options.patience,
         own_stack,
     };
-    let report = perform(process, &operation).map_err(changed)?;
+    let report = perform(process, &mut operation).map_err(changed)?;
     if record.state == PatchState::Applied {
         // The entries are restored; that a hook fails afterwards changes nothing about that.
         let _ = hooks::run(process, &record.hooks, HookKind::PostRollback);
@@ -144,6 +146,28 @@ fn require_image(process: &Process, modules: &Modules, record: &Record) -> Resul
         return Ok(());
     }
     Err(RollbackError::ImageGone { image: record.image_name.clone(), base: record.image_base })
+}
+
+/// The variables that get back what they had, unless the process gave them something else since.
+fn assignments(process: &Process, record: &Record) -> Result<Vec<Assignment>, RollbackError> {
+    let mut saved = record.region_base + SAVED;
+    let mut assignments = Vec::new();
+    for assigned in record.assignments.iter().filter(|_| record.state == PatchState::Applied) {
+        let size = assigned.size as usize;
+        let bytes = |address| {
+            let found = process.bytes(address, size);
+            found.ok_or_else(|| process.bad_memory(address, "a value that the patch keeps cannot be read"))
+        };
+        assignments.push(Assignment {
+            address: assigned.address,
+            value: bytes(saved)?,
+            only_if: Some(bytes(assigned.value)?),
+            before: vec![0; size],
+            saved_at: None,
+        });
+        saved += u64::from(assigned.size);
+    }
+    Ok(assignments)
 }
 
 /// What has to be restored. An interrupted apply redirected all entries or none; each is restored where it is redirected.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::format::{HookKind, PAGE, Payload, Seal};
+use crate::format::{HookKind, MAX_ASSIGNED, PAGE, Payload, Seal};
 use crate::link::Linked;
 use crate::patch::PatchState;
 use crate::target::memory::Memory;
@@ -41,6 +41,7 @@ struct Fixed {
     series: U32,
     variables: U32,
     hooks: U32,
+    assignments: U32,
     seal: [u8; 32],
 }
 
@@ -97,7 +98,18 @@ struct HookEntry {
     address: U64,
 }
 
-const _: () = assert!(size_of::<Header>() <= PAGE as usize);
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct AssignmentEntry {
+    address: U64,
+    size: U32,
+    value: U64,
+}
+
+/// Offset in the region, behind the header, of the old values of variables that the patch assigned, one behind the other.
+pub(crate) const SAVED: u64 = (PAGE - MAX_ASSIGNED) as u64;
+
+const _: () = assert!(size_of::<Header>() as u64 <= SAVED);
 /// Offset of the progress part in the region; its first four bytes are the state.
 pub(crate) const PROGRESS: u64 = core::mem::offset_of!(Header, progress) as u64;
 
@@ -122,6 +134,8 @@ pub(crate) struct Record {
     pub variables: Vec<RecordVariable>,
     /// Addresses of functions to call, each with when.
     pub hooks: Vec<(HookKind, u64)>,
+    /// Variables of the image that got a value.
+    pub assignments: Vec<RecordAssignment>,
     pub threads_stopped: u32,
     pub applied_at: u64,
     pub stopped_micros: u64,
@@ -143,6 +157,14 @@ pub(crate) struct RecordVariable {
     pub name: String,
     pub address: u64,
     pub size: u32,
+}
+
+/// A variable of the image, and where its new value is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordAssignment {
+    pub address: u64,
+    pub size: u32,
+    pub value: u64,
 }
 
 pub(crate) fn state_code(state: PatchState) -> u32 {
@@ -184,7 +206,8 @@ pub(crate) fn tables_size<'a>(payload: &Payload, functions: impl Iterator<Item =
     let entries: usize = functions.map(|name| size_of::<Entry>() + name.len()).sum();
     let variables: usize = payload.variables.iter().map(|v| size_of::<VariableEntry>() + v.name.len()).sum();
     let hooks = payload.hooks.len() * size_of::<HookEntry>();
-    (payload.identity.image_name.len() + entries + variables + hooks) as u64
+    let assignments = payload.assignments.len() * size_of::<AssignmentEntry>();
+    (payload.identity.image_name.len() + entries + variables + hooks + assignments) as u64
 }
 
 impl Record {
@@ -223,6 +246,11 @@ impl Record {
             let entry = HookEntry { kind: kind.code().into(), address: (*address).into() };
             content.extend_from_slice(entry.as_bytes());
         }
+        for assignment in &self.assignments {
+            let RecordAssignment { address, size, value } = *assignment;
+            let entry = AssignmentEntry { address: address.into(), size: size.into(), value: value.into() };
+            content.extend_from_slice(entry.as_bytes());
+        }
         content.append(&mut names);
         let (table_address, table_count) = self.function_table.unwrap_or((0, 0));
         let fixed = Fixed {
@@ -242,6 +270,7 @@ impl Record {
             series: self.series.into(),
             variables: (self.variables.len() as u32).into(),
             hooks: (self.hooks.len() as u32).into(),
+            assignments: (self.assignments.len() as u32).into(),
             seal: self.seal.0,
         };
         let header = Header {
@@ -273,7 +302,9 @@ impl Record {
         let (entries, rest) = <[Entry]>::ref_from_prefix_with_elems(&content, fixed.trampolines.get() as usize).ok()?;
         let (variables, rest) =
             <[VariableEntry]>::ref_from_prefix_with_elems(rest, fixed.variables.get() as usize).ok()?;
-        let (hooks, names) = <[HookEntry]>::ref_from_prefix_with_elems(rest, fixed.hooks.get() as usize).ok()?;
+        let (hooks, rest) = <[HookEntry]>::ref_from_prefix_with_elems(rest, fixed.hooks.get() as usize).ok()?;
+        let (assignments, names) =
+            <[AssignmentEntry]>::ref_from_prefix_with_elems(rest, fixed.assignments.get() as usize).ok()?;
         let name = |reference: NameRef| {
             let start = reference.offset.get() as usize;
             let text = names.get(start..start.checked_add(reference.length.get() as usize)?)?;
@@ -310,6 +341,16 @@ impl Record {
             Some((HookKind::from_code(entry.kind.get())?, address)).filter(|_| is_inside)
         };
         let hooks = hooks.iter().map(hook).collect::<Option<Vec<_>>>()?;
+        let (mut assigned, image) = (0u32, fixed.image_base.get());
+        let assignment = |entry: &AssignmentEntry| {
+            let (address, length, value) = (entry.address.get(), entry.size.get(), entry.value.get());
+            assigned = assigned.checked_add(length).filter(|sum| *sum <= MAX_ASSIGNED)?;
+            let end = address.checked_add(length.into())?;
+            let in_image = address >= image && end - image <= u64::from(image_size);
+            let in_region = value >= base && value.checked_add(length.into())? - base <= size;
+            (in_image && in_region).then_some(RecordAssignment { address, size: length, value })
+        };
+        let assignments = assignments.iter().map(assignment).collect::<Option<Vec<_>>>()?;
         if !entries.is_sorted_by(|a, b| a.rva + a.original.len() as u32 <= b.rva) {
             return None;
         }
@@ -334,6 +375,7 @@ impl Record {
             entries,
             variables,
             hooks,
+            assignments,
             threads_stopped: header.progress.threads_stopped.get(),
             applied_at: header.progress.applied_at.get(),
             stopped_micros: header.progress.stopped_micros.get(),
@@ -378,6 +420,7 @@ mod tests {
             entries: vec![entry("first", 0x1000), entry("", 0x1005), entry("third", 0x1100)],
             variables: vec![RecordVariable { name: "calls".into(), address: BASE - 0x1000, size: 8 }],
             hooks: vec![(HookKind::PreRollback, BASE + 0x1080)],
+            assignments: vec![RecordAssignment { address: 0x1_4000_5000, size: 8, value: BASE + 0x2010 }],
             threads_stopped: 12,
             applied_at: 1 << 60,
             stopped_micros: 345,
@@ -400,6 +443,7 @@ mod tests {
         let (_, mut memory) = sample();
         let progress = PROGRESS as usize;
         let tables = 3 * size_of::<Entry>() + size_of::<VariableEntry>() + size_of::<HookEntry>();
+        let tables = tables + size_of::<AssignmentEntry>();
         let tables = 0x3000..0x3000 + tables;
         for place in (0..progress).chain(tables) {
             memory.bytes[place] ^= 0x40;
@@ -412,13 +456,16 @@ mod tests {
 
     #[test]
     fn lies_with_a_right_digest_are_noticed() {
-        let lies: [fn(&mut Record); 7] = [
+        let lies: [fn(&mut Record); 10] = [
             |r| r.entries[1].rva = 0x1004,
             |r| r.entries[2].rva = 0x1_fffc,
             |r| r.entries[0].original.clear(),
             |r| r.image_base = u64::MAX - 5,
             |r| r.function_table = Some((BASE - 8, 1)),
             |r| r.hooks[0].1 = BASE - 8,
+            |r| r.assignments[0].size = MAX_ASSIGNED + 1,
+            |r| r.assignments[0].address = 0x1_4001_fffc,
+            |r| r.assignments[0].value = BASE + 0x3ffc,
             |r| r.variables[0].address = u64::MAX - 3,
         ];
         for (index, lie) in lies.iter().enumerate() {
