@@ -39,6 +39,9 @@ const HOTPATCHABLE: &str = "hotpatchable";
 const RESTART: &str = "restart-required";
 const UNCHANGED: &str = "unchanged";
 
+/// Fixtures whose instructions are shown side by side as well: with inlined lines, and with tables and arrays.
+const LISTED: [&str; 2] = ["shared_inline", "image_relative"];
+
 const OUTCOMES: &[Outcome] = &[
     Outcome {
         fixture: "constant",
@@ -265,6 +268,72 @@ const OUTCOMES: &[Outcome] = &[
         reasons: &[],
         gap: None,
     },
+    Outcome {
+        fixture: "shared_inline",
+        asked: "a patch of the four functions that inlined it",
+        verdict: HOTPATCHABLE,
+        functions: &["changed letter", "changed pallet", "changed parcel", "changed postcard"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "thread_local",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed moved"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "delay_load",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed swapped"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "labels",
+        asked: "a patch of three functions",
+        verdict: HOTPATCHABLE,
+        functions: &["changed goto_changed", "changed taken_changed", "changed through_changed"],
+        data: &["changed changed_table", "changed places"],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "image_relative",
+        asked: "a patch of six functions",
+        verdict: RESTART,
+        functions: &[
+            "changed array_changed",
+            "changed double_changed",
+            "changed single_changed",
+            "changed public_array_changed",
+            "changed public_double_changed",
+            "changed public_single_changed",
+        ],
+        data: &[],
+        reasons: &[
+            "not-supported double_changed",
+            "not-supported single_changed",
+            "not-supported public_double_changed",
+            "not-supported public_single_changed",
+        ],
+        gap: Some("tables that count from the base of the image are compared, and not carried"),
+    },
+    Outcome {
+        fixture: "gcc_code",
+        asked: "a patch of two functions and a cold part",
+        verdict: HOTPATCHABLE,
+        functions: &["changed gcc_switch_changed", "changed sub_1430", "changed sub_1470"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
 ];
 
 impl Outcome {
@@ -346,6 +415,9 @@ fn goldens() {
             ("check.txt", transcript(&run(&["check", "old.exe", "new.exe"]))),
             ("build.txt", transcript(&build)),
         ];
+        if LISTED.contains(&outcome.fixture) {
+            goldens.push(("asm.txt", transcript(&run(&["diff", "old.exe", "new.exe", "--asm"]))));
+        }
         if build.code == Some(0) {
             goldens.push(("inspect.txt", transcript(&run(&["inspect", "fix.hpx"]))));
             goldens.push(("inspect.json", run(&["inspect", "fix.hpx", "--format", "json"]).stdout));

@@ -1,6 +1,7 @@
 //! The fixtures: pairs of small Windows programs of ours, one case each, committed with their PDBs.
 //!
-//! A fixture is a folder of `testdata/fixtures`. Its variants are `old` and `new`, and each is made of these C files:
+//! A fixture is a folder of `testdata/fixtures`. Its variants are `old` and `new`, and each is made of these files; for `.c` there may also be
+//! `.cpp`, or `.S` for assembler, which goes through the preprocessor:
 //!
 //! | file | is compiled as | in |
 //! |---|---|---|
@@ -9,7 +10,8 @@
 //! | any other `<module>.c` | `<module>.c` | both variants |
 //! | `common/support.c` | `support.c` | every fixture |
 //!
-//! Headers follow the same rule. An optional `fixture.toml` gives a variant another link order or more flags. The result depends on these files and
+//! Headers follow the same rule, and so do module definition files, each of which becomes an import library. An optional `fixture.toml` gives a
+//! variant another link order or more flags, or has gcc compile some of its modules. The result depends on these files and
 //! on the tools' versions (`testdata/fixtures/toolchain.txt`) alone: no path and no time of the machine is in it.
 
 use std::collections::BTreeMap;
@@ -47,6 +49,15 @@ const COMPILE: [&str; 12] = [
     "-c",
 ];
 
+/// mingw-w64's gcc, which few fixtures need.
+const GCC: &str = "x86_64-w64-mingw32-gcc";
+
+/// gcc writes no CodeView: of what it compiles, the PDB has public symbols only.
+const COMPILE_WITH_GCC: [&str; 6] = ["-O2", "-ffreestanding", "-ffunction-sections", "-fno-ident", "-Wall", "-c"];
+
+/// What is compiled, by the ends of file names.
+const SOURCES: [&str; 3] = [".c", ".cpp", ".S"];
+
 const LINK: [&str; 9] = [
     "/nologo",
     "/nodefaultlib",
@@ -71,6 +82,17 @@ struct Layout {
     /// Flags of the linker, likewise.
     #[serde(default)]
     link: Vec<String>,
+    /// The modules that gcc compiles, in place of clang.
+    #[serde(default)]
+    gcc: Vec<String>,
+}
+
+/// What a variant is made of.
+struct Staged {
+    /// Name and source file of each module, sorted.
+    modules: BTreeMap<String, String>,
+    /// The DLLs that module definition files describe, without extensions.
+    dlls: Vec<String>,
 }
 
 /// Rebuilds the fixtures called `names`, or all of them, in place.
@@ -79,7 +101,7 @@ pub fn rebuild(tools: &Toolchain, names: &[String]) -> Result<()> {
         fs::copy(&built, &committed).with_context(|| format!("cannot write {}", committed.display()))?;
     }
     if names.is_empty() {
-        fs::write(versions_file(), &tools.versions)?;
+        fs::write(versions_file(), versions(tools)?)?;
     }
     Ok(())
 }
@@ -88,8 +110,9 @@ pub fn rebuild(tools: &Toolchain, names: &[String]) -> Result<()> {
 /// That can only be told with the tools' versions that they were made with.
 pub fn check(tools: &Toolchain, names: &[String]) -> Result<()> {
     let made_with = fs::read_to_string(versions_file()).unwrap_or_default();
-    if made_with != tools.versions {
-        println!("fixtures: not compared, they were made with other tools:\n{made_with}here:\n{}", tools.versions);
+    let here = versions(tools)?;
+    if made_with != here {
+        println!("fixtures: not compared, they were made with other tools:\n{made_with}here:\n{here}");
         return Ok(());
     }
     let files = build(tools, names)?;
@@ -106,6 +129,11 @@ pub fn check(tools: &Toolchain, names: &[String]) -> Result<()> {
 
 fn folder() -> PathBuf {
     workspace::testdata().join("fixtures")
+}
+
+/// The versions of all tools that fixtures are made with.
+fn versions(tools: &Toolchain) -> Result<String> {
+    Ok(format!("{}{}", tools.versions, toolchain::version(toolchain::tool(&[GCC])?)?))
 }
 
 fn versions_file() -> PathBuf {
@@ -147,32 +175,36 @@ fn work_folder(name: &str, variant: &str) -> PathBuf {
 
 fn build_variant(tools: &Toolchain, name: &str, variant: &str) -> Result<()> {
     let work = work_folder(name, variant);
-    let modules = stage(name, variant, &work)?;
+    let staged = stage(name, variant, &work)?;
     let layout = layout_of(name, variant)?;
-    compile(tools, &modules, &layout, &work)?;
-    link(tools, &modules, &layout, variant, &work)?;
+    compile(tools, &staged, &layout, &work)?;
+    link(tools, &staged, &layout, variant, &work)?;
     for extension in ["exe", "pdb"] {
         refuse_machine_paths(&work.join(format!("{variant}.{extension}")))?;
     }
     Ok(())
 }
 
-/// Makes the work folder anew with all sources in it, and returns the modules, sorted.
-fn stage(name: &str, variant: &str, work: &Path) -> Result<Vec<String>> {
+/// Makes the work folder anew with all sources in it, and returns what is there to compile.
+fn stage(name: &str, variant: &str, work: &Path) -> Result<Staged> {
     if work.exists() {
         fs::remove_dir_all(work)?;
     }
     fs::create_dir_all(work)?;
-    let mut modules = Vec::new();
+    let mut staged = Staged { modules: BTreeMap::new(), dlls: Vec::new() };
     let folders = [folder().join(COMMON), folder().join(name)];
     for (file, source) in folders.iter().map(|folder| files_of(folder, variant)).collect::<Result<Vec<_>>>()?.concat() {
         let copy = work.join(&file);
         ensure!(!copy.exists(), "two files would be {file}; the second is {}", source.display());
         fs::copy(source, copy)?;
-        modules.extend(file.strip_suffix(".c").map(str::to_owned));
+        staged.dlls.extend(file.strip_suffix(".def").map(str::to_owned));
+        if let Some(module) = SOURCES.iter().find_map(|end| file.strip_suffix(end)) {
+            let other = staged.modules.insert(module.to_owned(), file.clone());
+            ensure!(other.is_none(), "two sources of one name: {file}");
+        }
     }
-    modules.sort();
-    Ok(modules)
+    staged.dlls.sort();
+    Ok(staged)
 }
 
 /// The files of `folder` that are in `variant`: what each is called there, and where it is.
@@ -183,7 +215,7 @@ fn files_of(folder: &Path, variant: &str) -> Result<Vec<(String, PathBuf)>> {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
-        if ![".c", ".h", ".def"].iter().any(|extension| name.ends_with(extension)) {
+        if ![".h", ".def"].iter().chain(&SOURCES).any(|extension| name.ends_with(extension)) {
             continue;
         }
         let owner = VARIANTS.into_iter().find(|owner| name.starts_with(&format!("{owner}_")));
@@ -201,24 +233,31 @@ fn files_of(folder: &Path, variant: &str) -> Result<Vec<(String, PathBuf)>> {
     Ok(files)
 }
 
-fn compile(tools: &Toolchain, modules: &[String], layout: &Layout, work: &Path) -> Result<()> {
-    for module in modules {
-        let files = [format!("{module}.c"), "-o".to_owned(), format!("{module}.obj")];
-        toolchain::run(Command::new(tools.clang).current_dir(work).args(COMPILE).args(&layout.compile).args(files))?;
+fn compile(tools: &Toolchain, staged: &Staged, layout: &Layout, work: &Path) -> Result<()> {
+    for (module, source) in &staged.modules {
+        let with_gcc = layout.gcc.contains(module);
+        let (compiler, flags) = if with_gcc { (GCC, &COMPILE_WITH_GCC[..]) } else { (tools.clang, &COMPILE[..]) };
+        let files = [source.clone(), "-o".to_owned(), format!("{module}.obj")];
+        toolchain::run(Command::new(compiler).current_dir(work).args(flags).args(&layout.compile).args(files))?;
     }
-    let import_library = ["-m", "i386:x86-64", "-d", "kernel32.def", "-l", "kernel32.lib"];
-    toolchain::run(Command::new(tools.dlltool).current_dir(work).args(import_library))
+    for dll in &staged.dlls {
+        let files = [format!("{dll}.def"), "-l".to_owned(), format!("{dll}.lib")];
+        toolchain::run(Command::new(tools.dlltool).current_dir(work).args(["-m", "i386:x86-64", "-d"]).args(files))?;
+    }
+    Ok(())
 }
 
-fn link(tools: &Toolchain, modules: &[String], layout: &Layout, variant: &str, work: &Path) -> Result<()> {
-    let order = layout.order.as_deref().unwrap_or(modules);
+fn link(tools: &Toolchain, staged: &Staged, layout: &Layout, variant: &str, work: &Path) -> Result<()> {
+    let modules: Vec<String> = staged.modules.keys().cloned().collect();
+    let order = layout.order.as_deref().unwrap_or(&modules);
     let mut ordered = order.to_vec();
     ordered.sort();
     ensure!(ordered == modules, "the link order names {ordered:?}, the modules are {modules:?}");
     let mut command = Command::new(tools.lld_link);
     command.current_dir(work).args(LINK).args(&layout.link);
     command.arg(format!("/out:{variant}.exe")).arg(format!("/pdb:{variant}.pdb"));
-    command.args(order.iter().map(|module| format!("{module}.obj"))).arg("kernel32.lib");
+    command.args(order.iter().map(|module| format!("{module}.obj")));
+    command.args(staged.dlls.iter().map(|dll| format!("{dll}.lib")));
     toolchain::run(&mut command)
 }
 
@@ -230,6 +269,24 @@ fn layout_of(name: &str, variant: &str) -> Result<Layout> {
     let mut layouts: BTreeMap<String, Layout> =
         toml::from_str(&fs::read_to_string(&path)?).with_context(|| format!("in {}", path.display()))?;
     Ok(layouts.remove(variant).unwrap_or_default())
+}
+
+/// Whether every module of a fixture is C that is compiled and linked without flags or tools of its own.
+///
+/// # Errors
+/// When the fixture cannot be read.
+pub fn is_plain_c(name: &str) -> Result<bool> {
+    let has_other_sources = fs::read_dir(folder().join(name))?.flatten().any(|entry| {
+        let file = entry.file_name().into_string().unwrap_or_default();
+        !file.ends_with(".c") && SOURCES.iter().chain(&[".def"]).any(|end| file.ends_with(end))
+    });
+    let layouts = VARIANTS.map(|variant| layout_of(name, variant));
+    let mut is_plain = !has_other_sources;
+    for layout in layouts {
+        let Layout { compile, gcc, .. } = layout?;
+        is_plain &= gcc.is_empty() && compile.iter().all(|flag| flag == "-DNEW");
+    }
+    Ok(is_plain)
 }
 
 /// A file that is committed must not tell where it was made.

@@ -44,7 +44,8 @@ pub fn find_in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&file)).find(|path| path.is_file())
 }
 
-fn version(tool: &str) -> Result<String> {
+/// What a tool says of itself, in one line.
+pub fn version(tool: &str) -> Result<String> {
     let text = output(Command::new(tool).arg("--version"))?;
     Ok(text.lines().next().map(|line| format!("{line}\n")).unwrap_or_default())
 }
