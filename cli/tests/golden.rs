@@ -334,6 +334,54 @@ const OUTCOMES: &[Outcome] = &[
         reasons: &[],
         gap: None,
     },
+    Outcome {
+        fixture: "operands",
+        asked: "a patch of four functions",
+        verdict: RESTART,
+        functions: &["changed biased_changed", "changed end_changed", "changed imm32_changed", "changed imm8_changed"],
+        data: &[],
+        reasons: &["unproven-reference biased_changed", "unproven-reference end_changed"],
+        gap: Some(
+            "a biased base before the first section, and an end that is also the start of another variable, are compared, and not carried",
+        ),
+    },
+    Outcome {
+        fixture: "thunks",
+        asked: "a patch of four functions",
+        verdict: HOTPATCHABLE,
+        functions: &[
+            "added RestoreLastError",
+            "changed import_changed",
+            "changed nameless_changed",
+            "changed table_changed",
+            "changed tail_changed",
+            "removed SetLastError",
+        ],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
+        fixture: "nameless_variables",
+        asked: "a refusal, or a patch of one function",
+        verdict: RESTART,
+        functions: &[
+            "unresolved apples_kept",
+            "unresolved fruit_changed",
+            "unresolved harvest_apples",
+            "unresolved harvest_pears",
+            "unresolved pears_kept",
+        ],
+        data: &[],
+        reasons: &[
+            "unresolved-reference apples_kept",
+            "unresolved-reference fruit_changed",
+            "unresolved-reference harvest_apples",
+            "unresolved-reference harvest_pears",
+            "unresolved-reference pears_kept",
+        ],
+        gap: None,
+    },
 ];
 
 impl Outcome {

@@ -9,6 +9,7 @@ mod data;
 mod exceptions;
 mod functions;
 mod instruction_order;
+mod nameless;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::matching::{Claim, Sides};
 use crate::pairing::{How, Pairing, indexed};
 use crate::program::{Function, Program, pointers_in};
+use nameless::Nameless;
 use walk::{Local, compare_atoms};
 
 /// What is known of every pair of atoms.
@@ -64,6 +66,7 @@ impl Comparison {
         let mut comparison =
             Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new(), rested_on: BTreeSet::new() };
         let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> = BTreeMap::new();
+        let mut nameless = Nameless::default();
         let mut queue = comparison.pairing.pairs();
         let mut traces = Traces::of(old, new);
         // Pairs that differ in a number, which may be that of a source line.
@@ -71,6 +74,7 @@ impl Comparison {
         let mut asked = BTreeSet::new();
         loop {
             if queue.is_empty() {
+                comparison.separate_contested(&nameless);
                 queue = comparison.pair_leftovers(old, new, &traces);
                 if queue.is_empty() && !asking.is_empty() {
                     queue = std::mem::take(&mut asking).into_iter().collect();
@@ -88,11 +92,12 @@ impl Comparison {
             traces.forget_lines();
             let mut next = BTreeSet::new();
             for (pair, local) in queue.drain(..).zip(locals) {
-                let mut outcome = local.outcome;
+                let outcome = local.outcome;
                 if local.asks_lines && asked.insert(pair) {
                     asking.insert(pair);
                 }
                 for claim in local.claims {
+                    nameless.note(claim, pair);
                     match comparison.settle(claim, old) {
                         Settled::Follow(other) => {
                             rests_on.entry(other).or_default().push(pair);
@@ -101,23 +106,17 @@ impl Comparison {
                         Settled::Identical(other) => {
                             next.insert(other);
                         }
-                        Settled::Contradiction(other) if !outcome.is_change() => {
-                            let name = |index| old.atom(index).map(|atom| old.display(atom)).unwrap_or_default();
-                            outcome = Outcome::Different(Difference::at(
-                                0,
-                                0,
-                                format!("uses another variable in place of {}", name(other)),
-                            ));
-                        }
-                        Settled::Contradiction(_) => {}
+                        Settled::Contested => {}
                     }
                 }
                 comparison.outcomes.insert(pair, outcome);
             }
             queue = next.into_iter().filter(|pair| !comparison.outcomes.contains_key(pair)).collect();
         }
+        comparison.doubt_contested(old, &nameless, &mut rests_on);
         comparison.rested_on = rests_on.keys().copied().collect();
         comparison.spread(old, rests_on);
+        comparison.separate_contested(&nameless);
         comparison.doubt_biased_bases(old);
         comparison
     }
@@ -252,7 +251,7 @@ impl Comparison {
                     // Folded bodies: another partner is as good if it does the same.
                     Settled::Follow((a, b))
                 } else {
-                    Settled::Contradiction(a)
+                    Settled::Contested
                 }
             }
         }
@@ -309,8 +308,8 @@ enum Settled {
     Follow((AtomIndex, AtomIndex)),
     /// The same thing; whether its content changed is its own matter.
     Identical((AtomIndex, AtomIndex)),
-    /// The old atom has another partner.
-    Contradiction(AtomIndex),
+    /// A variable that has another partner: [`Nameless`] knows who disagree.
+    Contested,
 }
 
 impl Outcome {

@@ -69,6 +69,8 @@ impl<'a> Sides<'a> {
                 return if self.same_header_place(old, new) { Match::Same(None) } else { Match::Different };
             }
             (Location::Atom { atom: a, offset: x }, Location::Atom { atom: b, offset: y }) => (a, x, b, y),
+            // Before or between sections there is nothing but the biased bases of objects behind.
+            _ if usage == Use::Value => return self.match_neighbours(old, new).map_or(Match::Different, Match::Same),
             _ => return Match::Different,
         };
         if let Some(claim) = self.match_reading((old_atom, i64::from(old_offset)), (new_atom, i64::from(new_offset))) {
@@ -107,11 +109,11 @@ impl<'a> Sides<'a> {
         let is_pair = self.pairing.is_pair(old.0, new.0);
         match (a.kind, b.kind) {
             (AtomKind::Function(_), AtomKind::Function(_)) if old.1 == 0 => {
-                // A body without a name may have been folded into one that has a name, or the other way round: what counts then is what
-                // both do.
+                // A body without a name is the other one only as far as all references agree on that; it may also have been folded
+                // into one that has a name, or the other way round.
                 let one_is_anonymous = a.names.is_empty() || b.names.is_empty();
-                let claim = one_is_anonymous.then_some(Some(Claim::Identity(old.0, new.0)));
-                if is_pair { Some(None) } else { claim }
+                let claim = one_is_anonymous.then_some(Claim::Identity(old.0, new.0));
+                (is_pair || one_is_anonymous).then_some(claim)
             }
             // Into the middle of a function: its code must be the same for the place to be.
             (AtomKind::Function(_), AtomKind::Function(_)) => {
@@ -128,11 +130,12 @@ impl<'a> Sides<'a> {
         }
     }
 
+    /// A variable without a name is another one only as far as all references agree on that.
     fn same_identity(self, a: &Atom, b: &Atom, old: AtomIndex, new: AtomIndex, is_pair: bool) -> Option<Option<Claim>> {
-        if is_pair {
-            return Some(None);
+        if self.both_anonymous(a, b) {
+            return Some(Some(Claim::Identity(old, new)));
         }
-        self.both_anonymous(a, b).then_some(Some(Claim::Identity(old, new)))
+        is_pair.then_some(None)
     }
 
     fn both_anonymous(self, a: &Atom, b: &Atom) -> bool {

@@ -108,6 +108,14 @@ impl Pairing {
         }
     }
 
+    /// Takes a pair apart.
+    pub(crate) fn remove(&mut self, old: AtomIndex, new: AtomIndex) {
+        if self.how.remove(&(old, new)).is_some() {
+            self.to_new.entry(old).or_default().retain(|other| *other != new);
+            self.to_old.entry(new).or_default().retain(|other| *other != old);
+        }
+    }
+
     fn pair_imports(&mut self, old: &Program, new: &Program) {
         let slots = |program: &Program| -> HashMap<_, Vec<AtomIndex>> {
             let mut slots: HashMap<_, Vec<AtomIndex>> = HashMap::new();

@@ -1,0 +1,104 @@
+//! Functions and variables without names are known by what refers to them alone: thunks of an incremental link, static functions and
+//! variables of objects without debug information.
+//!
+//! Where every reference to one leads to the same one of the other build, the two are the same thing, which may have changed. Where references
+//! disagree, at least one of them changed its target. Of functions, what they do tells which; of variables nothing does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Comparison, Difference, Outcome};
+use crate::atoms::{Atom, AtomIndex};
+use crate::matching::Claim;
+use crate::pairing::How;
+use crate::program::Program;
+
+type Pair = (AtomIndex, AtomIndex);
+
+/// Who takes which old and new atom to be the same thing, where one of the two has no name.
+#[derive(Debug, Default)]
+pub(super) struct Nameless {
+    claimed_by: BTreeMap<Pair, Vec<Pair>>,
+    olds_of: BTreeMap<AtomIndex, BTreeSet<AtomIndex>>,
+}
+
+impl Nameless {
+    /// Remembers a claim of a pair that was compared.
+    pub fn note(&mut self, claim: Claim, by: Pair) {
+        if let Claim::Identity(a, b) = claim {
+            self.claimed_by.entry((a, b)).or_default().push(by);
+            self.olds_of.entry(b).or_default().insert(a);
+        }
+    }
+
+    /// Another reference takes one of the two for something else.
+    fn is_contested(&self, (a, b): Pair) -> bool {
+        let first = (a, AtomIndex(u32::MIN));
+        let last = (a, AtomIndex(u32::MAX));
+        self.claimed_by.range(first..=last).any(|((_, other), _)| *other != b)
+            || self.olds_of.get(&b).is_some_and(|olds| olds.iter().any(|other| *other != a))
+    }
+
+    /// Contested pairs with those who claim them.
+    fn contested(&self) -> impl Iterator<Item = (Pair, &[Pair])> {
+        self.claimed_by.iter().filter(|(pair, _)| self.is_contested(**pair)).map(|(pair, by)| (*pair, by.as_slice()))
+    }
+}
+
+impl Comparison {
+    /// Takes contested pairs apart that are not known to be the same, and pairs those functions that do the same.
+    pub(super) fn separate_contested(&mut self, nameless: &Nameless) {
+        for ((a, b), _) in nameless.contested() {
+            if self.outcomes.get(&(a, b)).is_none_or(Outcome::is_change) {
+                self.unpair_found(a, b);
+            }
+        }
+        // Those that were paired by order, because references had taken their true partners.
+        let by_order = self.pairing.pairs().into_iter().filter(|pair| nameless.is_contested(*pair));
+        for (a, b) in by_order.collect::<Vec<_>>() {
+            if self.outcomes.get(&(a, b)).is_some_and(Outcome::is_change) {
+                self.unpair_found(a, b);
+            }
+        }
+        for ((a, b), _) in nameless.contested() {
+            let is_same = self.outcomes.get(&(a, b)).is_some_and(|outcome| !outcome.is_change());
+            if is_same && self.pairing.new_of(a).is_empty() && self.pairing.old_of(b).is_empty() {
+                self.pairing.add(a, b, How::Content);
+            }
+        }
+    }
+
+    /// Takes a pair apart that no name made.
+    fn unpair_found(&mut self, a: AtomIndex, b: AtomIndex) {
+        if matches!(self.pairing.how(a, b), Some(How::Reference | How::Order | How::Content)) {
+            self.pairing.remove(a, b);
+        }
+    }
+
+    /// Who claims a contested function rests on what it does; who claims a contested variable may mean another one.
+    pub(super) fn doubt_contested(
+        &mut self,
+        old: &Program,
+        nameless: &Nameless,
+        rests_on: &mut BTreeMap<Pair, Vec<Pair>>,
+    ) {
+        for ((a, b), claimants) in nameless.contested() {
+            let Some(atom) = old.atom(a) else { continue };
+            if Atom::is_function(atom) {
+                rests_on.entry((a, b)).or_default().extend(claimants);
+                continue;
+            }
+            let what = format!(
+                "uses {}, and references disagree about which variable that is in the new build",
+                old.display(atom)
+            );
+            let doubt = Outcome::Unresolved(Difference::at(0, 0, what));
+            for claimant in claimants {
+                if let Some(outcome) = self.outcomes.get_mut(claimant).filter(|outcome| !outcome.is_change()) {
+                    *outcome = doubt.clone();
+                }
+            }
+            self.outcomes.insert((a, b), doubt.clone());
+            self.unpair_found(a, b);
+        }
+    }
+}
