@@ -382,6 +382,36 @@ const OUTCOMES: &[Outcome] = &[
         ],
         gap: None,
     },
+    Outcome {
+        fixture: "atom_edges",
+        asked: "three functions changed, a refusal for two",
+        verdict: RESTART,
+        functions: &["changed cold_changed", "changed short_changed", "changed through_changed"],
+        data: &[],
+        reasons: &["not-supported short_changed", "function-too-short through_changed"],
+        gap: None,
+    },
+    Outcome {
+        fixture: "cpp_tables",
+        asked: "a patch of five functions",
+        verdict: RESTART,
+        functions: &[
+            "changed ?area@Changed@@UEBAII@Z",
+            "changed ?catch_changed@@YAII@Z",
+            "changed ?filt$0@0@seh_changed@@",
+            "changed ?throw_changed@@YAII@Z",
+            "changed seh_changed",
+        ],
+        data: &[
+            "added ??_R0?AUAlike@@@8",
+            "added ??_R0?AULarge@@@8",
+            "added _CT??_R0?AUAlike@@@84",
+            "added _CTA1?AUAlike@@",
+            "added _TI1?AUAlike@@",
+        ],
+        reasons: &["not-supported _TI1?AUAlike@@"],
+        gap: Some("new records of what is thrown hold addresses relative to the image, which are not carried"),
+    },
 ];
 
 impl Outcome {

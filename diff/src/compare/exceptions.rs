@@ -43,7 +43,11 @@ impl PairWalk<'_> {
                     }
                 }
                 (Item::Funclet(x), Item::Funclet(y)) => {
-                    match (place(x, old_atom, &a.code, old_order), place(y, new_atom, &b.code, new_order)) {
+                    // A funclet that begins where its function ends is not inside it.
+                    let inside = |rva: Rva, atom: &Atom, code: &Code, order: &Order| {
+                        place(rva, atom, code, order).filter(|_| rva < atom.end())
+                    };
+                    match (inside(x, old_atom, &a.code, old_order), inside(y, new_atom, &b.code, new_order)) {
                         (Some(p), Some(q)) => p == q,
                         (None, None) => self.funclet(x, y),
                         _ => false,

@@ -67,8 +67,22 @@ impl<'a> PairWalk<'a> {
             }
         }
         self.undecoded((a, old_atom), (b, new_atom))?;
+        self.fall_through((a, old_atom), (b, new_atom))?;
         self.own_data((a, old_atom), (b, new_atom))?;
         self.unwind((a, &old_order, old_atom), (b, &new_order, new_atom))
+    }
+
+    /// Control that runs on behind a function's end goes where a jump to what stands there would go.
+    fn fall_through(&mut self, (a, old): (&Function, &Atom), (b, new): (&Function, &Atom)) -> Result<(), Outcome> {
+        if !(a.code.falls_through && b.code.falls_through) {
+            return Ok(());
+        }
+        let same = match (run_on_to(self.sides.old, old), run_on_to(self.sides.new, new)) {
+            (Some(x), Some(y)) => matches!(self.match_address(x, y, Use::Direct), Match::Same(_)),
+            (None, None) => true,
+            _ => false,
+        };
+        if same { Ok(()) } else { different(old.size, new.size, "control runs on into another function at its end") }
     }
 
     /// Behind bytes that are no instruction nothing was decoded: what stands there is the same only where it is byte for byte.
@@ -239,6 +253,14 @@ fn masked_bytes(image: &Image, atom: &Atom, offset: u32, len: u8, references: &[
         bytes.get_mut(start..start + reference.kind.width() as usize)?.fill(0);
     }
     Some((bytes, len))
+}
+
+/// The function behind another one, where nothing between them would stop control.
+fn run_on_to(program: &Program, function: &Atom) -> Option<Rva> {
+    const BREAKPOINT: u8 = 0xcc;
+    let next = program.atoms.get(program.atoms.partition_point(|atom| atom.rva < function.end()))?;
+    let gap = program.image.bytes_up_to(function.end()..next.rva);
+    (next.is_function() && !gap.contains(&BREAKPOINT)).then_some(next.rva)
 }
 
 /// Where a reference leads among the tables behind its own function's code.
