@@ -17,96 +17,32 @@ use object::read::coff::{CoffBigFile, CoffFile, CoffHeader};
 use object::read::{SectionIndex, SymbolIndex};
 use rayon::prelude::*;
 
+use crate::exact_fields::{ExactField, FieldKind, FieldSet};
 use crate::image::Image;
 use crate::mapped_file;
 use crate::rva::Rva;
 use crate::symbols::{Contribution, Symbols};
 
-/// What the object files say about the image's fields.
-#[derive(Debug, Default)]
-pub struct ObjectFields {
-    /// Relocated fields by address.
-    fields: BTreeMap<Rva, ObjectField>,
-    /// Contributions whose section was found, by rising start.
-    covered: Vec<std::ops::Range<Rva>>,
-}
-
-/// A relocated field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ObjectField {
-    /// Form of the field.
-    pub kind: FieldKind,
-    /// The address that it leads to.
-    pub target: Rva,
-    /// The object that is meant, where the relocation names a symbol of its own rather than a section.
-    pub symbol: Option<Rva>,
-}
-
-/// Forms of relocated fields (`IMAGE_REL_AMD64_*`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldKind {
-    /// Distance from the field's instruction (`REL32` and its variants).
-    Relative,
-    /// 64-bit address (`ADDR64`).
-    Address,
-    /// RVA (`ADDR32NB`).
-    Rva,
-    /// Offset from the start of the target's section (`SECREL`).
-    SectionOffset,
-}
-
-impl ObjectFields {
-    /// The field at exactly this address.
-    pub fn at(&self, place: Rva) -> Option<&ObjectField> {
-        self.fields.get(&place)
+/// Reads all object files of an image that can be found.
+pub(crate) fn load(image: &Image, symbols: &Symbols) -> FieldSet {
+    let mut by_module: BTreeMap<usize, Vec<&Contribution>> = BTreeMap::new();
+    for contribution in &symbols.contributions {
+        by_module.entry(contribution.module).or_default().push(contribution);
     }
-
-    /// All fields inside a range.
-    pub fn inside(&self, range: std::ops::Range<Rva>) -> impl Iterator<Item = (Rva, &ObjectField)> {
-        self.fields.range(range).map(|(place, field)| (*place, field))
-    }
-
-    /// Addresses of the objects that fields name.
-    pub fn named_addresses(&self) -> impl Iterator<Item = Rva> {
-        self.fields.values().filter_map(|field| match field.kind {
-            FieldKind::Address => field.symbol.or(Some(field.target)),
-            // Without a symbol, an RVA may be the end of a function (the function table), a distance that of a table's entry.
-            FieldKind::Rva | FieldKind::Relative | FieldKind::SectionOffset => field.symbol,
+    let names = names_by_address(symbols);
+    let addresses = addresses_by_name(symbols);
+    let context = Context { image, names, addresses };
+    let found: Vec<Found> = by_module
+        .par_iter()
+        .filter_map(|(module, contributions)| {
+            let module = symbols.modules.get(*module)?;
+            let file = mapped_file::map(&find(image, &module.object_file)?).ok()?;
+            let member = (module.object_file != module.path).then(|| module.short_name());
+            context.read(&file, member, contributions)
         })
-    }
-
-    /// Whether all relocations of an address's contribution are known.
-    pub fn covers(&self, rva: Rva) -> bool {
-        let index = self.covered.partition_point(|range| range.start <= rva);
-        index.checked_sub(1).and_then(|index| self.covered.get(index)).is_some_and(|range| range.contains(&rva))
-    }
-
-    /// Reads all object files of an image that can be found.
-    pub fn load(image: &Image, symbols: &Symbols) -> ObjectFields {
-        let mut by_module: BTreeMap<usize, Vec<&Contribution>> = BTreeMap::new();
-        for contribution in &symbols.contributions {
-            by_module.entry(contribution.module).or_default().push(contribution);
-        }
-        let names = names_by_address(symbols);
-        let addresses = addresses_by_name(symbols);
-        let context = Context { image, names, addresses };
-        let found: Vec<Found> = by_module
-            .par_iter()
-            .filter_map(|(module, contributions)| {
-                let module = symbols.modules.get(*module)?;
-                let file = mapped_file::map(&find(image, &module.object_file)?).ok()?;
-                let member = (module.object_file != module.path).then(|| module.short_name());
-                context.read(&file, member, contributions)
-            })
-            .collect();
-        let mut fields = ObjectFields::default();
-        for one in found {
-            fields.fields.extend(one.fields);
-            fields.covered.extend(one.covered);
-        }
-        fields.covered.sort_by_key(|range| range.start);
-        fields
-    }
+        .collect();
+    let (fields, covered): (Vec<_>, Vec<_>) = found.into_iter().map(|one| (one.fields, one.covered)).unzip();
+    FieldSet::new(fields.into_iter().flatten(), covered.into_iter().flatten())
 }
 
 /// The object file where the linker found it, or of the same name beside the image.
@@ -144,7 +80,7 @@ struct Context<'a> {
 /// What one object file gave.
 #[derive(Default)]
 struct Found {
-    fields: Vec<(Rva, ObjectField)>,
+    fields: Vec<(Rva, ExactField)>,
     covered: Vec<std::ops::Range<Rva>>,
 }
 
@@ -244,7 +180,7 @@ impl Context<'_> {
         contribution: &Contribution,
         contents: &[u8],
         relocation: &pe::ImageRelocation,
-    ) -> Option<Option<(Rva, ObjectField)>> {
+    ) -> Option<Option<(Rva, ExactField)>> {
         let offset = relocation.virtual_address.get(LE);
         let place = contribution.range.start.checked_add(offset)?;
         let Some((base, is_section)) = self.symbol_address(object, placed, relocation) else { return Some(None) };
@@ -276,7 +212,7 @@ impl Context<'_> {
             }
             _ => return Some(None),
         };
-        Some(Some((place, ObjectField { kind, target, symbol: (!is_section).then_some(base) })))
+        Some(Some((place, ExactField { kind, target, symbol: (!is_section).then_some(base) })))
     }
 
     /// Where a relocation's symbol is in the image, and whether it stands for its whole section only.
@@ -321,7 +257,7 @@ fn symbol_names<'d, C: CoffHeader>(object: &CoffFile<'d, &'d [u8], C>) -> HashMa
 }
 
 /// The checksum of a contribution: CRC-32 that starts at zero and is not inverted (LLVM's `JamCRC`).
-fn jam_crc(data: &[u8]) -> u32 {
+pub(crate) fn jam_crc(data: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(u32::MAX);
     hasher.update(data);
     !hasher.finalize()

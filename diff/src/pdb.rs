@@ -8,6 +8,7 @@ use ms_codeview::syms::{OffsetSegment, SymData, SymIter, SymKind};
 use ms_codeview::types::fields::Field;
 use ms_codeview::types::{TypeData, TypeIndex};
 use ms_pdb::Pdb;
+use ms_pdb::dbi::fixups::Fixup as FixupRecord;
 use ms_pdb::tpi::TypeStream;
 use zerocopy::IntoBytes;
 
@@ -16,7 +17,9 @@ use crate::funclets;
 use crate::image::Image;
 use crate::mapped_file;
 use crate::rva::{Rva, span};
-use crate::symbols::{Contribution, Member, Module, Procedure, Public, SectionGroup, Symbols, TypeLayout, Variable};
+use crate::symbols::{
+    Contribution, Fixup, Member, Module, Procedure, Public, SectionGroup, Symbols, TypeLayout, Variable,
+};
 
 /// Finds the PDB of an image: the one that was named, or the one beside the image.
 ///
@@ -55,6 +58,7 @@ pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
         reader.read_contributions(pdb)?;
         reader.read_modules(pdb)?;
         reader.read_globals(pdb)?;
+        reader.symbols.fixups = read_fixups(pdb).unwrap_or_default();
         Ok(reader.finish())
     })
 }
@@ -133,6 +137,20 @@ pub fn describe_identity(guid: &[u8; 16], age: u32) -> String {
 pub(crate) fn rva_in_section(image: &Image, section: u16, offset: u32) -> Option<Rva> {
     let section = image.sections.get(usize::from(section).checked_sub(1)?)?;
     section.range.start.checked_add(offset).filter(|rva| *rva <= section.range.end)
+}
+
+/// The optional stream of fixups. Nothing depends on it: one that is damaged is none.
+fn read_fixups(pdb: &Pdb<&[u8]>) -> Option<Vec<Fixup>> {
+    let stream = pdb.fixup_stream().ok()??;
+    // `ms-pdb` reserves what the stream announces before it looks at how much there is.
+    let is_whole = stream < pdb.num_streams() && pdb.is_stream_valid(stream);
+    let len = if is_whole { pdb.stream_len(stream) } else { 0 };
+    if len == 0 || len % size_of::<FixupRecord>() as u64 != 0 {
+        return None;
+    }
+    let records = pdb.read_fixups().ok()??;
+    let fixup = |r: FixupRecord| Fixup { kind: r.fixup_type, place: Rva(r.rva), base: Rva(r.rva_target) };
+    Some(records.into_iter().map(fixup).collect())
 }
 
 struct Reader<'a> {

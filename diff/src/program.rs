@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::error::Error;
+use crate::exact_fields::{ExactFields, FieldKind};
 use crate::exceptions::{self, Failure};
 use crate::image::{Image, ImportedSymbol, RuntimeFunction};
 use crate::listing;
-use crate::objects::{FieldKind, ObjectFields};
 use crate::pdb;
 use crate::rtti;
 use crate::rva::{Rva, span};
@@ -27,8 +27,8 @@ pub struct Program {
     pub image: Image,
     /// Its symbols.
     pub symbols: Symbols,
-    /// Relocations from object files that are still on disk.
-    pub objects: ObjectFields,
+    /// Fields that are known exactly, from fixups of the PDB or from object files that are still on disk.
+    pub exact: ExactFields,
     /// All atoms by rising RVA, without overlaps.
     pub atoms: Vec<Atom>,
     /// The functions among them, in the same order; [`AtomKind::Function`] holds the index.
@@ -91,9 +91,9 @@ impl Program {
     }
 
     fn build(image: Image, symbols: Symbols) -> Program {
-        let objects = ObjectFields::load(&image, &symbols);
-        let (extents, mut codes) = decode_all(&image, &symbols, &objects);
-        let mut targets = data_targets(&image, &objects, &extents, &codes);
+        let exact = ExactFields::load(&image, &symbols);
+        let (extents, mut codes) = decode_all(&image, &symbols, &exact);
+        let mut targets = data_targets(&image, &exact, &extents, &codes);
         let atoms = atoms::partition(&image, &symbols, &extents, &targets);
         let function_atoms = atoms.iter().enumerate().filter(|(_, a)| a.is_function());
         let functions = function_atoms
@@ -106,7 +106,7 @@ impl Program {
                 unwind: Vec::new(),
             })
             .collect();
-        let mut program = Program { image, symbols, objects, atoms, functions };
+        let mut program = Program { image, symbols, exact, atoms, functions };
         program.find_tables();
         // What only tables of distances name was not known to begin an object: cut once more with it.
         let named_by_tables: Vec<Rva> =
@@ -286,14 +286,14 @@ fn points_into_itself(program: &Program, function: &Atom, code: &Code) -> bool {
 type Extents = BTreeMap<Rva, u32>;
 
 /// Decodes all functions that symbols and unwind data name, then those that they call and nobody names, until none is new.
-fn decode_all(image: &Image, symbols: &Symbols, objects: &ObjectFields) -> (Extents, Vec<Code>) {
+fn decode_all(image: &Image, symbols: &Symbols, exact: &ExactFields) -> (Extents, Vec<Code>) {
     let mut starts = atoms::function_starts(image, symbols);
     let mut decoded: BTreeMap<(Rva, u32), Code> = BTreeMap::new();
     loop {
         let extents = atoms::function_extents(image, symbols, &starts);
         let missing: Vec<(Rva, u32)> =
             extents.iter().map(|(rva, size)| (*rva, *size)).filter(|key| !decoded.contains_key(key)).collect();
-        let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, objects, *rva, *size)).collect();
+        let codes: Vec<Code> = missing.par_iter().map(|(rva, size)| x64::decode(image, exact, *rva, *size)).collect();
         // What an instruction reads or writes directly is data, wherever it stands (constants of assembler sources).
         let leads_to_code = |r: &&Reference| r.kind.is_branch() || r.kind == ReferenceKind::Address;
         let named = codes.iter().flat_map(|code| &code.references).filter(leads_to_code).map(|r| r.target);
@@ -325,12 +325,12 @@ fn relocated_targets(image: &Image) -> impl Iterator<Item = Rva> {
 }
 
 /// Addresses outside functions that code or relocated pointers name: where anonymous objects begin.
-fn data_targets(image: &Image, objects: &ObjectFields, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
+fn data_targets(image: &Image, exact: &ExactFields, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
     let from_code = codes.iter().flat_map(|code| &code.references).filter(|r| !r.kind.is_branch());
     let from_code = from_code.flat_map(|r| [Some(r.target), r.symbol].into_iter().flatten());
     from_code
         .chain(relocated_targets(image))
-        .chain(objects.named_addresses())
+        .chain(exact.named_addresses())
         .filter(|rva| image.section_at(*rva).is_some() && !is_inside(functions, *rva))
         .collect()
 }
@@ -372,12 +372,12 @@ impl Program {
     pub fn data_fields(&self, atom: &Atom, size: u32) -> Vec<DataField> {
         let range = span(atom.rva, size);
         let pointers = self.image.base_relocations_in(range.clone()).iter().map(|place| {
-            let symbol = self.objects.at(*place).and_then(|field| field.symbol);
+            let symbol = self.exact.at(*place).and_then(|field| field.symbol);
             let named = self.image.relocated_target(*place).map(|target| Named { target, symbol });
             DataField { offset: place.0 - atom.rva.0, kind: DataFieldKind::Pointer, named }
         });
         let mut fields: Vec<DataField> = pointers.collect();
-        for (place, field) in self.objects.inside(range) {
+        for (place, field) in self.exact.inside(range) {
             let kind = match field.kind {
                 FieldKind::Rva => DataFieldKind::Rva,
                 // Entries of a table count from the table, not from themselves: only the symbol says where one leads.

@@ -25,6 +25,8 @@ pub struct Symbols {
     pub contributions: Vec<Contribution>,
     /// Parts of sections that the linker kept together, by name, where the linker says (`S_COFFGROUP`).
     pub groups: Vec<SectionGroup>,
+    /// Relocations as the linker recorded them, where it was asked to; nothing was compared with the image.
+    pub fixups: Vec<Fixup>,
     /// Layouts of user-defined types by unique name; several where modules disagree about what the name means.
     pub layouts: HashMap<String, BTreeSet<TypeLayout>>,
 }
@@ -46,6 +48,17 @@ impl Module {
     pub fn short_name(&self) -> &str {
         self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path)
     }
+}
+
+/// A relocation that the linker applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixup {
+    /// `IMAGE_REL_AMD64_*`.
+    pub kind: u16,
+    /// The field.
+    pub place: Rva,
+    /// Start of the symbol or section that the field is tied to.
+    pub base: Rva,
 }
 
 /// A function as its compiler described it.

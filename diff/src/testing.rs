@@ -6,8 +6,8 @@ use std::path::Path;
 use iced_x86::code_asm::CodeAssembler;
 use iced_x86::{BlockEncoder, BlockEncoderOptions, InstructionBlock, OpKind, Register};
 
+use crate::exact_fields::ExactFields;
 use crate::image::Image;
-use crate::objects::ObjectFields;
 use crate::rva::Rva;
 use crate::x64::{self, Code};
 
@@ -28,7 +28,7 @@ pub(crate) fn decode(write: impl FnOnce(&mut CodeAssembler)) -> Code {
 pub(crate) fn decode_with(data: &[u8], write: impl FnOnce(&mut CodeAssembler)) -> Code {
     let code = assemble(write);
     let size = code.len() as u32;
-    x64::decode(&image(&code, data), &ObjectFields::default(), Rva(TEXT), size)
+    x64::decode(&image(&code, data), &ExactFields::default(), Rva(TEXT), size)
 }
 
 /// The bytes of a function at the start of the code section. Operands without a register are relative to RIP, for which the
@@ -50,7 +50,7 @@ fn assemble(write: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
 
 /// Decodes bytes as a function.
 pub(crate) fn decode_bytes(code: &[u8]) -> Code {
-    x64::decode(&image(code, &[]), &ObjectFields::default(), Rva(TEXT), code.len() as u32)
+    x64::decode(&image(code, &[]), &ExactFields::default(), Rva(TEXT), code.len() as u32)
 }
 
 fn image(code: &[u8], data: &[u8]) -> Image {

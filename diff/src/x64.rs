@@ -6,8 +6,8 @@ use iced_x86::{
 };
 
 use crate::dataflow::{self, Facts, Field};
+use crate::exact_fields::{ExactField, ExactFields, FieldKind, FieldSet};
 use crate::image::Image;
-use crate::objects::{FieldKind, ObjectFields};
 use crate::rva::{Rva, span};
 
 /// A function's code, decoded once.
@@ -106,6 +106,8 @@ impl From<Rva> for Named {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
+    /// The fixups that the linker wrote into the PDB, which are exact.
+    Fixups,
     /// The relocations of its object file, which are exact.
     Objects,
     /// What its instructions show.
@@ -160,12 +162,12 @@ pub struct Unresolved {
 }
 
 /// Decodes the function of `size` bytes at `start`.
-pub fn decode(image: &Image, objects: &ObjectFields, start: Rva, size: u32) -> Code {
-    let code = sweep(image, objects, start, size);
+pub fn decode(image: &Image, exact: &ExactFields, start: Rva, size: u32) -> Code {
+    let code = sweep(image, exact, start, size);
     // MSVC puts a function's tables behind its code and counts them into its length: what was decoded there is no code.
     match code.first_own_table(start, size) {
         Some(end) => {
-            let mut code = sweep(image, objects, start, end);
+            let mut code = sweep(image, exact, start, end);
             code.data = end..size;
             code
         }
@@ -174,10 +176,11 @@ pub fn decode(image: &Image, objects: &ObjectFields, start: Rva, size: u32) -> C
 }
 
 /// Decodes everything up to `size` as code.
-fn sweep(image: &Image, objects: &ObjectFields, start: Rva, size: u32) -> Code {
+fn sweep(image: &Image, exact: &ExactFields, start: Rva, size: u32) -> Code {
     let mut code = Code::default();
-    if objects.covers(start) {
-        code.evidence = Evidence::Objects;
+    let source = exact.covering(start);
+    if let Some((evidence, _)) = source {
+        code.evidence = evidence;
     }
     let bytes = image.bytes_up_to(span(start, size));
     if bytes.len() != size as usize {
@@ -225,7 +228,9 @@ fn sweep(image: &Image, objects: &ObjectFields, start: Rva, size: u32) -> Code {
         walk.add_found_fields(&decoded, &all_fields);
     }
     walk.check_image_relative();
-    add_object_fields(objects, start, size, &mut code);
+    if let Some((_, source)) = source {
+        add_exact_fields(source, start, size, &mut code);
+    }
     check_branch_targets(&mut code);
     check_base_relocations(image, start, size, &mut code);
     code
@@ -412,7 +417,7 @@ impl Walk<'_> {
                 }
             }
         }
-        let is_exact = self.code.evidence == Evidence::Objects;
+        let is_exact = self.code.evidence != Evidence::Analysis;
         if let (Some(offset), true, false) =
             (self.thread_local, facts.thread_local_lost || facts.thread_local.is_empty(), is_exact)
         {
@@ -454,7 +459,7 @@ impl Walk<'_> {
 
     /// The image base was computed with in a way that the dataflow did not follow, and the function has numbers that could be RVAs.
     fn check_image_relative(&mut self) {
-        let Some(base) = self.image_base.filter(|_| self.code.evidence != Evidence::Objects) else { return };
+        let Some(base) = self.image_base.filter(|_| self.code.evidence == Evidence::Analysis) else { return };
         let facts = &self.code.facts;
         if !facts.uses.get(&Rva(0)).is_some_and(|uses| uses.computed || uses.indexed) {
             return;
@@ -471,13 +476,13 @@ impl Walk<'_> {
     }
 }
 
-/// Adds what only the object file tells: the objects that addresses belong to, and fields that the analysis did not connect.
-fn add_object_fields(objects: &ObjectFields, start: Rva, size: u32, code: &mut Code) {
+/// Adds what only exact relocations tell: the objects that addresses belong to, and fields that the analysis did not connect.
+fn add_exact_fields(source: &FieldSet, start: Rva, size: u32, code: &mut Code) {
     let mut found = Vec::new();
-    for (place, field) in objects.inside(span(start, size)) {
+    for (place, field) in source.inside(span(start, size)) {
         let offset = place.0 - start.0;
         if let Ok(index) = code.references.binary_search_by_key(&offset, |r| r.field) {
-            if let Some(reference) = code.references.get_mut(index).filter(|r| r.target == field.target) {
+            if let Some(reference) = code.references.get_mut(index).filter(|r| is_of_field(r, field)) {
                 reference.symbol = field.symbol;
             }
             continue;
@@ -490,7 +495,7 @@ fn add_object_fields(objects: &ObjectFields, start: Rva, size: u32, code: &mut C
             FieldKind::Relative | FieldKind::Address => {
                 code.unresolved.push(Unresolved {
                     offset,
-                    reason: "the object file has a relocation here that belongs to no operand".into(),
+                    reason: "there is a relocation here that belongs to no operand".into(),
                 });
                 continue;
             }
@@ -511,6 +516,13 @@ fn add_object_fields(objects: &ObjectFields, start: Rva, size: u32, code: &mut C
     }
     code.references.extend(found);
     code.references.sort_by_key(|r| r.field);
+}
+
+/// The reference is what a relocation of its field makes. Some compilers count immediates behind the field into the addend, others have a form of
+/// relocation for each of their sizes.
+fn is_of_field(reference: &Reference, field: &ExactField) -> bool {
+    let behind = if field.kind == FieldKind::Relative { i64::from(reference.to_end) - 4 } else { 0 };
+    (0..=behind).contains(&reference.target.distance_from(field.target))
 }
 
 /// Control does not reach the next instruction.
@@ -578,13 +590,12 @@ impl Code {
 
     /// Offset of the first table that stands among the function's own bytes.
     fn first_own_table(&self, start: Rva, size: u32) -> Option<u32> {
-        let tables = self.facts.tables.iter().map(|table| table.rva);
-        let relative = self.references.iter().filter(|r| r.kind == ReferenceKind::ImageRelative).map(|r| r.target);
-        tables
-            .chain(relative)
-            .filter_map(|rva| rva.0.checked_sub(start.0))
-            .filter(|offset| (1..size).contains(offset))
-            .min()
+        let offset_of = |rva: Rva| rva.0.checked_sub(start.0);
+        let tables = self.facts.tables.iter().filter_map(|table| offset_of(table.rva));
+        // Code stands before the tables that it reads; a table's own entries lead back to code.
+        let relative = self.references.iter().filter(|r| r.kind == ReferenceKind::ImageRelative);
+        let relative = relative.filter_map(|r| offset_of(r.target).filter(|target| r.field < *target));
+        tables.chain(relative).filter(|offset| (1..size).contains(offset)).min()
     }
 
     /// References of one instruction.

@@ -395,7 +395,10 @@ impl Planner<'_> {
                 unsupported("it reads a table that counts from the image's base")
             };
         }
-        let (atom, offset) = match self.programs.new.locate(reference.target) {
+        // Where the object that is meant is known, the address may lie anywhere near it.
+        let is_object = |symbol: &Rva| matches!(self.programs.new.locate(*symbol), Location::Atom { .. });
+        let named = reference.symbol.filter(is_object).unwrap_or(reference.target);
+        let (atom, offset) = match self.programs.new.locate(named) {
             Location::Atom { atom, offset } => (atom, offset),
             // The headers' own fields stand at the same places in every image.
             Location::Headers(rva) if is_header(self.programs.new, rva) => return Ok(Destination::Image(rva)),
@@ -407,7 +410,7 @@ impl Planner<'_> {
             }
         };
         if atom == index {
-            return Ok(Destination::Region(index, i64::from(offset)));
+            return Ok(Destination::Region(index, i64::from(offset) + reference.target.distance_from(named)));
         }
         let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
             .map_err(|message| ("unproven-reference", message))?;

@@ -118,6 +118,7 @@ fn evidence(report: &Report) -> String {
     let mut text = format!("\n{}\n", paint(BOLD, "references known from"));
     for (which, image) in [("old", &report.old), ("new", &report.new)] {
         let sources = image.evidence.iter().map(|(evidence, functions)| match evidence {
+            Evidence::Fixups => format!("fixups of the PDB in {}", count(*functions, "function")),
             Evidence::Objects => format!("relocations of the object files in {}", count(*functions, "function")),
             Evidence::Analysis => format!("analysis in {}", count(*functions, "function")),
         });
