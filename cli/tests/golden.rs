@@ -412,6 +412,15 @@ const OUTCOMES: &[Outcome] = &[
         reasons: &["not-supported _TI1?AUAlike@@"],
         gap: Some("new records of what is thrown hold addresses relative to the image, which are not carried"),
     },
+    Outcome {
+        fixture: "replaced_table",
+        asked: "a patch of two functions, or a refusal",
+        verdict: RESTART,
+        functions: &["unresolved before", "unresolved inside"],
+        data: &["added first_table_of_new", "added second_table_of_new", "removed first_table", "removed second_table"],
+        reasons: &["unresolved-reference before", "unresolved-reference inside"],
+        gap: None,
+    },
 ];
 
 impl Outcome {

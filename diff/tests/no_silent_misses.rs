@@ -15,7 +15,8 @@ use hpgen_diff::program::{Program, pointers_in};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::Role;
 
-const FIXTURES: [&str; 5] = ["callee", "new_function", "rodata", "biased_base", "struct_layout"];
+const FIXTURES: [&str; 7] =
+    ["callee", "new_function", "rodata", "biased_base", "struct_layout", "atom_edges", "image_relative"];
 
 #[test]
 fn every_byte_counts() {
