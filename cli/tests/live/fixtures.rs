@@ -26,7 +26,24 @@ macro_rules! without_state {
     };
 }
 
-without_state!(biased_base, callee, constant, inlined, line_macro, new_import, removed, rodata, string,);
+without_state!(
+    biased_base,
+    build_traces,
+    callee,
+    constant,
+    delay_load,
+    gcc_code,
+    inlined,
+    labels,
+    line_macro,
+    new_import,
+    removed,
+    rodata,
+    shared_inline,
+    string,
+    thread_local,
+    thunks,
+);
 
 #[test]
 fn new_function() {
