@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use xtask::suite::metamorphic::{self, Selection};
-use xtask::suite::msvc;
+use xtask::suite::{metamorphic, msvc, mutation};
 use xtask::toolchain::Toolchain;
 use xtask::{bless, check, demo, fixtures, programs, setup};
 
@@ -68,6 +67,17 @@ enum Suite {
         /// Only packages with one of these in their name; the standard library is called std
         packages: Vec<String>,
     },
+    /// One small edit of a source changes what the object files say: make many, expect neither less nor more
+    Mutation {
+        /// Only a part that is over within a minute or so
+        #[arg(long)]
+        sample: bool,
+        /// Only these configurations, for example O2-sections
+        #[arg(long)]
+        configuration: Vec<String>,
+        /// Only programs with one of these in their name
+        programs: Vec<String>,
+    },
 }
 
 fn main() -> Result<ExitCode> {
@@ -78,7 +88,10 @@ fn main() -> Result<ExitCode> {
         Task::Fixtures { check: false, names } => fixtures::rebuild(&Toolchain::find()?, &names)?,
         Task::Bless => bless::bless()?,
         Task::Suite { suite: Suite::Metamorphic { sample, configuration, programs } } => {
-            return metamorphic::run(&Selection { sample, programs, configurations: configuration });
+            return metamorphic::run(&metamorphic::Selection { sample, programs, configurations: configuration });
+        }
+        Task::Suite { suite: Suite::Mutation { sample, configuration, programs } } => {
+            return mutation::run(&mutation::Selection { sample, programs, configurations: configuration });
         }
         Task::Suite { suite: Suite::Msvc { sample, bless, packages } } => {
             return msvc::run(&msvc::Selection { sample, bless, packages });

@@ -31,6 +31,13 @@ impl Tools {
         let rustc = toolchain::output(Command::new("rustc").arg("--version"))?;
         Ok(Self { toolchain, msvc, rustc })
     }
+
+    /// Everything but the sources that objects depend on.
+    pub fn described(&self, kind: Kind, configuration: Configuration) -> String {
+        let (versions, rustc) = (&self.toolchain.versions, &self.rustc);
+        let (c, rust) = (configuration.clang_flags(), configuration.rustc_flags());
+        format!("{versions} {rustc} {CLANG:?} {:?} {c:?} {RUSTC:?} {rust:?}", kind_flags(kind))
+    }
 }
 
 /// Objects of one program in one configuration.
@@ -112,84 +119,99 @@ impl Objects<'_> {
     /// The objects in the order in which the compiler or the program's list gives them.
     pub fn objects(&self) -> Result<Vec<PathBuf>> {
         if self.subject.kind == Kind::Rust {
-            return self.listed();
+            return listed_inputs(&self.folder());
         }
         let folder = self.folder();
-        Ok(self.subject.modules.iter().map(|(module, _)| folder.join(format!("{module}.o"))).collect())
+        Ok(self.subject.modules.iter().map(|(module, _)| folder.join(object_name(module))).collect())
     }
 
     fn stamp(&self, tools: &Tools) -> Result<String> {
         let mut inputs = Inputs::default();
-        let flags = format!(
-            "{CLANG:?} {:?} {:?} {:?} {RUSTC:?}",
-            kind_flags(self.subject.kind),
-            self.configuration.clang_flags(),
-            self.configuration.rustc_flags()
-        );
-        inputs.add("tools", tools.toolchain.versions.as_bytes()).add("rustc", tools.rustc.as_bytes());
-        inputs.add("flags", flags.as_bytes()).add("extra", &fs::read(extra_source())?);
+        inputs.add("tools", tools.described(self.subject.kind, self.configuration).as_bytes());
+        inputs.add("extra", &fs::read(extra_source())?);
         for (name, bytes) in self.subject.inputs()? {
             inputs.add(&name, &bytes);
         }
         Ok(inputs.hex())
     }
 
-    fn clang(&self, tools: &Tools) -> Command {
-        let mut command = Command::new(tools.toolchain.clang);
-        command.current_dir(self.folder()).args(CLANG).args(kind_flags(self.subject.kind));
-        command
-    }
-
     fn compile_extra(&self, tools: &Tools) -> Result<()> {
-        let mut command = self.clang(tools);
+        let mut command = clang(tools, self.subject.kind, &self.folder());
         command.args(["-x", if self.subject.kind == Kind::Msvc { "c++" } else { "c" }]);
         command.args([&format!("-O{}", self.configuration.optimisation), "-fno-function-sections"]);
         toolchain::run(command.arg(extra_source()).args(["-o", "extra.o"]))
     }
 
     fn compile_c(&self, tools: &Tools) -> Result<()> {
-        for (module, source) in &self.subject.modules {
-            let mut command = self.clang(tools);
-            command.args(self.configuration.clang_flags());
-            for folder in &self.subject.includes {
-                command.arg("-I").arg(folder);
-            }
+        let Subject { kind, modules, includes, .. } = self.subject;
+        for (module, source) in modules {
+            let mut command = clang(tools, *kind, &self.folder());
             if self.prepended {
                 command.arg(format!("-DHPGEN_EXTRA=hpgen_extra_{module}")).arg("-include").arg(extra_source());
             }
-            toolchain::run(command.arg(source).arg("-o").arg(format!("{module}.o")))?;
+            compile_module(&mut command, self.configuration, includes, source, &object_name(module))?;
         }
         Ok(())
     }
 
-    /// Compiles and links, and takes from the linker's own record of its inputs what it was given.
     fn compile_rust(&self, tools: &Tools) -> Result<()> {
         ensure!(!self.prepended, "functions in front of Rust sources change how the crate is cut into units");
-        let folder = self.folder();
-        let mut command = Command::new("rustc");
-        // `-Zfunction-sections` is not stable.
-        command.env("RUSTC_BOOTSTRAP", "1").current_dir(&folder).args(RUSTC).args(self.configuration.rustc_flags());
-        command.arg(format!("-Clinker={}", tools.toolchain.lld_link));
-        command.arg(format!("-Clink-arg=/libpath:{}", tools.msvc.folder().display()));
-        command.args(["-Clink-arg=/reproduce:linked.tar", "-o", "linked.exe"]);
-        for (_, source) in &self.subject.modules {
-            command.arg(source);
-        }
-        toolchain::run(&mut command)?;
-        toolchain::run(Command::new("tar").current_dir(&folder).args(["-xf", "linked.tar"]))?;
-        let list = toolchain::output(Command::new("tar").current_dir(&folder).args(["-tf", "linked.tar"]))?;
-        fs::write(folder.join("linked.txt"), list)?;
-        fs::remove_file(folder.join("linked.tar")).map_err(Into::into)
-    }
-
-    /// The objects and Rust libraries that rustc gave to the linker, in its order.
-    fn listed(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.folder();
-        let list = fs::read_to_string(folder.join("linked.txt"))?;
-        let is_input = |line: &&str| [".o", ".rlib"].iter().any(|ending| line.ends_with(ending));
-        Ok(list.lines().filter(is_input).map(|line| folder.join(Path::new(line))).collect())
+        let (_, source) = self.subject.modules.first().context("a crate without a source")?;
+        compile_crate(tools, self.configuration, &self.folder(), source)
     }
 }
+
+/// The name of a C or C++ module's object.
+pub fn object_name(module: &str) -> String {
+    format!("{module}.o")
+}
+
+/// clang as it compiles programs of a kind, in a folder.
+pub fn clang(tools: &Tools, kind: Kind, folder: &Path) -> Command {
+    let mut command = Command::new(tools.toolchain.clang);
+    command.current_dir(folder).args(CLANG).args(kind_flags(kind));
+    command
+}
+
+/// Compiles one source with [`clang`].
+pub fn compile_module(
+    clang: &mut Command,
+    configuration: Configuration,
+    includes: &[PathBuf],
+    source: &Path,
+    object: &str,
+) -> Result<()> {
+    clang.args(configuration.clang_flags());
+    for folder in includes {
+        clang.arg("-I").arg(folder);
+    }
+    toolchain::run(clang.arg(source).args(["-o", object]))
+}
+
+/// Compiles and links a crate in a folder, and takes from the linker's own record of its inputs what it was given.
+pub fn compile_crate(tools: &Tools, configuration: Configuration, folder: &Path, source: &Path) -> Result<()> {
+    let mut command = Command::new("rustc");
+    // `-Zfunction-sections` is not stable.
+    command.env("RUSTC_BOOTSTRAP", "1").current_dir(folder).args(RUSTC).args(configuration.rustc_flags());
+    command.arg(format!("-Clinker={}", tools.toolchain.lld_link));
+    command.arg(format!("-Clink-arg=/libpath:{}", tools.msvc.folder().display()));
+    command.args(["-Clink-arg=/reproduce:linked.tar", "-o", "linked.exe"]);
+    toolchain::run(command.arg(source))?;
+    toolchain::run(Command::new("tar").current_dir(folder).args(["-xf", "linked.tar"]))?;
+    let list = toolchain::output(Command::new("tar").current_dir(folder).args(["-tf", "linked.tar"]))?;
+    fs::write(folder.join(LISTED), list)?;
+    fs::remove_file(folder.join("linked.tar")).map_err(Into::into)
+}
+
+/// The objects and Rust libraries that rustc gave to the linker when a crate was compiled in `folder`, in its order.
+pub fn listed_inputs(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list = fs::read_to_string(folder.join(LISTED))?;
+    let is_input = |line: &&str| [".o", ".rlib"].iter().any(|ending| line.ends_with(ending));
+    Ok(list.lines().filter(is_input).map(|line| folder.join(Path::new(line))).collect())
+}
+
+/// What the linker was given, a line each.
+const LISTED: &str = "linked.txt";
 
 /// A folder of objects that is not where it was.
 pub struct Hidden {

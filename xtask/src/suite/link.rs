@@ -15,16 +15,22 @@ use crate::toolchain;
 /// The base address of the layouts that have another one than the linker's default, 0x140000000.
 const OTHER_BASE: &str = "0x180000000";
 
-const MSVC: [&str; 6] = ["/nologo", "/nodefaultlib", "/subsystem:console", "/debug", "/Brepro", "/pdbaltpath:%_PDB%"];
+const MSVC: [&str; 8] = [
+    "/nologo",
+    "/nodefaultlib",
+    "/subsystem:console",
+    "/debug",
+    "/Brepro",
+    "/pdbaltpath:%_PDB%",
+    "/lldmap:program.map",
+    "/demangle:no",
+];
 
 /// Links `objects`; returns the image. Its PDB is beside it.
 pub fn link(tools: &Tools, objects: &Objects<'_>, layout: Layout) -> Result<PathBuf> {
     let Some(parent) = objects.folder().parent().map(Path::to_path_buf) else {
         bail!("no folder for the images");
     };
-    let folder = parent.join(layout.to_string());
-    fs::create_dir_all(&folder)?;
-    let image = folder.join("program.exe");
     let mut inputs = objects.objects()?;
     if let Some(seed) = layout.order {
         shuffle(&mut inputs, seed);
@@ -32,12 +38,23 @@ pub fn link(tools: &Tools, objects: &Objects<'_>, layout: Layout) -> Result<Path
     if layout.extra {
         inputs.insert(0, objects.extra());
     }
-    let mut command = match objects.subject.kind {
-        Kind::Mingw => mingw(tools, &inputs, layout),
-        kind => msvc(tools, kind, &inputs, layout),
+    link_inputs(tools, objects.subject.kind, &inputs, layout, &parent.join(layout.to_string()))
+}
+
+/// Links these objects in this order into a folder; returns the image. The PDB and the linker's map are beside it.
+pub fn link_inputs(tools: &Tools, kind: Kind, inputs: &[PathBuf], layout: Layout, folder: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let mut command = match kind {
+        Kind::Mingw => mingw(tools, inputs, layout),
+        kind => msvc(tools, kind, inputs, layout),
     };
-    toolchain::run(command.current_dir(&folder))?;
-    Ok(image)
+    toolchain::run(command.current_dir(folder))?;
+    Ok(folder.join("program.exe"))
+}
+
+/// The linker's map of an image: which section of which object came where.
+pub fn map_of(image: &Path) -> PathBuf {
+    image.with_extension("map")
 }
 
 /// Removes the image's whole folder.
@@ -52,6 +69,7 @@ fn mingw(tools: &Tools, inputs: &[PathBuf], layout: Layout) -> Command {
     let mut command = Command::new(tools.toolchain.clang);
     command.args(["--target=x86_64-w64-windows-gnu", &format!("-fuse-ld={}", tools.toolchain.linker_name)]);
     command.args(inputs).args(["-o", "program.exe", "-Wl,--pdb=program.pdb", "-Wl,--no-insert-timestamp"]);
+    command.args(["-Wl,-Map=program.map", "-Wl,--no-demangle"]);
     command.arg(if layout.folded { "-Wl,--icf=all" } else { "-Wl,--icf=none" });
     if layout.other_base {
         command.arg(format!("-Wl,--image-base={OTHER_BASE}"));

@@ -5,6 +5,7 @@ pub mod configuration;
 pub mod link;
 pub mod metamorphic;
 pub mod msvc;
+pub mod mutation;
 pub mod running;
 pub mod subjects;
 pub mod table;

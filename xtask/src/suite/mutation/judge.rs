@@ -1,0 +1,130 @@
+//! Holds what hpgen says of two images against the truth.
+
+use std::collections::BTreeSet;
+
+use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::change_set::{ChangeSet, FunctionChange, FunctionStatus};
+use hpgen_diff::program::Program;
+
+use super::truth::{Change, Kind, Truth};
+
+/// An image as both sides know it.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    /// What the object files say.
+    pub truth: &'a Truth,
+    /// What hpgen reads.
+    pub program: &'a Program,
+}
+
+/// What came of one comparison.
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// Functions and variables that changed, came or went, by the truth.
+    pub changed: usize,
+    /// Those of them that hpgen names.
+    pub found: usize,
+    /// Functions that hpgen did not understand.
+    pub unresolved: usize,
+    /// What hpgen does not name.
+    pub misses: Vec<String>,
+    /// What hpgen names without a reason in the truth.
+    pub extras: Vec<String>,
+}
+
+/// Judges a change set.
+pub fn judge(changes: &[Change], old: Side<'_>, new: Side<'_>, set: &ChangeSet) -> Judgement {
+    let mut judgement = Judgement {
+        unresolved: set.functions.iter().filter(|f| f.status == FunctionStatus::Unresolved).count(),
+        ..Judgement::default()
+    };
+    let reported = [reported(old, set, |f| f.old), reported(new, set, |f| f.new)];
+    let data: BTreeSet<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
+    for change in changes {
+        let is_found = match change.kind {
+            Kind::Function => {
+                let [olds, news] = &reported;
+                change.old.is_none_or(|old| olds.contains(&old)) && change.new.is_none_or(|new| news.contains(&new))
+            }
+            Kind::Variable => {
+                let places = [(old, change.old), (new, change.new)];
+                let name = |(side, address): (Side<'_>, Option<u32>)| side.name_at(address?);
+                places.into_iter().filter_map(name).any(|name| data.contains(name.as_str()))
+            }
+            // Whoever names a constant changes with it; libraries are what they were.
+            Kind::Constant | Kind::Outside => continue,
+        };
+        judgement.changed += 1;
+        if is_found {
+            judgement.found += 1;
+        } else {
+            let address = |address: Option<u32>| address.map_or("nowhere".to_owned(), |rva| format!("{rva:#x}"));
+            let (kind, name) = (change.kind, &change.name);
+            judgement.misses.push(format!("{kind:?} {name} at {} and {}", address(change.old), address(change.new)));
+        }
+    }
+    let chunks = Chunks::of(changes, old, new);
+    for function in set.functions.iter().filter(|function| !chunks.have_function(function)) {
+        let FunctionChange { status, display, why, .. } = function;
+        judgement.extras.push(format!("{status:?} {display}: {why}"));
+    }
+    for data in set.data.iter().filter(|data| !chunks.have_data(&data.name)) {
+        judgement.extras.push(format!("data {:?} {}: {}", data.status, data.name, data.why));
+    }
+    judgement
+}
+
+/// Addresses of the functions of one side that hpgen names.
+fn reported(side: Side<'_>, set: &ChangeSet, of: impl Fn(&FunctionChange) -> Option<AtomIndex>) -> BTreeSet<u32> {
+    let atoms = set.functions.iter().filter_map(of).filter_map(|index| side.program.atom(index));
+    atoms.map(|atom| atom.rva.0).collect()
+}
+
+impl Side<'_> {
+    /// What hpgen calls the thing at an address.
+    fn name_at(self, address: u32) -> Option<String> {
+        let atom = self.program.atoms.iter().find(|atom| atom.rva.0 == address)?;
+        Some(self.program.linkage_name(atom))
+    }
+}
+
+/// The sections of the objects that the truth calls changed, by their address in each image.
+struct Chunks<'a> {
+    sides: [Side<'a>; 2],
+    /// Names of libraries' functions that came or went: some, import thunks among them, are not in the map.
+    outside: BTreeSet<&'a str>,
+    changed: [BTreeSet<u32>; 2],
+}
+
+impl<'a> Chunks<'a> {
+    fn of(changes: &'a [Change], old: Side<'a>, new: Side<'a>) -> Chunks<'a> {
+        let collect = |side: Side<'_>, address: &dyn Fn(&Change) -> Option<u32>| {
+            changes.iter().filter_map(address).filter_map(|address| side.truth.map.chunk_of(address)).collect()
+        };
+        let changed = [collect(old, &|change| change.old), collect(new, &|change| change.new)];
+        let outside = changes.iter().filter(|change| change.kind == Kind::Outside);
+        Chunks { sides: [old, new], outside: outside.map(|change| change.name.as_str()).collect(), changed }
+    }
+
+    fn have(&self, index: usize, address: u32) -> bool {
+        let (Some(side), Some(changed)) = (self.sides.get(index), self.changed.get(index)) else { return false };
+        side.truth.map.chunk_of(address).is_some_and(|chunk| changed.contains(&chunk))
+    }
+
+    /// A funclet is a part of its function's section.
+    fn have_function(&self, function: &FunctionChange) -> bool {
+        let is_outside = || self.outside.contains(function.name.as_str());
+        is_outside()
+            || [function.old, function.new].into_iter().enumerate().any(|(index, atom)| {
+                let atom = self.sides.get(index).zip(atom).and_then(|(side, atom)| side.program.atom(atom));
+                atom.is_some_and(|atom| self.have(index, atom.rva.0))
+            })
+    }
+
+    fn have_data(&self, name: &str) -> bool {
+        self.sides.iter().enumerate().any(|(index, side)| {
+            let mut named = side.program.atoms.iter().filter(|atom| !atom.is_function());
+            named.any(|atom| self.have(index, atom.rva.0) && side.program.linkage_name(atom) == name)
+        })
+    }
+}
