@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image::{Image, Section};
+use crate::mangling::is_numbered_constant;
 use crate::rva::{Rva, span};
 use crate::symbols::{ModuleIndex, Symbols};
 use crate::unwind::{FLAG_CHAINED, UnwindInfo};
@@ -236,7 +237,7 @@ fn new_atom(symbols: &Symbols, names: &BTreeMap<Rva, Vec<Name>>, rva: Rva, size:
 /// All names by address. A linkage name makes the source's name of the same address a mere display name.
 fn collect_names(symbols: &Symbols) -> BTreeMap<Rva, Vec<Name>> {
     let mut names: BTreeMap<Rva, Vec<Name>> = BTreeMap::new();
-    for public in &symbols.publics {
+    for public in symbols.publics.iter().filter(|public| !is_numbered_constant(&public.name)) {
         let display = crate::demangle::demangle(&public.name);
         names.entry(public.rva).or_default().push(Name { key: public.name.clone(), local: None, display });
     }

@@ -8,6 +8,14 @@ pub(crate) fn without_build_parts(name: &str) -> Option<String> {
     (short != name).then_some(short)
 }
 
+/// A name that LLVM gives to a constant without one so that other units can see it: `anon.`, a digest of the unit, and a number that counts
+/// the unit's constants. In another build, another constant can have it.
+pub(crate) fn is_numbered_constant(name: &str) -> bool {
+    let Some((digest, number)) = name.strip_prefix("anon.").and_then(|rest| rest.split_once('.')) else { return false };
+    let number = number.split_once(".llvm.").map_or(number, |(number, _)| number);
+    digest.len() == 32 && digest.chars().all(is_hex) && !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+}
+
 fn is_hex(c: char) -> bool {
     c.is_ascii_hexdigit()
 }
@@ -80,7 +88,7 @@ fn replace_runs(name: &str, marker: &str, is_digit: fn(char) -> bool, count: usi
 
 #[cfg(test)]
 mod tests {
-    use super::without_build_parts;
+    use super::{is_numbered_constant, without_build_parts};
 
     #[test]
     fn parts_that_vary_are_left_out() {
@@ -96,6 +104,15 @@ mod tests {
         ];
         for (name, short) in cases {
             assert_eq!(without_build_parts(name).as_deref(), Some(short), "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_constants_are_no_names() {
+        assert!(is_numbered_constant("anon.13afb782faeed1d492c348f692db73e9.1"));
+        assert!(is_numbered_constant("anon.13afb782faeed1d492c348f692db73e9.12.llvm.2206140648287999139"));
+        for name in ["anon.13afb782faeed1d492c348f692db73e9", "anon.13afb782.1", "anon.x.1", "anonymous.1"] {
+            assert!(!is_numbered_constant(name), "{name}");
         }
     }
 

@@ -4,7 +4,8 @@
 //! neighbour. A reading counts when both programs agree on it; where the obvious reading names two things that
 //! both exist elsewhere in the other program, agreement on a less obvious one proves nothing, and the reference is unresolved.
 
-use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
+use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS, Name};
+use crate::mangling::without_build_parts;
 use crate::pairing::Pairing;
 use crate::program::{Location, Program};
 use crate::rva::Rva;
@@ -112,8 +113,10 @@ impl<'a> Sides<'a> {
                 // A body without a name is the other one only as far as all references agree on that; it may also have been folded
                 // into one that has a name, or the other way round.
                 let one_is_anonymous = a.names.is_empty() || b.names.is_empty();
-                let claim = one_is_anonymous.then_some(Claim::Identity(old.0, new.0));
-                (is_pair || one_is_anonymous).then_some(claim)
+                // Several units may hold copies of one function: each is as good as the other if both do the same.
+                let is_copy = !is_pair && share_a_name(a, b);
+                let claim = (one_is_anonymous || is_copy).then_some(Claim::Identity(old.0, new.0));
+                (is_pair || claim.is_some()).then_some(claim)
             }
             // Into the middle of a function: its code must be the same for the place to be.
             (AtomKind::Function(_), AtomKind::Function(_)) => {
@@ -124,7 +127,7 @@ impl<'a> Sides<'a> {
             (AtomKind::ReadOnly, AtomKind::ReadOnly) => {
                 // Constants are what they hold, unless both have partners elsewhere.
                 let apart = !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty();
-                (is_pair || !apart).then_some(Some(Claim::Content(old.0, new.0)))
+                (is_pair || !apart || share_a_name(a, b)).then_some(Some(Claim::Content(old.0, new.0)))
             }
             _ => None,
         }
@@ -170,5 +173,38 @@ impl<'a> Sides<'a> {
     /// Both addresses are exact starts of atoms that have their own, other partners.
     fn contradicts(self, old: (AtomIndex, u32), new: (AtomIndex, u32)) -> bool {
         old.1 == 0 && new.1 == 0 && !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty()
+    }
+}
+
+/// Whether a name of the one is a name of the other but for what changes from build to build, in whatever modules.
+fn share_a_name(a: &Atom, b: &Atom) -> bool {
+    let stable = |name: &Name| without_build_parts(&name.key).unwrap_or_else(|| name.key.clone());
+    a.names.iter().any(|name| b.names.iter().any(|other| name.key == other.key || stable(name) == stable(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atoms::Local;
+    use crate::rva::Rva;
+
+    fn named(key: &str, module: Option<&str>) -> Atom {
+        let local = module.map(|module| Local { module: module.to_owned(), scope: None });
+        let names = vec![Name { key: key.to_owned(), local, display: key.to_owned() }];
+        Atom { rva: Rva(0x1000), size: 1, is_sized: true, kind: AtomKind::Function(0), names, module: None }
+    }
+
+    #[test]
+    fn copies_share_their_name_whatever_their_unit() {
+        let (a, b) = (named("drop<String>", Some("app-cgu.0.rcgu.o")), named("drop<String>", Some("app-cgu.1.rcgu.o")));
+        assert!(share_a_name(&a, &b));
+        assert!(share_a_name(&named("_RNvC1a1f.llvm.123", None), &named("_RNvC1a1f.llvm.456", None)));
+        assert!(!share_a_name(&a, &named("drop<Error>", Some("app-cgu.0.rcgu.o"))));
+    }
+
+    #[test]
+    fn nothing_is_shared_without_a_name() {
+        let nameless = Atom { names: Vec::new(), ..named("f", None) };
+        assert!(!share_a_name(&nameless, &nameless));
     }
 }

@@ -1,5 +1,7 @@
 //! Which old atom and new atom are the same thing.
 
+mod copies;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
@@ -23,6 +25,8 @@ pub enum How {
     NameOnly,
     /// The same name but for a hash or counter that changes from build to build.
     NameWithoutHash,
+    /// Copies of one Rust function in several units, with the same code.
+    Copy,
     /// The same import.
     Import,
     /// Named by the same reference of paired atoms.
@@ -63,6 +67,7 @@ impl Pairing {
             let short = without_build_parts(&name.key)?;
             Some((short, name.local.as_ref().map_or(String::new(), |local| local.module.clone()), String::new()))
         });
+        pairing.pair_copies(old, new);
         pairing.find_ambiguous(old, new);
         pairing
     }
