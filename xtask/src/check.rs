@@ -11,7 +11,7 @@ use crate::{binaries, fixtures, setup, wine, workspace};
 type Step = (&'static str, fn() -> Result<()>);
 
 /// They do not build on each other: each is run, whatever became of the ones before.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", || cargo("fmt --all --check")),
     ("lints", || cargo("clippy --workspace --all-targets -- -D warnings")),
     ("fixtures", || fixtures::check(&Toolchain::find()?, &[])),
@@ -19,6 +19,7 @@ const STEPS: [Step; 7] = [
     // Compares in its own process: a debug build would take minutes.
     ("metamorphic sample", || cargo("run --release --package xtask -- suite metamorphic --sample")),
     ("Microsoft's images, sample", || cargo("run --release --package xtask -- suite msvc --sample")),
+    ("mutation sample", || cargo("run --release --package xtask -- suite mutation --sample")),
     ("tests", || cargo("test --workspace --no-fail-fast")),
 ];
 

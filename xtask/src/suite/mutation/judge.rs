@@ -38,18 +38,26 @@ pub fn judge(changes: &[Change], old: Side<'_>, new: Side<'_>, set: &ChangeSet) 
         unresolved: set.functions.iter().filter(|f| f.status == FunctionStatus::Unresolved).count(),
         ..Judgement::default()
     };
-    let reported = [reported(old, set, |f| f.old), reported(new, set, |f| f.new)];
+    let real = |f: &&FunctionChange| f.status != FunctionStatus::Cosmetic;
+    let all = |_: &&FunctionChange| true;
+    let really_reported = [reported(old, set, real, |f| f.old), reported(new, set, real, |f| f.new)];
+    let reported = [reported(old, set, all, |f| f.old), reported(new, set, all, |f| f.new)];
     let data: BTreeSet<&str> = set.data.iter().map(|data| data.name.as_str()).collect();
     for change in changes {
         let is_found = match change.kind {
             Kind::Function => {
-                let [olds, news] = &reported;
-                change.old.is_none_or(|old| olds.contains(&old)) && change.new.is_none_or(|new| news.contains(&new))
+                // Only what the truth, too, calls cosmetic may be so.
+                let [olds, news] = if change.is_cosmetic { &reported } else { &really_reported };
+                let is_in = |here: &[u32], reported: &BTreeSet<u32>| {
+                    here.is_empty() || here.iter().any(|address| reported.contains(address))
+                };
+                is_in(&change.old, olds) && is_in(&change.new, news)
             }
             Kind::Variable => {
-                let places = [(old, change.old), (new, change.new)];
-                let name = |(side, address): (Side<'_>, Option<u32>)| side.name_at(address?);
-                places.into_iter().filter_map(name).any(|name| data.contains(name.as_str()))
+                let of =
+                    |side: Side<'_>, here: &[u32]| here.iter().filter_map(|a| side.name_at(*a)).collect::<Vec<_>>();
+                let mut names = [of(old, &change.old), of(new, &change.new)].concat().into_iter();
+                names.any(|name| data.contains(name.as_str()))
             }
             // Whoever names a constant changes with it; libraries are what they were.
             Kind::Constant | Kind::Outside => continue,
@@ -58,9 +66,8 @@ pub fn judge(changes: &[Change], old: Side<'_>, new: Side<'_>, set: &ChangeSet) 
         if is_found {
             judgement.found += 1;
         } else {
-            let address = |address: Option<u32>| address.map_or("nowhere".to_owned(), |rva| format!("{rva:#x}"));
-            let (kind, name) = (change.kind, &change.name);
-            judgement.misses.push(format!("{kind:?} {name} at {} and {}", address(change.old), address(change.new)));
+            let Change { kind, name, old, new, .. } = change;
+            judgement.misses.push(format!("{kind:?} {name}, at {old:x?} in the old image and {new:x?} in the new one"));
         }
     }
     let chunks = Chunks::of(changes, old, new);
@@ -75,8 +82,13 @@ pub fn judge(changes: &[Change], old: Side<'_>, new: Side<'_>, set: &ChangeSet) 
 }
 
 /// Addresses of the functions of one side that hpgen names.
-fn reported(side: Side<'_>, set: &ChangeSet, of: impl Fn(&FunctionChange) -> Option<AtomIndex>) -> BTreeSet<u32> {
-    let atoms = set.functions.iter().filter_map(of).filter_map(|index| side.program.atom(index));
+fn reported(
+    side: Side<'_>,
+    set: &ChangeSet,
+    is_wanted: impl Fn(&&FunctionChange) -> bool,
+    of: impl Fn(&FunctionChange) -> Option<AtomIndex>,
+) -> BTreeSet<u32> {
+    let atoms = set.functions.iter().filter(is_wanted).filter_map(of).filter_map(|index| side.program.atom(index));
     atoms.map(|atom| atom.rva.0).collect()
 }
 
@@ -98,10 +110,10 @@ struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     fn of(changes: &'a [Change], old: Side<'a>, new: Side<'a>) -> Chunks<'a> {
-        let collect = |side: Side<'_>, address: &dyn Fn(&Change) -> Option<u32>| {
-            changes.iter().filter_map(address).filter_map(|address| side.truth.map.chunk_of(address)).collect()
+        let collect = |side: Side<'_>, here: fn(&Change) -> &[u32]| {
+            changes.iter().flat_map(here).filter_map(|address| side.truth.map.chunk_of(*address)).collect()
         };
-        let changed = [collect(old, &|change| change.old), collect(new, &|change| change.new)];
+        let changed = [collect(old, |change| &change.old), collect(new, |change| &change.new)];
         let outside = changes.iter().filter(|change| change.kind == Kind::Outside);
         Chunks { sides: [old, new], outside: outside.map(|change| change.name.as_str()).collect(), changed }
     }

@@ -22,10 +22,20 @@ pub struct Build {
 /// Functions that are called something else in the other build: name here, name there.
 pub type Aliases = BTreeMap<String, String>;
 
+/// Whether the lines and columns of Rust's `panic::Location` count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// They do.
+    Count,
+    /// They do not.
+    DoNotCount,
+}
+
 /// Digests of a build's pieces.
 pub struct Contents<'a> {
     build: &'a Build,
     aliases: &'a Aliases,
+    places: Places,
     /// Digests of constants that are known.
     known: RefCell<HashMap<Piece, String>>,
 }
@@ -63,8 +73,8 @@ impl Build {
 
 impl<'a> Contents<'a> {
     /// Nothing is known yet.
-    pub fn new(build: &'a Build, aliases: &'a Aliases) -> Contents<'a> {
-        Contents { build, aliases, known: RefCell::default() }
+    pub fn new(build: &'a Build, aliases: &'a Aliases, places: Places) -> Contents<'a> {
+        Contents { build, aliases, places, known: RefCell::default() }
     }
 
     /// A digest of a whole section of code: its bytes, what they name, and its unwind records.
@@ -133,9 +143,33 @@ impl<'a> Contents<'a> {
 
     fn add_section(&self, inputs: &mut Inputs, (object, section): (usize, usize), start: u64, path: &mut Vec<Piece>) {
         let Some(found) = self.section(object, section) else { return };
-        inputs.add("bytes", &found.bytes);
+        let is_place = self.places == Places::DoNotCount && self.is_source_place((object, section));
+        inputs.add("bytes", if is_place { &[] } else { &found.bytes });
         for relocation in &found.relocations {
             self.add_relocation(inputs, (object, section), relocation, start, path);
+        }
+    }
+
+    /// Whether a constant has the form of `panic::Location`: the file's name, its length, line and column, and no other pointer.
+    fn is_source_place(&self, (object, section): (usize, usize)) -> bool {
+        let Some(found) = self.section(object, section) else { return false };
+        let [relocation] = found.relocations.as_slice() else { return false };
+        let name = self.build.objects.get(object).and_then(|file| self.place(file, object, relocation));
+        let name = name.and_then(|(object, section, _)| self.section(object, section));
+        let length = found.bytes.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let is_file = name.is_some_and(|name| {
+            name.kind == Kind::ReadOnly
+                && name.bytes.strip_suffix(&[0]).unwrap_or(&name.bytes).ends_with(b".rs")
+                && length.is_some_and(|length| name.bytes.len().abs_diff(length as usize) <= 1)
+        });
+        found.kind == Kind::ReadOnly && found.bytes.len() == 24 && relocation.offset == 0 && is_file
+    }
+
+    /// The piece that a relocation leads to, if one of these objects has it.
+    fn place(&self, file: &ObjectFile, object: usize, relocation: &Relocation) -> Option<Piece> {
+        match file.target(relocation) {
+            Some((section, offset)) => Some((object, section, offset)),
+            None => self.build.globals.get(&file.symbols.get(relocation.symbol)?.name).copied(),
         }
     }
 
@@ -175,10 +209,7 @@ impl<'a> Contents<'a> {
         let Some(file) = self.build.objects.get(object) else { return String::new() };
         let Some(symbol) = file.symbols.get(relocation.symbol) else { return String::new() };
         let addend = if symbol.is_section { 0 } else { relocation.addend };
-        let place = match file.target(relocation) {
-            Some((section, offset)) => Some((object, section, offset)),
-            None => self.build.globals.get(&symbol.name).copied(),
-        };
+        let place = self.place(file, object, relocation);
         let Some((of, to, offset)) = place else { return format!("{}+{addend}", self.stable(&symbol.name)) };
         if (of, to) == (object, section) {
             return format!("itself+{}", offset.wrapping_add_signed(addend));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use contents::{Aliases, Build, Contents};
+use contents::{Aliases, Build, Contents, Places};
 use link_map::LinkMap;
 use object_file::ObjectFile;
 
@@ -49,6 +49,8 @@ pub enum Kind {
 struct Thing {
     address: u32,
     digest: String,
+    /// Without the lines and columns that panics name.
+    digest_without_places: String,
 }
 
 /// One function, variable or constant that is not the same in both builds.
@@ -58,10 +60,12 @@ pub struct Change {
     pub kind: Kind,
     /// Linkage name.
     pub name: String,
-    /// Its address in the old image; none if it is not there.
-    pub old: Option<u32>,
-    /// Its address in the new image; none if it is not there.
-    pub new: Option<u32>,
+    /// Its address in the old image, and those of equal copies of the same name; none if it is not there.
+    pub old: Vec<u32>,
+    /// The same in the new image.
+    pub new: Vec<u32>,
+    /// Whether nothing differs but places in the source that panics name.
+    pub is_cosmetic: bool,
 }
 
 /// Whether a module's own names can be told apart by their module.
@@ -90,7 +94,8 @@ impl Truth {
     }
 
     fn things(&self, aliases: &Aliases) -> Things {
-        let contents = Contents::new(&self.build, aliases);
+        let contents = Contents::new(&self.build, aliases, Places::Count);
+        let without_places = Contents::new(&self.build, aliases, Places::DoNotCount);
         let mut things = Things::new();
         for (index, object) in self.build.objects.iter().enumerate() {
             // Of several local symbols of one name, each takes the next address of that name.
@@ -115,15 +120,20 @@ impl Truth {
                 };
                 *next += 1;
                 let piece = (index, section, offset);
-                let digest = match kind {
+                let digest_of = |contents: &Contents<'_>| match kind {
                     Kind::Function => contents.code(index, section),
                     _ => [vec![contents.data(piece)], contents.code_behind_labels(piece)].concat().join(" "),
+                };
+                let digest = digest_of(&contents);
+                let digest_without_places = match self.modules {
+                    Modules::Units => digest_of(&without_places),
+                    Modules::Sources => digest.clone(),
                 };
                 let is_shared = symbol.is_external || self.modules == Modules::Units;
                 let module = if is_shared { String::new() } else { object.name.clone() };
                 let name = contents::stable(&symbol.name);
                 let name = aliases.get(name).map_or(name, String::as_str).to_owned();
-                things.entry((kind, name, module)).or_default().push(Thing { address, digest });
+                things.entry((kind, name, module)).or_default().push(Thing { address, digest, digest_without_places });
             }
         }
         things
@@ -145,11 +155,17 @@ impl Truth {
         let mut changes = self.changes_outside(new);
         let keys: BTreeSet<&Key> = self.things.keys().chain(things.keys()).collect();
         for key in keys {
-            let (rest, news) = unequal(&self.things, &things, key);
-            for index in 0..rest.len().max(news.len()) {
-                let address = |things: &[Thing]| things.get(index).map(|thing| thing.address);
+            let (gone, come) = unequal(&self.things, &things, key);
+            for index in 0..gone.len().max(come.len()) {
+                let (old, new) = (gone.get(index), come.get(index));
                 let (kind, name, _) = key;
-                changes.push(Change { kind: *kind, name: name.clone(), old: address(&rest), new: address(&news) });
+                changes.push(Change {
+                    kind: *kind,
+                    name: name.clone(),
+                    old: equal_copies(&self.things, key, old),
+                    new: equal_copies(&things, key, new),
+                    is_cosmetic: old.zip(new).is_some_and(|(a, b)| a.digest_without_places == b.digest_without_places),
+                });
             }
         }
         changes
@@ -158,26 +174,35 @@ impl Truth {
     fn changes_outside(&self, new: &Truth) -> Vec<Change> {
         let mut changes = Vec::new();
         for (name, address) in self.outside.iter().filter(|(name, _)| !new.outside.contains_key(*name)) {
-            changes.push(Change { kind: Kind::Outside, name: name.clone(), old: *address, new: None });
+            changes.push(outside_change(name, *address, None));
         }
         for (name, address) in new.outside.iter().filter(|(name, _)| !self.outside.contains_key(*name)) {
-            changes.push(Change { kind: Kind::Outside, name: name.clone(), old: None, new: *address });
+            changes.push(outside_change(name, None, *address));
         }
         changes
     }
 }
 
-/// The old and new things of a name, without those that are the same.
+fn outside_change(name: &str, old: Option<u32>, new: Option<u32>) -> Change {
+    let (old, new) = (old.into_iter().collect(), new.into_iter().collect());
+    Change { kind: Kind::Outside, name: name.to_owned(), old, new, is_cosmetic: false }
+}
+
+/// A thing's address and those of its equals. Which of them became something else, nobody can tell.
+fn equal_copies(things: &Things, key: &Key, thing: Option<&Thing>) -> Vec<u32> {
+    let copies = things.get(key).into_iter().flatten();
+    let equal = copies.filter(|copy| thing.is_some_and(|thing| thing.digest == copy.digest));
+    equal.map(|copy| copy.address).collect()
+}
+
+/// The old and new things of a name, without those that are the same. A copy more or less of something that stays is no change.
 fn unequal(olds: &Things, news: &Things, key: &Key) -> (Vec<Thing>, Vec<Thing>) {
-    let (olds, mut news) = (olds.get(key).cloned().unwrap_or_default(), news.get(key).cloned().unwrap_or_default());
-    let mut rest = Vec::new();
-    for old in olds {
-        match news.iter().position(|new| new.digest == old.digest) {
-            Some(same) => drop(news.remove(same)),
-            None => rest.push(old),
-        }
-    }
-    (rest, news)
+    let of = |things: &Things| things.get(key).cloned().unwrap_or_default();
+    let without = |mut things: Vec<Thing>, others: &[Thing]| {
+        things.retain(|thing| others.iter().all(|other| other.digest != thing.digest));
+        things
+    };
+    (without(of(olds), &of(news)), without(of(news), &of(olds)))
 }
 
 /// Functions that came in place of others that say the same: new name, old name. LLVM merges equal functions, and which of
