@@ -154,15 +154,14 @@ impl Context<'_> {
                 // Equal sections are told apart by the symbols that they define.
                 _ => {
                     for contribution in contributions {
-                        let here = self.names.get(&contribution.range.start);
-                        let is_named = |section: &&usize| {
-                            names.get(*section).is_some_and(|names| {
-                                here.is_some_and(|here| names.iter().any(|name| here.contains(&name.as_str())))
-                            })
-                        };
-                        let mut matching = sections.iter().filter(is_named);
-                        if let (Some(section), None) = (matching.next(), matching.next()) {
-                            placed.insert(*section, contribution);
+                        let Some(here) = self.names.get(&contribution.range.start) else { continue };
+                        let names_of = |section: &usize| names.get(section).into_iter().flatten().map(String::as_str);
+                        let exact = only(sections, |section| names_of(section).any(|name| here.contains(&name)));
+                        let found = exact.or_else(|| {
+                            only(sections, |section| names_of(section).any(|name| here.contains(&local_static(name))))
+                        });
+                        if let Some(section) = found {
+                            placed.insert(section, contribution);
                         }
                     }
                 }
@@ -240,6 +239,22 @@ impl Context<'_> {
     }
 }
 
+/// The one section that something is true of; none if it is true of several.
+fn only(sections: &[usize], is_wanted: impl Fn(&usize) -> bool) -> Option<usize> {
+    let mut wanted = sections.iter().filter(|section| is_wanted(section));
+    wanted.next().filter(|_| wanted.next().is_none()).copied()
+}
+
+/// The source's name of a local static variable: LLVM puts the function's name before it, and a number behind it where several
+/// would share the name.
+fn local_static(symbol: &str) -> &str {
+    let without_number = match symbol.rsplit_once('.') {
+        Some((before, number)) if number.chars().all(|c| c.is_ascii_digit()) => before,
+        _ => symbol,
+    };
+    without_number.rsplit_once('.').map_or(without_number, |(_, name)| name)
+}
+
 /// Names of the symbols that stand at each section's start, by section number.
 fn symbol_names<'d, C: CoffHeader>(object: &CoffFile<'d, &'d [u8], C>) -> HashMap<usize, Vec<String>> {
     let table = object.coff_symbol_table();
@@ -261,4 +276,23 @@ pub(crate) fn jam_crc(data: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(u32::MAX);
     hasher.update(data);
     !hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_statics_have_their_name_of_the_source() {
+        assert_eq!(local_static("pager_name.fake"), "fake");
+        assert_eq!(local_static("pager_name.fake.3"), "fake");
+        assert_eq!(local_static("fake"), "fake");
+    }
+
+    #[test]
+    fn only_one_of_several_is_taken() {
+        assert_eq!(only(&[1, 2, 3], |section| *section == 2), Some(2));
+        assert_eq!(only(&[1, 2, 3], |section| *section > 1), None);
+        assert_eq!(only(&[1, 2, 3], |section| *section > 3), None);
+    }
 }
