@@ -124,7 +124,7 @@ fn attempt(tools: &Tools, base: &Base<'_>, choice: &(usize, Mutation), folder: &
         let new = Program::load(&image, None)?;
         let set = ChangeSet::of(old, &new, &Comparison::of(old, &new));
         let (old, new) = (Side { truth: &base.truth, program: old }, Side { truth: &truth, program: &new });
-        judgements.push((source, judge::judge(&changes, old, new, &set)));
+        judgements.push((source, judge::judge(&changes, source, old, new, &set)));
     }
     Ok(Attempt::Other(judgements))
 }
