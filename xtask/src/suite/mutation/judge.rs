@@ -161,3 +161,7 @@ impl<'a> Chunks<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
