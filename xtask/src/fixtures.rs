@@ -261,6 +261,13 @@ fn link(tools: &Toolchain, staged: &Staged, layout: &Layout, variant: &str, work
     toolchain::run(&mut command)
 }
 
+/// The macros that the old variant of a fixture is compiled with, as flags.
+pub fn definitions(name: &str) -> Result<Vec<String>> {
+    let mut flags = layout_of(name, "old")?.compile;
+    flags.retain(|flag| flag.starts_with("-D"));
+    Ok(flags)
+}
+
 fn layout_of(name: &str, variant: &str) -> Result<Layout> {
     let path = folder().join(name).join("fixture.toml");
     if !path.exists() {

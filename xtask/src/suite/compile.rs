@@ -136,16 +136,16 @@ impl Objects<'_> {
     }
 
     fn compile_extra(&self, tools: &Tools) -> Result<()> {
-        let mut command = clang(tools, self.subject.kind, &self.folder());
+        let mut command = clang(tools, self.subject, &self.folder());
         command.args(["-x", if self.subject.kind == Kind::Msvc { "c++" } else { "c" }]);
         command.args([&format!("-O{}", self.configuration.optimisation), "-fno-function-sections"]);
         toolchain::run(command.arg(extra_source()).args(["-o", "extra.o"]))
     }
 
     fn compile_c(&self, tools: &Tools) -> Result<()> {
-        let Subject { kind, modules, includes, .. } = self.subject;
+        let Subject { modules, includes, .. } = self.subject;
         for (module, source) in modules {
-            let mut command = clang(tools, *kind, &self.folder());
+            let mut command = clang(tools, self.subject, &self.folder());
             if self.prepended {
                 command.arg(format!("-DHPGEN_EXTRA=hpgen_extra_{module}")).arg("-include").arg(extra_source());
             }
@@ -166,10 +166,10 @@ pub fn object_name(module: &str) -> String {
     format!("{module}.o")
 }
 
-/// clang as it compiles programs of a kind, in a folder.
-pub fn clang(tools: &Tools, kind: Kind, folder: &Path) -> Command {
+/// clang as it compiles a program, in a folder.
+pub fn clang(tools: &Tools, subject: &Subject, folder: &Path) -> Command {
     let mut command = Command::new(tools.toolchain.clang);
-    command.current_dir(folder).args(CLANG).args(kind_flags(kind));
+    command.current_dir(folder).args(CLANG).args(kind_flags(subject.kind)).args(&subject.definitions);
     command
 }
 

@@ -34,6 +34,8 @@ pub struct Subject {
     pub modules: Vec<(String, PathBuf)>,
     /// Folders with headers.
     pub includes: Vec<PathBuf>,
+    /// Macros, as flags of the compiler.
+    pub definitions: Vec<String>,
 }
 
 /// All programs: the longest to compile first.
@@ -54,6 +56,7 @@ pub fn all() -> Result<Vec<Subject>> {
         }
         let mut fixture = subject("fixtures", Kind::Freestanding, files(&staged(&name)?, ".c")?);
         fixture.name = format!("fixtures/{name}");
+        fixture.definitions = fixtures::definitions(&name)?;
         subjects.push(fixture);
     }
     Ok(subjects)
@@ -86,7 +89,8 @@ fn subject(name: &'static str, kind: Kind, sources: Vec<PathBuf>) -> Subject {
     includes.sort();
     includes.dedup();
     let module = |path: PathBuf| (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path);
-    Subject { name: name.to_owned(), row: name, kind, modules: sources.into_iter().map(module).collect(), includes }
+    let modules = sources.into_iter().map(module).collect();
+    Subject { name: name.to_owned(), row: name, kind, modules, includes, definitions: Vec::new() }
 }
 
 impl Subject {
@@ -103,7 +107,11 @@ impl Subject {
             let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((path.display().to_string(), bytes))
         };
-        paths.into_iter().map(read).collect()
+        let mut inputs: Vec<(String, Vec<u8>)> = paths.into_iter().map(read).collect::<Result<_>>()?;
+        if !self.definitions.is_empty() {
+            inputs.push(("definitions".to_owned(), self.definitions.join(" ").into_bytes()));
+        }
+        Ok(inputs)
     }
 }
 

@@ -98,7 +98,7 @@ pub fn compile_crate(tools: &Tools, group: Group<'_>, objects: &Path) -> Result<
 pub fn compile_source(tools: &Tools, group: Group<'_>, sources: &Sources, objects: &Path, name: &str) -> Result<()> {
     let source = Path::new("src").join(name);
     let module = source.file_stem().unwrap_or_default().to_string_lossy();
-    let mut clang = compile::clang(tools, group.subject.kind, objects);
+    let mut clang = compile::clang(tools, group.subject, objects);
     let object = compile::object_name(&module);
     compile::compile_module(&mut clang, group.configuration, &sources.includes, &source, &object)
 }

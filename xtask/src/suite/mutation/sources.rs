@@ -78,7 +78,7 @@ impl Sources {
             let language = Language::of(&source.name);
             let text = match &source.module {
                 Some(_) => {
-                    let mut clang = compile::clang(tools, subject.kind, folder);
+                    let mut clang = compile::clang(tools, subject, folder);
                     for include in &self.includes {
                         clang.arg("-I").arg(include);
                     }
