@@ -250,6 +250,10 @@ impl<'a> Contents<'a> {
             Some((symbol, value)) if file.sections.get(section).is_some_and(|s| s.kind != Kind::Code) => {
                 format!("{}+{}", self.stable(&symbol.name), offset - value)
             }
+            // Several functions can share a section: where in it they are does not count.
+            Some((symbol, value)) if value == offset && symbol.is_external => {
+                format!("{}+0", self.stable(&symbol.name))
+            }
             _ => match file.symbol_before(section, 0) {
                 Some((symbol, _)) => format!("{}+{offset}", self.stable(&symbol.name)),
                 None => format!("{section}+{offset}"),
