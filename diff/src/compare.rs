@@ -103,6 +103,13 @@ impl Comparison {
                             rests_on.entry(other).or_default().push(pair);
                             next.insert(other);
                         }
+                        Settled::FollowBoth(a, b) => {
+                            let partners = comparison.pairing.new_of(a).iter().map(|partner| (a, *partner));
+                            for other in partners.chain([(a, b)]) {
+                                rests_on.entry(other).or_default().push(pair);
+                            }
+                            next.insert((a, b));
+                        }
                         Settled::Identical(other) => {
                             next.insert(other);
                         }
@@ -247,9 +254,12 @@ impl Comparison {
                 }
                 if self.pairing.is_pair(a, b) {
                     Settled::Identical((a, b))
-                } else if old.atom(a).is_some_and(Atom::is_function) {
-                    // Folded bodies: another partner is as good if it does the same.
+                } else if old.atom(a).is_some_and(|atom| atom.is_function() && atom.names.is_empty()) {
+                    // Who disagree about one without a name, [`Nameless`] knows.
                     Settled::Follow((a, b))
+                } else if old.atom(a).is_some_and(Atom::is_function) {
+                    // Folded bodies and copies: another partner is as good if it does the same, and the old one goes on doing so.
+                    Settled::FollowBoth(a, b)
                 } else {
                     Settled::Contested
                 }
@@ -306,6 +316,8 @@ fn content_key(program: &Program, atom: &Atom) -> Vec<u8> {
 enum Settled {
     /// Equal if that pair is equal.
     Follow((AtomIndex, AtomIndex)),
+    /// Equal if those two are equal and the old one's own partners are: where one of these changed, its entry leads elsewhere.
+    FollowBoth(AtomIndex, AtomIndex),
     /// The same thing; whether its content changed is its own matter.
     Identical((AtomIndex, AtomIndex)),
     /// A variable that has another partner: [`Nameless`] knows who disagree.
