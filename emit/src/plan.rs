@@ -409,8 +409,11 @@ impl Planner<'_> {
                 return unproven(format!("names {}, which is outside the image's sections", reference.target));
             }
         };
-        if atom == index {
-            return Ok(Destination::Region(index, i64::from(offset) + reference.target.distance_from(named)));
+        // The function's own address as a value is its old entry, like that of any other.
+        let distance = i64::from(offset) + reference.target.distance_from(named);
+        let is_place = reference.kind.is_branch() || distance != 0;
+        if atom == index && is_place && reference.kind != ReferenceKind::ImageRelative {
+            return Ok(Destination::Region(index, distance));
         }
         let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
             .map_err(|message| ("unproven-reference", message))?;
