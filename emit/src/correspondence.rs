@@ -28,7 +28,13 @@ impl<'a> Correspondence<'a> {
     pub fn old_atom(&self, new: AtomIndex) -> Option<AtomIndex> {
         let is_constant = self.new.atom(new).is_some_and(|atom| atom.kind == AtomKind::ReadOnly);
         if is_constant {
-            return self.same_content.get(&new).copied();
+            // Of several that hold the same, the one of the same name: the program can tell them apart by their addresses.
+            let pairing = &self.comparison.pairing;
+            let olds = pairing.old_of(new);
+            let own = olds.iter().find(|old| self.comparison.outcome(**old, new) == Some(&Outcome::Same));
+            let other =
+                || self.same_content.get(&new).filter(|old| olds.is_empty() || pairing.new_of(**old).is_empty());
+            return own.or_else(other).copied();
         }
         self.comparison.pairing.old_of(new).first().copied()
     }
