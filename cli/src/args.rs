@@ -45,6 +45,8 @@ pub enum Command {
     Sign(SignArguments),
     /// Print what is in a payload.
     Inspect(InspectArguments),
+    /// Prove that a payload means what the new build means: exit code 0 it does, 1 it does not.
+    Verify(VerifyArguments),
     /// Put a payload into running processes.
     Apply(ApplyArguments),
     /// List the patches in a process.
@@ -151,6 +153,27 @@ pub struct SignArguments {
 pub struct InspectArguments {
     /// The payload.
     pub file: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// The payload.
+    pub file: PathBuf,
+    /// The baseline that it is for.
+    #[arg(long, value_name = "FILE")]
+    pub old: PathBuf,
+    /// The fixed build that it was made from.
+    #[arg(long, value_name = "FILE")]
+    pub new: PathBuf,
+    /// PDB of OLD; beside it when not named.
+    #[arg(long, value_name = "FILE")]
+    pub old_pdb: Option<PathBuf>,
+    /// PDB of NEW; beside it when not named.
+    #[arg(long, value_name = "FILE")]
+    pub new_pdb: Option<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

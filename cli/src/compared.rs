@@ -20,6 +20,7 @@ use crate::rules;
 pub struct Compared {
     pub old: Program,
     pub new: Program,
+    pub comparison: Comparison,
     pub changes: ChangeSet,
     pub plan: Plan,
     /// Reasons that rules answered for.
@@ -58,7 +59,7 @@ impl Compared {
         if let [name, ..] = plan.unknown_names.as_slice() {
             bail!("--include {name}: no function that both builds have is called so; `hpgen diff` shows the names");
         }
-        Ok(Compared { old, new, changes, plan, accepted })
+        Ok(Compared { old, new, comparison, changes, plan, accepted })
     }
 
     /// The verdict, the plan's refusals included.

@@ -22,6 +22,8 @@ pub enum Outcome {
     RestartRequired,
     /// No change of meaning.
     NothingToPatch,
+    /// The payload does not do what the new build does.
+    NotVerified,
     /// The target process refused.
     Refused,
     /// The exit code of the program that `run` ran.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
 fn exit_code(outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Done => ExitCode::SUCCESS,
+        Outcome::NotVerified => ExitCode::from(1),
         Outcome::RestartRequired => ExitCode::from(3),
         Outcome::NothingToPatch => ExitCode::from(4),
         Outcome::Refused => ExitCode::from(5),

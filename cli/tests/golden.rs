@@ -508,6 +508,13 @@ fn goldens() {
         if build.code == Some(0) {
             goldens.push(("inspect.txt", transcript(&run(&["inspect", "fix.hpx"]))));
             goldens.push(("inspect.json", run(&["inspect", "fix.hpx", "--format", "json"]).stdout));
+            let verify = ["verify", "fix.hpx", "--old", "old.exe", "--new", "new.exe"];
+            let verified = run(&verify);
+            assert_eq!(verified.code, Some(0), "{}: {}{}", outcome.fixture, verified.stdout, verified.stderr);
+            if outcome.fixture == "new_global" {
+                goldens.push(("verify.txt", transcript(&verified)));
+                goldens.push(("verify.json", run(&[&verify[..], &["--format", "json"]].concat()).stdout));
+            }
         }
         let expected = fixture(outcome.fixture).join("expected");
         for (file, text) in &goldens {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::args::{BuildArguments, Format};
-use crate::commands::diff;
+use crate::commands::{diff, verify};
 use crate::compared::{Compared, FullReport};
 use crate::output::{self, BOLD, NOTE, count, paint};
 use crate::{keys, payload_file};
@@ -73,7 +73,9 @@ fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadRepor
     if let Some(key) = &key {
         file = keys::sign(&file, key)?;
     }
-    let (_, seal) = Payload::decode(&file)?;
+    let (decoded, seal) = Payload::decode(&file)?;
+    // What is written is what was checked: the payload as it is read back.
+    verify::require(&decoded, &compared.old, &compared.new, &compared.comparison)?;
     payload_file::write(&arguments.output, &file)?;
     let figures = Figures::of(&payload);
     Ok(PayloadReport {

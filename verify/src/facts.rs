@@ -1,0 +1,112 @@
+//! What is known before any process is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::compare::{Comparison, Outcome};
+use hpgen_diff::program::{Location, Program};
+use hpgen_diff::rva::Rva;
+use hpgen_runtime::format::{Function, HookKind, Payload};
+
+use crate::records;
+use crate::report::Finding;
+
+/// A payload, the two builds, and what follows from them alone.
+pub(crate) struct Facts<'a> {
+    pub payload: &'a Payload,
+    pub old: &'a Program,
+    pub new: &'a Program,
+    pub comparison: &'a Comparison,
+    /// Functions of the new program that run on another function's frame.
+    pub funclets: BTreeSet<AtomIndex>,
+    /// Region offsets of new bodies, by the old entry that is redirected to them.
+    pub redirected: BTreeMap<Rva, u32>,
+    /// Functions of the payload by region offset.
+    pub functions_at: BTreeMap<u32, &'a Function>,
+    /// Functions of the new program that the loader calls, in the order in which it does.
+    pub hooks: Vec<(HookKind, AtomIndex)>,
+    /// Functions of the new program by name.
+    by_name: BTreeMap<String, Vec<AtomIndex>>,
+}
+
+impl<'a> Facts<'a> {
+    pub fn of(payload: &'a Payload, old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Facts<'a> {
+        let mut by_name: BTreeMap<String, Vec<AtomIndex>> = BTreeMap::new();
+        let wanted: BTreeSet<&str> = payload.functions.iter().map(|function| function.name.as_str()).collect();
+        for function in &new.functions {
+            let name = new.atom(function.atom).map(|atom| new.linkage_name(atom));
+            if let Some(name) = name.filter(|name| wanted.contains(name.as_str())) {
+                by_name.entry(name).or_default().push(function.atom);
+            }
+        }
+        Facts {
+            payload,
+            old,
+            new,
+            comparison,
+            funclets: new.funclets(),
+            redirected: payload.trampolines.iter().map(|t| (Rva(t.entry_rva), t.target)).collect(),
+            functions_at: payload.functions.iter().map(|function| (function.offset, function)).collect(),
+            hooks: records::hooks(old, new, comparison),
+            by_name,
+        }
+    }
+
+    /// The payload must be for the old image and no other (section 2.1). The name only serves to find the module.
+    pub fn identity_findings(&self) -> Vec<Finding> {
+        let (ours, image) = (&self.payload.identity, &self.old.image.identity);
+        let fields = [
+            ("PDB GUID", format!("{:02x?}", image.guid), format!("{:02x?}", ours.guid)),
+            ("PDB age", image.age.to_string(), ours.age.to_string()),
+            ("time stamp", format!("{:#x}", image.timestamp), format!("{:#x}", ours.timestamp)),
+            ("size of image", format!("{:#x}", image.size_of_image), format!("{:#x}", ours.size_of_image)),
+            ("entry point", image.entry_point.to_string(), Rva(ours.entry_point).to_string()),
+            ("preferred base", format!("{:#x}", image.image_base), format!("{:#x}", ours.image_base)),
+        ];
+        fields
+            .into_iter()
+            .filter(|(_, image, ours)| image != ours)
+            .map(|(what, image, ours)| {
+                Finding::of_payload("identity", format!("the old image's {what} {image}"), format!("{what} {ours}"))
+            })
+            .collect()
+    }
+
+    /// Functions of the new program that a record of the payload may mean: by its name, and by the old entry that it gives.
+    pub fn candidates(&self, function: &Function) -> Vec<AtomIndex> {
+        let named = self.by_name.get(&function.name).map_or(&[][..], Vec::as_slice);
+        let replaces = function.old_rva.map(|rva| self.old_function_at(Rva(rva)));
+        let fits = |index: &AtomIndex| match replaces {
+            Some(Some(old)) => self.comparison.pairing.is_pair(old, *index) && !self.funclets.contains(index),
+            Some(None) => false,
+            None => {
+                let is_hook = || self.hooks.iter().any(|(_, hook)| hook == index);
+                self.comparison.pairing.old_of(*index).is_empty() || self.funclets.contains(index) || is_hook()
+            }
+        };
+        named.iter().copied().filter(fits).collect()
+    }
+
+    /// The function of the old program that begins at an address.
+    pub fn old_function_at(&self, rva: Rva) -> Option<AtomIndex> {
+        match self.old.locate(rva) {
+            Location::Atom { atom, offset: 0 } => self.old.function(atom).map(|_| atom),
+            _ => None,
+        }
+    }
+
+    /// The two are the same thing, or do or hold the same.
+    pub fn corresponds(&self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.comparison.pairing.is_pair(old, new) || self.comparison.outcome(old, new) == Some(&Outcome::Same)
+    }
+
+    /// The old function does what the new one does, as far as meaning goes.
+    pub fn is_unchanged(&self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.comparison.outcome(old, new).is_some_and(|outcome| !outcome.is_change())
+    }
+
+    /// A name for messages.
+    pub fn name(&self, index: AtomIndex) -> String {
+        self.new.atom(index).map(|atom| self.new.display(atom)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,129 @@
+//! What an address of the new build can mean, where it can mean more than one thing.
+//!
+//! A taken address can be the start of one object, the end of another, or a base that is biased by a constant index. A reading is
+//! proven where an object file names the object, where the old version of the function takes an address with the same
+//! reading, or where all that the function does with the address fits an object's own address only.
+
+use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
+use hpgen_diff::listing;
+use hpgen_diff::program::{Function, Location};
+use hpgen_diff::rva::Rva;
+use hpgen_diff::x64::{Reference, ReferenceKind};
+
+use crate::meaning::{Meaning, Meant, Use};
+
+/// An object of the new program and a distance from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub atom: AtomIndex,
+    pub offset: i64,
+}
+
+impl Meaning<'_> {
+    /// Whether `found` is what a reference of a function's code names. References to its own tables and code are not among them.
+    pub fn is_referenced(self, function: &Function, reference: &Reference, found: u64) -> Meant {
+        let new = self.facts.new;
+        let usage = match reference.kind {
+            kind if kind.is_branch() => Use::Branch,
+            ReferenceKind::Access => Use::Access(reference.accessed.into()),
+            _ => Use::Value,
+        };
+        if let Some(symbol) = reference.symbol
+            && let Location::Atom { atom, offset } = new.locate(symbol)
+        {
+            let offset = i64::from(offset) + reference.target.distance_from(symbol);
+            return self.is_place_of(atom, offset, found, usage);
+        }
+        let plain = match new.locate(reference.target) {
+            Location::Atom { atom, offset } => Reading { atom, offset: offset.into() },
+            Location::Headers(rva) => return self.is_header(rva, found),
+            Location::Nowhere => {
+                return Err(format!("{} of the new image, which is in none of its sections", reference.target));
+            }
+        };
+        let is_address = matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute);
+        if is_address && new.atom(plain.atom).is_some_and(is_data) {
+            return self.is_taken_address(function, reference.target, plain, found);
+        }
+        self.is_place_of(plain.atom, plain.offset, found, usage)
+    }
+
+    fn is_taken_address(self, function: &Function, target: Rva, plain: Reading, found: u64) -> Meant {
+        let meant = self.is_place_of(plain.atom, plain.offset, found, Use::Value);
+        let own = meant.as_ref().map(|_| self.only_own_address(function, target, plain));
+        if let Ok(Ok(())) = own {
+            return meant;
+        }
+        let agreed = self.agreed_by_code(function, target, plain);
+        if let Ok(Err(doubt)) = own {
+            return if agreed.contains(&plain) { meant } else { Err(doubt) };
+        }
+        let others = agreed.into_iter().filter(|reading| *reading != plain);
+        let mut meanings = others.map(|r| self.is_place_of(r.atom, r.offset, found, Use::Value));
+        meanings.find(Result::is_ok).unwrap_or(meant)
+    }
+
+    /// The function does nothing with the address that would fit a neighbour's end or a biased base.
+    fn only_own_address(self, function: &Function, target: Rva, plain: Reading) -> Result<(), String> {
+        let new = self.facts.new;
+        let name = || self.facts.name(plain.atom);
+        let size = new.atom(plain.atom).map_or(0, |atom| atom.size);
+        if plain.offset >= i64::from(size) {
+            return Err(format!("an address that the old build shows to be the end of {}", name()));
+        }
+        let uses = function.code.facts.uses.get(&target).copied().unwrap_or_default();
+        if uses.indexed || uses.compared || uses.computed {
+            return Err(format!("{} in a use that no other object nearby fits, or that the old build shares", name()));
+        }
+        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0);
+        let rival = before.filter(|before| {
+            let is_named =
+                |r: &Reference| matches!(new.locate(r.target), Location::Atom { atom, .. } if atom == *before);
+            new.atom(*before).is_some_and(|atom| {
+                is_data(atom) && atom.end() == target && listing::text_constant(new, atom).is_none()
+            }) && function.code.references.iter().any(is_named)
+        });
+        match rival {
+            Some(rival) => {
+                Err(format!("either {} or the end of {}, as the old build shows", name(), self.facts.name(rival)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Readings of an address that the old version of the function shares.
+    fn agreed_by_code(self, function: &Function, target: Rva, plain: Reading) -> Vec<Reading> {
+        let olds = self.facts.comparison.pairing.old_of(function.atom);
+        let references = olds.iter().filter_map(|old| self.facts.old.function(*old)).flat_map(|f| &f.code.references);
+        let addresses = references.filter(|r| matches!(r.kind, ReferenceKind::Address | ReferenceKind::Absolute));
+        let mut agreed: Vec<Reading> = addresses.flat_map(|r| self.agreed(r.target, target, plain)).collect();
+        agreed.dedup();
+        agreed
+    }
+
+    /// Readings that an old and a new address share: the same distance from objects that are the same. Two starts of objects that are
+    /// not the same share none, wherever their neighbours are.
+    pub fn agreed(self, old_target: Rva, new_target: Rva, plain: Reading) -> Vec<Reading> {
+        let (old, new) = (self.facts.old, self.facts.new);
+        let near = plain.atom.0.saturating_sub(NEIGHBOURS)..=plain.atom.0.saturating_add(NEIGHBOURS);
+        let shared: Vec<Reading> = near
+            .map(AtomIndex)
+            .filter_map(|index| {
+                let atom = new.atom(index).filter(|atom| is_data(atom))?;
+                let offset = new_target.distance_from(atom.rva);
+                let is_near = offset.abs() <= i64::from(MAX_BIAS.max(atom.size));
+                let start = old_target.checked_offset(-offset).filter(|_| is_near)?;
+                let partner = old
+                    .atom_before(start)
+                    .filter(|old_index| old.atom(*old_index).is_some_and(|old| old.rva == start))?;
+                self.facts.corresponds(partner, index).then_some(Reading { atom: index, offset })
+            })
+            .collect();
+        let both_start = plain.offset == 0 && matches!(old.locate(old_target), Location::Atom { offset: 0, .. });
+        if both_start && !shared.contains(&plain) { Vec::new() } else { shared }
+    }
+}
+
+fn is_data(atom: &Atom) -> bool {
+    matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable)
+}

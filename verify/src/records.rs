@@ -1,0 +1,138 @@
+//! What the payload asks of the loader besides code: variables that the next payload takes over, functions to call, and values to assign.
+
+use std::collections::BTreeMap;
+
+use hpgen_diff::atoms::{AtomIndex, AtomKind};
+use hpgen_diff::compare::{Comparison, Outcome};
+use hpgen_diff::program::{Location, Program};
+use hpgen_diff::rva::Rva;
+use hpgen_runtime::format::{Assignment, HookKind, Variable};
+
+use crate::facts::Facts;
+use crate::report::Finding;
+
+/// Every variable of the region is recorded with the name by which the next payload knows it. `bound` holds region offsets of
+/// objects of the new program.
+pub(crate) fn variables(facts: &Facts<'_>, bound: &BTreeMap<AtomIndex, u32>) -> Vec<Finding> {
+    let expected = expected_variables(facts.new, bound);
+    let describe = |variable: Option<&Variable>| {
+        variable.map_or_else(
+            || "none".to_owned(),
+            |v| format!("{} of {} bytes at region offset {:#x}", v.name, v.size, v.offset),
+        )
+    };
+    let found = &facts.payload.variables;
+    (0..expected.len().max(found.len()))
+        .map(|number| (expected.get(number), found.get(number)))
+        .filter(|(expected, found)| expected != found)
+        .map(|(expected, found)| {
+            Finding::of_payload("variable", format!("the record of {}", describe(expected)), describe(found))
+        })
+        .collect()
+}
+
+/// Names are those of the linker; of what only one module sees, module and function come before. Of several of one name, the
+/// order tells.
+fn expected_variables(new: &Program, bound: &BTreeMap<AtomIndex, u32>) -> Vec<Variable> {
+    let mut by_offset: Vec<(u32, AtomIndex)> = bound.iter().map(|(index, offset)| (*offset, *index)).collect();
+    by_offset.sort_unstable();
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    let mut variables = Vec::new();
+    for (offset, index) in by_offset {
+        let Some(atom) = new.atom(index).filter(|atom| atom.kind == AtomKind::Writable && atom.size > 0) else {
+            continue;
+        };
+        let Some(first) = atom.names.first() else { continue };
+        let mut name = String::new();
+        if let Some(local) = &first.local {
+            for part in [Some(&local.module), local.scope.as_ref()].into_iter().flatten() {
+                name.push_str(part);
+                name.push('!');
+            }
+        }
+        name.push_str(&first.key);
+        let time = times.entry(name.clone()).or_default();
+        *time += 1;
+        if *time > 1 {
+            name.push_str(&format!("#{time}"));
+        }
+        variables.push(Variable { offset, size: atom.size, name });
+    }
+    variables
+}
+
+/// The variables that get a new value: each with its counterpart in the new program, or what is wrong.
+pub(crate) fn assigned(facts: &Facts<'_>) -> Vec<Result<(Assignment, AtomIndex), Finding>> {
+    let one = |assignment: &Assignment| {
+        let rva = Rva(assignment.rva);
+        let old = match facts.old.locate(rva) {
+            Location::Atom { atom, offset: 0 } => Some(atom),
+            _ => None,
+        };
+        let old = old.and_then(|index| Some((index, facts.old.atom(index)?)));
+        let old = old.filter(|(_, atom)| atom.kind == AtomKind::Writable);
+        let new = old.and_then(|(index, old)| match facts.comparison.pairing.new_of(index) {
+            &[new] => Some((old, new, facts.new.atom(new)?)),
+            _ => None,
+        });
+        match new {
+            Some((old, index, new)) if assignment.size == old.size.min(new.size) => Ok((*assignment, index)),
+            Some((old, index, new)) => {
+                let expected = format!("{} bytes of {}", old.size.min(new.size), facts.name(index));
+                Err(Finding::of_payload("assignment", expected, assignment.size.to_string()))
+            }
+            None => Err(Finding::of_payload("assignment", "the start of a variable of both builds", format!("{rva}"))),
+        }
+    };
+    facts.payload.assignments.iter().map(one).collect()
+}
+
+/// What names of hooks begin with, by kind. Nothing or `_` and anything may follow.
+const HOOKS: [(HookKind, &str); 4] = [
+    (HookKind::PreApply, "hpgen_pre_apply"),
+    (HookKind::PostApply, "hpgen_post_apply"),
+    (HookKind::PreRollback, "hpgen_pre_rollback"),
+    (HookKind::PostRollback, "hpgen_post_rollback"),
+];
+
+/// The hooks of the new build, by kind and name. One that the old build has as well was for an earlier baseline.
+pub(crate) fn hooks(old: &Program, new: &Program, comparison: &Comparison) -> Vec<(HookKind, AtomIndex)> {
+    let is_unchanged = |index: AtomIndex| {
+        let olds = comparison.pairing.old_of(index);
+        let is_same = |old_index: &AtomIndex| comparison.outcome(*old_index, index) == Some(&Outcome::Same);
+        olds.iter().any(|old_index| old.function(*old_index).is_some()) && olds.iter().all(is_same)
+    };
+    let mut found: Vec<(HookKind, &str, AtomIndex)> = Vec::new();
+    for function in new.functions.iter().filter(|function| !is_unchanged(function.atom)) {
+        let names = new.atom(function.atom).map_or(&[][..], |atom| atom.names.as_slice());
+        for (kind, prefix) in HOOKS {
+            let is_hook =
+                |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+            let named = names.iter().map(|name| name.key.as_str()).find(|name| is_hook(name));
+            found.extend(named.map(|name| (kind, name, function.atom)));
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(kind, _, index)| (kind, index)).collect()
+}
+
+/// The loader calls the new build's hooks, each at its place in the region and in their order.
+pub(crate) fn called_hooks(facts: &Facts<'_>, functions: &BTreeMap<u32, AtomIndex>) -> Vec<Finding> {
+    let found: Vec<(HookKind, Option<AtomIndex>)> =
+        facts.payload.hooks.iter().map(|hook| (hook.kind, functions.get(&hook.function).copied())).collect();
+    let describe = |hook: Option<(HookKind, Option<AtomIndex>)>| match hook {
+        Some((kind, Some(index))) => format!("{} ({})", facts.name(index), kind.name()),
+        Some((kind, None)) => format!("no function of the new build ({})", kind.name()),
+        None => "none".to_owned(),
+    };
+    (0..facts.hooks.len().max(found.len()))
+        .map(|number| {
+            let expected = facts.hooks.get(number).map(|(kind, index)| (*kind, Some(*index)));
+            (expected, found.get(number).copied())
+        })
+        .filter(|(expected, found)| expected != found)
+        .map(|(expected, found)| {
+            Finding::of_payload("hook", format!("a call of {}", describe(expected)), describe(found))
+        })
+        .collect()
+}

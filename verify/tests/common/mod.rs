@@ -1,0 +1,60 @@
+//! Builds of test programs, and payloads made of them.
+
+use std::path::{Path, PathBuf};
+
+use hpgen_diff::change_set::ChangeSet;
+use hpgen_diff::compare::Comparison;
+use hpgen_diff::program::Program;
+use hpgen_emit::build;
+use hpgen_emit::plan::{Include, Plan};
+use hpgen_runtime::format::Payload;
+use hpgen_verify::{Report, verify};
+
+/// Two builds with what is known of their difference.
+pub struct Pair {
+    pub old: Program,
+    pub new: Program,
+    pub comparison: Comparison,
+    changes: ChangeSet,
+}
+
+impl Pair {
+    pub fn load(old: &Path, new: &Path) -> Pair {
+        let (old, new) = (Program::load(old, None).unwrap(), Program::load(new, None).unwrap());
+        let comparison = Comparison::of(&old, &new);
+        let changes = ChangeSet::of(&old, &new, &comparison);
+        Pair { old, new, comparison, changes }
+    }
+
+    pub fn fixture(name: &str) -> Pair {
+        let folder = fixtures().join(name);
+        Pair::load(&folder.join("old.exe"), &folder.join("new.exe"))
+    }
+
+    /// The payload, as it reads back from its file; none where the plan was refused or is empty.
+    pub fn payload(&self, all: bool) -> Option<Payload> {
+        if !self.changes.reasons.is_empty() {
+            return None;
+        }
+        self.payload_with(&Include { all, ..Include::default() })
+    }
+
+    /// The payload with what is asked for.
+    pub fn payload_with(&self, include: &Include) -> Option<Payload> {
+        let plan = Plan::of(&self.old, &self.new, &self.comparison, &self.changes, include);
+        if !plan.refusals.is_empty() || plan.functions.is_empty() {
+            return None;
+        }
+        let payload = build::payload(&self.old, &self.new, &plan).unwrap();
+        Some(Payload::decode(&build::file(&payload).unwrap()).unwrap().0)
+    }
+
+    pub fn verify(&self, payload: &Payload) -> Report {
+        verify(payload, &self.old, &self.new, &self.comparison)
+    }
+}
+
+/// Where the committed fixtures are.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures")
+}
