@@ -47,6 +47,10 @@ impl<'a> PairWalk<'a> {
                     let bytes = masked_bytes(old_image, old_atom, x.offset, x.len, refs);
                     let other = masked_bytes(new_image, new_atom, y.offset, y.len, other_refs);
                     bytes.is_some() && bytes == other && same_forms(refs, x.offset, other_refs, y.offset)
+                        || are_jumps_of_two_lengths(
+                            (old_image, old_atom, x, refs),
+                            (new_image, new_atom, y, other_refs),
+                        )
                 }
                 _ => false,
             };
@@ -217,6 +221,24 @@ impl<'a> PairWalk<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether the same kind of jump leaves both functions, in one as a short jump and in the other as a long one: which one it is depends on
+/// how far away the linker put the other function.
+fn are_jumps_of_two_lengths(
+    (old_image, old, x, refs): (&Image, &Atom, &Instruction, &[Reference]),
+    (new_image, new, y, other_refs): (&Image, &Atom, &Instruction, &[Reference]),
+) -> bool {
+    let ([r], [s]) = (refs, other_refs) else { return false };
+    let is_two_lengths = matches!(
+        (r.kind, s.kind),
+        (ReferenceKind::Jump, ReferenceKind::ShortJump) | (ReferenceKind::ShortJump, ReferenceKind::Jump)
+    );
+    let mnemonic = |image: &Image, atom: &Atom, instruction: &Instruction| {
+        let bytes = image.bytes(atom.rva.checked_add(instruction.offset)?, u32::from(instruction.len))?;
+        Some(Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).decode().mnemonic())
+    };
+    is_two_lengths && mnemonic(old_image, old, x).is_some_and(|m| mnemonic(new_image, new, y) == Some(m))
 }
 
 /// An instruction's address with its immediate operand.
