@@ -215,6 +215,20 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "shadow",
+        asked: "a patch of one function, with new functions and imports",
+        verdict: HOTPATCHABLE,
+        functions: &[
+            "added hpgen_post_rollback",
+            "added hpgen_shadow_get_or_make",
+            "added print_number",
+            "changed use",
+        ],
+        data: &["added hpgen_shadow_lock", "added hpgen_shadow_table"],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "constructor",
         asked: "restart required",
         verdict: RESTART,

@@ -10,7 +10,7 @@
 //! | any other `<module>.c` | `<module>.c` | both variants |
 //! | `common/support.c` | `support.c` | every fixture |
 //!
-//! Headers follow the same rule, and so do module definition files, each of which becomes an import library. An optional `fixture.toml` gives a
+//! Headers follow the same rule (those of `runtime/include` are there for all), and so do module definition files, each of which becomes an import library. An optional `fixture.toml` gives a
 //! variant another link order or more flags, or has gcc compile some of its modules. The result depends on these files and
 //! on the tools' versions (`testdata/fixtures/toolchain.txt`) alone: no path and no time of the machine is in it.
 
@@ -30,6 +30,9 @@ pub const VARIANTS: [&str; 2] = ["old", "new"];
 
 /// The folder of what all fixtures share; not a fixture.
 const COMMON: &str = "common";
+
+/// The headers for programs that are to be patched.
+const HEADERS: &str = "runtime/include";
 
 /// The base folder that the PDBs name in place of the machine's.
 const SOURCE_PATH: &str = "/pdbsourcepath:c:\\hpgen";
@@ -192,7 +195,7 @@ fn stage(name: &str, variant: &str, work: &Path) -> Result<Staged> {
     }
     fs::create_dir_all(work)?;
     let mut staged = Staged { modules: BTreeMap::new(), dlls: Vec::new() };
-    let folders = [folder().join(COMMON), folder().join(name)];
+    let folders = [folder().join(COMMON), workspace::root().join(HEADERS), folder().join(name)];
     for (file, source) in folders.iter().map(|folder| files_of(folder, variant)).collect::<Result<Vec<_>>>()?.concat() {
         let copy = work.join(&file);
         ensure!(!copy.exists(), "two files would be {file}; the second is {}", source.display());

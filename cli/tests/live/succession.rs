@@ -164,3 +164,26 @@ fn a_rule_sets_a_variable_together_with_the_code() {
     let numbers: Vec<u32> = lines.iter().map(|line| line.strip_prefix("limit ").unwrap().parse().unwrap()).collect();
     assert!(numbers[jumps[0]..].windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
 }
+
+/// Each of two live objects gets a count of its own, and it lasts from one payload to the next.
+#[test]
+fn shadow_state_is_attached_to_live_objects() {
+    let Some(session) = Session::start("shadow") else { return };
+    let (old, new) = builds("shadow");
+    let first = session.build("first.hpx", &old, &new, &[]);
+    let second = session.build("second.hpx", &old, &new, &["--series", "2"]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    target.wait_for_lines("the first rounds", SEEN, |line: &str| line.ends_with(" used")).unwrap();
+    session.apply(0, pid, &first);
+    target.wait_for_lines("rounds with the first", SEEN, |line: &str| !line.ends_with(" used")).unwrap();
+    session.apply(0, pid, &second);
+    let lines = target.wait_for_lines("rounds with the second", SEEN, |line: &str| !line.ends_with(" used")).unwrap();
+    for lamp in ["red used ", "blue used "] {
+        let counts: Vec<usize> = lines.iter().filter_map(|line| line.strip_prefix(lamp)?.parse().ok()).collect();
+        assert!(counts.len() >= SEEN - 1, "{lamp}: {counts:?}");
+        assert!(counts.iter().enumerate().all(|(index, count)| *count == index + 1), "{lamp}: {counts:?}");
+    }
+    session.roll_back(pid);
+    target.wait_for_lines("rounds after the rollback", SEEN, |line: &str| line.ends_with(" used")).unwrap();
+}
