@@ -146,6 +146,7 @@ impl ChangeSet {
             reasons: Vec::new(),
             unchanged: 0,
             renamed: BTreeSet::new(),
+            alike: BTreeSet::new(),
         };
         collector.paired();
         collector.unpaired();
@@ -185,6 +186,8 @@ struct Collector<'a> {
     unchanged: usize,
     /// Old and new string literals that differ in traces of the build, and so have other names; true for old ones.
     renamed: BTreeSet<(bool, AtomIndex)>,
+    /// Old and new atoms that do or hold the same as one of the other program; true for old ones.
+    alike: BTreeSet<(bool, AtomIndex)>,
 }
 
 impl Collector<'_> {
@@ -193,6 +196,9 @@ impl Collector<'_> {
             let (Some(a), Some(b)) = (self.old.atom(old), self.new.atom(new)) else {
                 continue;
             };
+            if *outcome == Outcome::Same {
+                self.alike.extend([(true, old), (false, new)]);
+            }
             if !self.comparison.pairing.is_pair(old, new) {
                 // The name of a string literal is made of what it holds.
                 if matches!(outcome, Outcome::Cosmetic(_)) && !b.is_function() && !b.names.is_empty() {
@@ -321,7 +327,13 @@ impl Collector<'_> {
         let silent = named_by_silent_data(self.new);
         let is_object =
             |atom: &Atom| matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable) && !atom.names.is_empty();
-        for (index, atom) in indexed(self.new).filter(|(index, _)| pairing.old_of(*index).is_empty()) {
+        // One copy more or less of the same, where the linker folds or no longer folds.
+        let is_copy = |is_old: bool, index: AtomIndex, atom: &Atom| {
+            self.alike.contains(&(is_old, index))
+                && (atom.kind == AtomKind::ReadOnly || atom.is_function() && atom.names.is_empty())
+        };
+        let news = indexed(self.new).filter(|(index, atom)| !is_copy(false, *index, atom));
+        for (index, atom) in news.filter(|(index, _)| pairing.old_of(*index).is_empty()) {
             if atom.is_function() {
                 let message = match silent.get(&index) {
                     _ if initialisers.contains(&index) => {
@@ -351,7 +363,8 @@ impl Collector<'_> {
                 });
             }
         }
-        for (index, atom) in indexed(self.old).filter(|(index, _)| pairing.new_of(*index).is_empty()) {
+        let olds = indexed(self.old).filter(|(index, atom)| !is_copy(true, *index, atom));
+        for (index, atom) in olds.filter(|(index, _)| pairing.new_of(*index).is_empty()) {
             if atom.is_function() {
                 let why = "only in the old build";
                 self.functions.push(self.describe(FunctionStatus::Removed, Some(index), None, why));
