@@ -47,6 +47,8 @@ pub enum Command {
     Inspect(InspectArguments),
     /// Prove that a payload means what the new build means: exit code 0 it does, 1 it does not.
     Verify(VerifyArguments),
+    /// Say which function and source line an address inside a patch belongs to.
+    Symbolize(SymbolizeArguments),
     /// Put a payload into running processes.
     Apply(ApplyArguments),
     /// List the patches in a process.
@@ -116,7 +118,7 @@ pub struct CheckArguments {
 pub struct BuildArguments {
     #[command(flatten)]
     pub images: Images,
-    /// The payload to write.
+    /// The payload to write; its symbols go to the same name with `.sym` behind it.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Sign it with this private key.
@@ -153,6 +155,33 @@ pub struct SignArguments {
 pub struct InspectArguments {
     /// The payload.
     pub file: PathBuf,
+    /// Also show the instructions of its functions, with what their relocations lead to.
+    #[arg(long)]
+    pub asm: bool,
+    /// The baseline that it is made for: what leads there is shown by the names of its PDB.
+    #[arg(long, value_name = "IMAGE", requires = "asm")]
+    pub old: Option<PathBuf>,
+    /// PDB of the baseline; beside it when not named.
+    #[arg(long, value_name = "FILE", requires = "old")]
+    pub old_pdb: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct SymbolizeArguments {
+    /// The payload; its symbols are read from the same name with `.sym` behind it.
+    pub file: PathBuf,
+    /// Addresses in hexadecimal: offsets into the region as +0x1234, or absolute ones with --region.
+    #[arg(required = true, value_name = "ADDRESS")]
+    pub addresses: Vec<String>,
+    /// Where the patch's region begins in the process, as `status` prints it.
+    #[arg(long, value_name = "BASE")]
+    pub region: Option<String>,
+    /// The symbols, where they are not beside the payload.
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

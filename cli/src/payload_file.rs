@@ -1,7 +1,7 @@
 //! Reading and writing payload files.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use hpgen_runtime::format::{Payload, Seal};
@@ -14,6 +14,13 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 /// Checks what was read.
 pub fn decode(path: &Path, file: &[u8]) -> Result<(Payload, Seal)> {
     Payload::decode(file).map_err(|problem| anyhow!("{}: {problem}", path.display()))
+}
+
+/// The file beside a payload that says where its code came from.
+pub fn symbols_path(payload: &Path) -> PathBuf {
+    let mut name = payload.as_os_str().to_owned();
+    name.push(".sym");
+    name.into()
 }
 
 /// Writes a file so that it is there whole or not at all.

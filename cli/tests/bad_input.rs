@@ -280,6 +280,16 @@ fn damaged_payloads() {
 }
 
 #[test]
+fn the_baseline_of_another_payload() {
+    let folder = copy_of("new_function");
+    fs::write(folder.path().join("fix.hpx"), payload()).unwrap();
+    let inspect = |old: &str| hpgen(folder.path(), &["inspect", "fix.hpx", "--asm", "--old", old]);
+    assert_eq!(inspect("old.exe").code, Some(0));
+    assert_error(&inspect("new.exe"), "new.exe", &["the payload is made for old.exe"]);
+    assert_error(&inspect("no.exe"), "no.exe", &[]);
+}
+
+#[test]
 fn outputs_that_cannot_be_written() {
     let folder = copy_of(FIXTURE);
     let build = |output: &str| hpgen(folder.path(), &["build", "old.exe", "new.exe", "-o", output]);
@@ -291,12 +301,52 @@ fn outputs_that_cannot_be_written() {
     assert_error(&build("taken"), "taken", &["cannot write"]);
     fs::remove_dir(folder.path().join("taken")).unwrap();
     assert_nothing_written(folder.path());
+    fs::create_dir(folder.path().join("fix.hpx.sym")).unwrap();
+    assert_error(&build("fix.hpx"), "fix.hpx.sym", &["cannot write"]);
+    fs::remove_dir(folder.path().join("fix.hpx.sym")).unwrap();
+    assert_nothing_written(folder.path());
+}
+
+#[test]
+fn symbols_that_are_missing_damaged_or_of_another_payload() {
+    let folder = copy_of(FIXTURE);
+    let side_file = folder.path().join("fix.hpx.sym");
+    let symbolize = || hpgen(folder.path(), &["symbolize", "fix.hpx", "+0x1000"]);
+    let build = |arguments: &[&str]| {
+        let ran = hpgen(folder.path(), &[&["build", "old.exe", "new.exe", "-o", "fix.hpx"], arguments].concat());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        fs::read(&side_file).unwrap()
+    };
+    let of_series_2 = build(&["--series", "2"]);
+    let sound = build(&[]);
+    assert_eq!(symbolize().code, Some(0));
+    fs::write(&side_file, of_series_2).unwrap();
+    assert_error(&symbolize(), "fix.hpx.sym", &["belongs to another payload"]);
+    for len in 0..sound.len() - 1 {
+        fs::write(&side_file, &sound[..len]).unwrap();
+        assert_error(&symbolize(), "fix.hpx.sym", &["is no symbol file of hpgen"]);
+    }
+    for place in 0..sound.len() {
+        let mut flipped = sound.clone();
+        flipped[place] ^= 1 << (place % 8);
+        fs::write(&side_file, flipped).unwrap();
+        assert_no_panic(&symbolize());
+    }
+    fs::remove_file(&side_file).unwrap();
+    assert_error(&symbolize(), "fix.hpx.sym", &["cannot read", "--symbols"]);
+    fs::write(folder.path().join("elsewhere"), &sound).unwrap();
+    assert_eq!(hpgen(folder.path(), &["symbolize", "fix.hpx", "+0x1000", "--symbols", "elsewhere"]).code, Some(0));
+
+    let ran = hpgen(folder.path(), &["symbolize", "fix.hpx", "0x7ff600001000", "--symbols", "elsewhere"]);
+    assert_error(&ran, "0x7ff600001000", &["--region"]);
+    let ran = hpgen(folder.path(), &["symbolize", "fix.hpx", "+main", "--symbols", "elsewhere"]);
+    assert_error(&ran, "main", &["hexadecimal"]);
 }
 
 #[test]
 fn wrong_usage() {
     let folder = copy_of(FIXTURE);
-    let wrong: [&[&str]; 11] = [
+    let wrong: [&[&str]; 13] = [
         &[],
         &["frobnicate"],
         &["diff"],
@@ -308,6 +358,8 @@ fn wrong_usage() {
         &["apply", "fix.hpx"],
         &["apply", "fix.hpx", "--pid", "1", "--image", "a.exe"],
         &["rollback", "--pid", "many"],
+        &["symbolize", "fix.hpx"],
+        &["inspect", "fix.hpx", "--old", "old.exe"],
     ];
     for arguments in wrong {
         let ran = hpgen(folder.path(), arguments);

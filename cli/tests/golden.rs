@@ -42,6 +42,12 @@ const UNCHANGED: &str = "unchanged";
 /// Fixtures whose instructions are shown side by side as well: with inlined lines, and with tables and arrays.
 const LISTED: [&str; 2] = ["shared_inline", "image_relative"];
 
+/// Fixtures whose side file is shown as well, with what it says of places in the payload: inlined code, and a plain function.
+const SYMBOLIZED: [&str; 2] = ["shared_inline", "constant"];
+
+/// Fixtures whose payload is disassembled as well: with a new import, and with new variables.
+const DISASSEMBLED: [&str; 2] = ["new_import", "new_global"];
+
 const OUTCOMES: &[Outcome] = &[
     Outcome {
         fixture: "constant",
@@ -529,6 +535,16 @@ fn goldens() {
                 goldens.push(("verify.txt", transcript(&verified)));
                 goldens.push(("verify.json", run(&[&verify[..], &["--format", "json"]].concat()).stdout));
             }
+            if DISASSEMBLED.contains(&outcome.fixture) {
+                let asm = ["inspect", "fix.hpx", "--asm", "--old", "old.exe"];
+                goldens.push(("inspect-asm.txt", transcript(&run(&asm))));
+            }
+            if SYMBOLIZED.contains(&outcome.fixture) {
+                let symbolize = |format| run(&[&SYMBOLIZE[..], &[format]].concat());
+                goldens.push(("symbols.json", fs::read_to_string(folder.path().join("fix.hpx.sym")).unwrap()));
+                goldens.push(("symbolize.txt", transcript(&symbolize("text"))));
+                goldens.push(("symbolize.json", symbolize("json").stdout));
+            }
         }
         let expected = fixture(outcome.fixture).join("expected");
         for (file, text) in &goldens {
@@ -542,6 +558,26 @@ fn goldens() {
     }
     assert!(problems.is_empty(), "{}\n`cargo xtask bless` accepts all of this; review its diff", problems.join("\n"));
 }
+
+/// Places in a payload: starts and middles of functions, gaps, constants, and what is no part of the region.
+const SYMBOLIZE: [&str; 16] = [
+    "symbolize",
+    "fix.hpx",
+    "+0x0",
+    "+0x1000",
+    "+0x1003",
+    "+0x1008",
+    "+0x1010",
+    "+0x1017",
+    "+0x1024",
+    "+0x1050",
+    "0x7ff600001001",
+    "+0x2000",
+    "0x7ff600010000",
+    "--region",
+    "0x7ff600000000",
+    "--format",
+];
 
 /// Output, errors and the exit code in one text.
 fn transcript(ran: &Ran) -> String {
@@ -594,11 +630,11 @@ fn the_same_inputs_give_the_same_payload() {
         let build = |folder: &Path, images: [&str; 2]| {
             let ran = hpgen(folder, &["build", images[0], images[1], "-o", "fix.hpx"]);
             assert_eq!(ran.code, Some(0), "{}: {}", outcome.fixture, ran.stderr);
-            fs::read(folder.join("fix.hpx")).unwrap()
+            ["fix.hpx", "fix.hpx.sym"].map(|file| fs::read(folder.join(file)).unwrap())
         };
         let (here, elsewhere) = (copy_of(outcome.fixture), copy_of(outcome.fixture));
         let first = build(here.path(), ["old.exe", "new.exe"]);
-        assert!(first.len() > 64, "{}: more than a header", outcome.fixture);
+        assert!(first[0].len() > 64, "{}: more than a header", outcome.fixture);
         assert_eq!(build(here.path(), ["old.exe", "new.exe"]), first, "{}: the second time", outcome.fixture);
 
         let deep = elsewhere.path().join("a/longer path");

@@ -37,16 +37,21 @@ pub(crate) enum Naming {
 
 /// An instruction in Intel syntax, with names in place of some values.
 pub(crate) fn format_with(instruction: &Instruction, names: Vec<(u64, String)>) -> String {
-    let mut formatter = MasmFormatter::with_options(Some(Box::new(Names(names))), None);
+    let mut text = String::new();
+    formatter(Box::new(Names(names))).format(instruction, &mut text);
+    text
+}
+
+/// Intel syntax as all of hpgen's listings have it; the resolver says what stands in place of values.
+pub fn formatter(names: Box<dyn SymbolResolver>) -> MasmFormatter {
+    let mut formatter = MasmFormatter::with_options(Some(names), None);
     let options = formatter.options_mut();
     options.set_hex_prefix("0x");
     options.set_hex_suffix("");
     options.set_space_after_operand_separator(true);
     options.set_rip_relative_addresses(false);
     options.set_show_branch_size(false);
-    let mut text = String::new();
-    formatter.format(instruction, &mut text);
-    text
+    formatter
 }
 
 /// The values in an instruction that stand for something with a name, looked up beforehand: a resolver must own what it gives.

@@ -6,9 +6,11 @@
 
 pub mod build;
 mod correspondence;
+pub mod disassembly;
 mod hooks;
 mod layout;
 pub mod plan;
 mod readings;
 pub mod rules;
+pub mod symbol_file;
 pub mod trampoline;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_emit::build::{self, Figures};
+use hpgen_emit::symbol_file::SymbolFile;
 use hpgen_runtime::format::{Payload, PublicKey};
 use serde::Serialize;
 
@@ -28,6 +29,8 @@ struct BuildReport {
 #[derive(Serialize)]
 struct PayloadReport {
     path: String,
+    /// The file with the source lines of its code.
+    symbols: String,
     patch_id: String,
     series: u32,
     /// The public key in hexadecimal.
@@ -76,10 +79,18 @@ fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadRepor
     let (decoded, seal) = Payload::decode(&file)?;
     // What is written is what was checked: the payload as it is read back.
     verify::require(&decoded, &compared.old, &compared.new, &compared.comparison)?;
+    let symbols = SymbolFile::of(&compared.new, &compared.plan, &seal)?.encode()?;
+    let symbols_path = payload_file::symbols_path(&arguments.output);
     payload_file::write(&arguments.output, &file)?;
+    if let Err(error) = payload_file::write(&symbols_path, &symbols) {
+        // Both or none: a payload without its symbols, or beside those of another, is found out when it is needed most.
+        let _ = std::fs::remove_file(&arguments.output);
+        return Err(error);
+    }
     let figures = Figures::of(&payload);
     Ok(PayloadReport {
         path: arguments.output.display().to_string(),
+        symbols: symbols_path.display().to_string(),
         patch_id: seal.patch_id(),
         series: payload.identity.series,
         signed_by: key.map(|key| key.verifying_key().to_bytes()).map(|key| PublicKey(key).to_string()),
@@ -120,6 +131,7 @@ fn text(report: &BuildReport) -> String {
             Some(key) => text.push_str(&format!("  signed with key {}\n", key.get(..16).unwrap_or(key))),
             None => text.push_str("  not signed\n"),
         }
+        text.push_str(&format!("  source lines for `hpgen symbolize` in {}\n", payload.symbols));
     }
     text
 }

@@ -1,13 +1,18 @@
 //! `hpgen inspect`.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use hpgen_diff::demangle::demangle;
 use hpgen_diff::pdb::describe_identity;
-use hpgen_runtime::format::{ImportSymbol, Payload, Protection, PublicKey, RelocationKind, Seal, Space};
+use hpgen_diff::program::Program;
+use hpgen_emit::disassembly::{Disassembly, Line};
+use hpgen_runtime::format::{Function, ImportSymbol, Payload, Protection, PublicKey, RelocationKind, Seal, Space};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Format, InspectArguments};
-use crate::output::{self, BAD, BOLD, count, paint};
+use crate::output::{self, BAD, BOLD, DIM, count, paint};
 use crate::payload_file;
 
 /// Name and version of the JSON form.
@@ -18,11 +23,57 @@ pub fn execute(arguments: &InspectArguments) -> Result<Outcome> {
     let file = payload_file::read_bytes(&arguments.file)?;
     let (payload, seal) = payload_file::decode(&arguments.file, &file)?;
     let signer = PublicKey::claimed(&file)?.map(|key| (key, key.check(&file).is_ok()));
+    let old =
+        arguments.old.as_deref().map(|path| baseline(path, arguments.old_pdb.as_deref(), &payload)).transpose()?;
+    let asm = arguments.asm.then(|| Disassembly::of(&payload, old.as_ref()));
     match arguments.format {
-        Format::Text => output::print(&text(&payload, &seal, signer)),
-        Format::Json => output::json(&value(&payload, &seal, signer))?,
+        Format::Text => {
+            let listings = asm.iter().flat_map(|asm| payload.functions.iter().map(|function| listing(asm, function)));
+            output::print(&(text(&payload, &seal, signer) + &listings.collect::<String>()));
+        }
+        Format::Json => {
+            let mut value = value(&payload, &seal, signer);
+            if let (Some(asm), Some(functions)) = (&asm, value["functions"].as_array_mut()) {
+                for (value, function) in functions.iter_mut().zip(&payload.functions) {
+                    value["asm"] = asm.function(function).iter().map(instruction).collect();
+                }
+            }
+            output::json(&value)?;
+        }
     }
     Ok(Outcome::Done)
+}
+
+/// The image that a payload is made for.
+fn baseline(path: &Path, pdb: Option<&Path>, payload: &Payload) -> Result<Program> {
+    let old = Program::load(path, pdb)?;
+    let (is, wanted) = (&old.image.identity, &payload.identity);
+    let fits = (is.guid, is.age, is.timestamp, is.size_of_image)
+        == (wanted.guid, wanted.age, wanted.timestamp, wanted.size_of_image);
+    if !fits {
+        bail!(
+            "{} is {}, and the payload is made for {} {}",
+            path.display(),
+            describe_identity(&is.guid, is.age),
+            wanted.image_name,
+            describe_identity(&wanted.guid, wanted.age),
+        );
+    }
+    Ok(old)
+}
+
+/// The instructions of a function.
+fn listing(asm: &Disassembly<'_>, function: &Function) -> String {
+    let rows = asm.function(function).into_iter().map(|line| {
+        let literal = line.literal.map(|literal| paint(DIM, format!("; {literal}"))).unwrap_or_default();
+        vec![paint(DIM, format!("+{:#x}", line.offset)), line.text, literal]
+    });
+    let name = paint(BOLD, demangle(&function.name));
+    format!("\n{name} at {:#x}\n{}", function.offset, output::table(&rows.collect::<Vec<_>>()))
+}
+
+fn instruction(line: &Line) -> Value {
+    json!({ "offset": line.offset, "text": line.text, "literal": line.literal })
 }
 
 fn protection(protection: Protection) -> &'static str {

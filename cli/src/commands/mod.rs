@@ -11,6 +11,7 @@ mod rollback;
 mod run;
 mod sign;
 mod status;
+mod symbolize;
 mod verify;
 
 use anyhow::Result;
@@ -27,6 +28,7 @@ pub fn execute(command: &Command) -> Result<Outcome> {
         Command::Keygen(arguments) => keygen::execute(arguments),
         Command::Sign(arguments) => sign::execute(arguments),
         Command::Inspect(arguments) => inspect::execute(arguments),
+        Command::Symbolize(arguments) => symbolize::execute(arguments),
         Command::Verify(arguments) => verify::execute(arguments),
         Command::Apply(arguments) => apply::execute(arguments),
         Command::Status(arguments) => status::execute(arguments),
