@@ -16,6 +16,7 @@ pub mod live;
 pub mod msvc_abi;
 pub mod programs;
 pub mod setup;
+pub mod sizes;
 pub mod sources;
 pub mod steps;
 pub mod suite;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::{metamorphic, msvc, mutation};
 use xtask::toolchain::Toolchain;
-use xtask::{bless, check, demo, fixtures, programs, setup};
+use xtask::{bless, check, demo, fixtures, programs, setup, sizes};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -37,6 +37,8 @@ enum Task {
         #[command(subcommand)]
         suite: Suite,
     },
+    /// Compare the sizes of payloads with those of binary patches of the same images, for everything that can be patched
+    Sizes,
     /// Set up, then patch a busy Lua and a busy SQLite while they run, and take it back
     Demo,
     /// Set up, then run the lints and all tests, the live ones included
@@ -96,6 +98,7 @@ fn main() -> Result<ExitCode> {
         Task::Suite { suite: Suite::Msvc { sample, bless, packages } } => {
             return msvc::run(&msvc::Selection { sample, bless, packages });
         }
+        Task::Sizes => sizes::sizes()?,
         Task::Demo => return demo::demo(),
         Task::Test => return check::test(),
     }

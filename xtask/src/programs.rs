@@ -79,6 +79,11 @@ struct Variant {
     stamp: String,
 }
 
+/// The names of the programs.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.iter().map(|program| program.name)
+}
+
 /// Builds all variants of all programs whose inputs changed since they were built.
 pub fn build_all(tools: &Toolchain) -> Result<()> {
     let fetched = Sources::fetch()?;
