@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod bless;
 pub mod check;
 pub mod child;
+pub mod corpus;
 pub mod demo;
 pub mod digest;
 pub mod edit;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::{metamorphic, msvc, mutation};
 use xtask::toolchain::Toolchain;
-use xtask::{bless, check, demo, fixtures, programs, setup, sizes};
+use xtask::{bless, check, corpus, demo, fixtures, programs, setup, sizes};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -39,6 +39,17 @@ enum Task {
     },
     /// Compare the sizes of payloads with those of binary patches of the same images, for everything that can be patched
     Sizes,
+    /// Author security fixes of real libraries, apply them to processes that run, and write corpus/README.md
+    Corpus {
+        /// Also the cases whose outcome is known
+        #[arg(long)]
+        again: bool,
+        /// Make the payloads, patch nothing
+        #[arg(long)]
+        authoring_only: bool,
+        /// Only cases with one of these in their name, for example zlib or CVE-2022-37434
+        names: Vec<String>,
+    },
     /// Set up, then patch a busy Lua and a busy SQLite while they run, and take it back
     Demo,
     /// Set up, then run the lints and all tests, the live ones included
@@ -99,6 +110,9 @@ fn main() -> Result<ExitCode> {
             return msvc::run(&msvc::Selection { sample, bless, packages });
         }
         Task::Sizes => sizes::sizes()?,
+        Task::Corpus { again, authoring_only, names } => {
+            return corpus::run(&corpus::Selection { names, again, authoring_only });
+        }
         Task::Demo => return demo::demo(),
         Task::Test => return check::test(),
     }

@@ -34,16 +34,19 @@ const APT_ATTEMPTS: u32 = 3;
 
 /// Does all steps.
 pub fn setup() -> Result<()> {
+    machine()?;
+    Sources::fetch()?;
+    println!("third-party sources: here");
+    programs::build_all(&Toolchain::find()?)
+}
+
+/// Installs what programs of any kind are built and run with.
+pub fn machine() -> Result<()> {
     if !cfg!(windows) {
         packages()?;
     }
     rust()?;
-    if !wine::is_native() {
-        prefix()?;
-    }
-    Sources::fetch()?;
-    println!("third-party sources: here");
-    programs::build_all(&Toolchain::find()?)
+    if wine::is_native() { Ok(()) } else { prefix() }
 }
 
 fn packages() -> Result<()> {

@@ -1,0 +1,65 @@
+//! Asks hpgen for the payload of a case, and for the proof that the payload does what the fixed build does.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::outcome::Authoring;
+use crate::live::Hpgen;
+
+/// Calls `hpgen check` and `hpgen build`, which must agree, and `hpgen verify`, which must hold where there is a payload.
+pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, payload: &Path) -> Result<Authoring> {
+    let checked = hpgen.run([Path::new("check"), old, new])?;
+    let start = Instant::now();
+    let built =
+        hpgen.run([Path::new("build"), old, new, "-o".as_ref(), payload, "--format".as_ref(), "json".as_ref()])?;
+    let milliseconds = u64::try_from(start.elapsed().as_millis())?;
+    ensure!(checked.code == built.code, "`check` and `build` do not agree:\n{checked}\n{built}");
+    if !matches!(built.code, Some(0 | 3 | 4)) {
+        bail!("hpgen build: {built}");
+    }
+    let report = built.json()?;
+    let authoring = read(&report, milliseconds)?;
+    let expected = match built.code {
+        Some(0) => "hotpatchable",
+        Some(3) => "restart-required",
+        _ => "unchanged",
+    };
+    ensure!(authoring.verdict == expected, "exit code {:?}, but the verdict is {}", built.code, authoring.verdict);
+    if built.code == Some(0) {
+        verify(hpgen, old, new, payload)?;
+    }
+    Ok(authoring)
+}
+
+fn verify(hpgen: &Hpgen, old: &Path, new: &Path, payload: &Path) -> Result<()> {
+    let verified = hpgen.run([Path::new("verify"), payload, "--old".as_ref(), old, "--new".as_ref(), new])?;
+    ensure!(verified.code == Some(0), "hpgen verify: {verified}");
+    Ok(())
+}
+
+fn read(report: &Value, milliseconds: u64) -> Result<Authoring> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
+    let functions = |status: &str| {
+        let of_status = list("functions").into_iter().filter(|function| function["status"] == status);
+        of_status.map(|function| text(&function["display"])).collect::<Vec<_>>()
+    };
+    let number = |value: &Value| value.as_u64().with_context(|| format!("{value} where a number should be"));
+    Ok(Authoring {
+        verdict: text(&report["verdict"]),
+        reasons: list("reasons")
+            .iter()
+            .map(|reason| ["code", "symbol", "message"].map(|name| text(&reason[name])))
+            .collect(),
+        functions: number(&report["old"]["functions"])?,
+        changed: functions("changed"),
+        added: functions("added"),
+        unresolved: functions("unresolved"),
+        image_bytes: number(&report["old"]["size"])?,
+        payload_bytes: report["payload"]["bytes"].as_u64(),
+        milliseconds,
+    })
+}

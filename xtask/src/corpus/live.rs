@@ -1,0 +1,161 @@
+//! The proof: a driver that runs shows the vulnerable behaviour, then the fixed one, then the vulnerable one again, and
+//! everything else that it does with the library gives the same all the time.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::manifest::Live;
+use super::outcome::Measured;
+use crate::child::{self, Ended};
+use crate::live::{Hpgen, PATIENCE, Target};
+use crate::wine;
+
+/// Lines that have to show a behaviour, one after the other, before it is believed; about 20 ms each.
+const SEEN: usize = 15;
+
+/// How long a driver runs if nobody stops it.
+const SECONDS: &str = "120";
+
+/// A line of a driver.
+#[derive(Debug, PartialEq, Eq)]
+struct Line<'a> {
+    seq: usize,
+    regression: &'a str,
+    probe: &'a str,
+}
+
+/// Patches a running baseline, and takes it back.
+pub fn prove(hpgen: &Hpgen, folder: &Path, live: &Live) -> Result<Measured> {
+    let (old, new, payload) = (folder.join("old.exe"), folder.join("new.exe"), folder.join("fix.hpx"));
+    // What the fix does by itself, before anything is said of the patched process.
+    let regression = fixed_regression(&new, live)?;
+
+    let stop_file = folder.join("stop");
+    if stop_file.exists() {
+        fs::remove_file(&stop_file)?;
+    }
+    let target = Target::start(&old, [live.probe.as_str(), &wine::windows_path(&stop_file), SECONDS])?;
+    let shows = |wanted: &str| {
+        let (wanted, regression) = (wanted.to_owned(), regression.clone());
+        move |line: &str| read(line).is_some_and(|line| line.probe == wanted && line.regression == regression)
+    };
+    target.wait_for_lines("the vulnerable behaviour", SEEN, shows(&live.vulnerable))?;
+    let pid = target.pid().to_string();
+    let applied =
+        call(hpgen, &["apply", &wine::windows_path(&payload), "--pid", &pid, "--allow-unsigned", "--format", "json"])?;
+    target.wait_for_lines("the fixed behaviour", SEEN, shows(&live.fixed))?;
+    check_status(&call(hpgen, &["status", "--pid", &pid, "--format", "json"])?)?;
+    let rolled_back = call(hpgen, &["rollback", "--pid", &pid, "--format", "json"])?;
+    target.wait_for_lines("the vulnerable behaviour after the rollback", SEEN, shows(&live.vulnerable))?;
+    fs::write(&stop_file, "")?;
+    let ended = target.end()?;
+    Ok(Measured {
+        apply_us: number(&applied["processes"][0]["patch"]["stopped_us"])?,
+        rollback_us: number(&rolled_back["stopped_us"])?,
+        lines: phases(&ended, live, &regression)?,
+    })
+}
+
+/// Runs the fixed build by itself: the probe must show what the manifest says. Returns its checksum over all the rest.
+fn fixed_regression(new: &Path, live: &Live) -> Result<String> {
+    let mut command = wine::command(new);
+    let ended = child::run(command.args([live.probe.as_str(), "no-stop-file", "0"]), PATIENCE)?;
+    let line = ended.stdout.lines().next().and_then(read).with_context(|| format!("the fixed build: {ended}"))?;
+    ensure!(ended.code == Some(0) && line.probe == live.fixed, "the fixed build does not show its fix: {ended}");
+    Ok(line.regression.to_owned())
+}
+
+fn check_status(status: &Value) -> Result<()> {
+    let patch = &status["patches"][0];
+    let functions = patch["functions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(
+        patch["state"] == "applied"
+            && !functions.is_empty()
+            && functions.iter().all(|function| function["redirected"] == true),
+        "every function should be redirected: {status:#}"
+    );
+    Ok(())
+}
+
+/// The driver did every step once, with the right result, and showed old, fixed and old behaviour. Returns how often each.
+fn phases(ended: &Ended, live: &Live, regression: &str) -> Result<[usize; 3]> {
+    ensure!(ended.code == Some(0), "the driver should end with exit code 0: {ended}");
+    let wanted = [&live.vulnerable, &live.fixed, &live.vulnerable];
+    let mut counts = [0; 3];
+    let (mut phase, mut seq) = (0, 0);
+    for text in ended.stdout.lines() {
+        let Some(line) = read(text) else {
+            ensure!(text == format!("done {seq}"), "this is no line of a driver: {text:?}");
+            continue;
+        };
+        seq += 1;
+        ensure!(line.seq == seq, "step {seq} is missing: {text:?}");
+        ensure!(line.regression == regression, "another result than that of the fixed build: {text:?}");
+        if line.probe != wanted[phase] && phase < 2 {
+            phase += 1;
+        }
+        ensure!(line.probe == wanted[phase], "{:?} was to be shown: {text:?}", wanted[phase]);
+        counts[phase] += 1;
+    }
+    ensure!(phase == 2, "the behaviour changed {phase} times, not twice");
+    Ok(counts)
+}
+
+fn read(line: &str) -> Option<Line<'_>> {
+    let words: Vec<_> = line.split(' ').collect();
+    match words[..] {
+        ["seq", seq, "regression", regression, "probe", probe] => {
+            Some(Line { seq: seq.parse().ok()?, regression, probe })
+        }
+        _ => None,
+    }
+}
+
+fn call(hpgen: &Hpgen, arguments: &[&str]) -> Result<Value> {
+    let ended = hpgen.run(arguments)?;
+    ensure!(ended.code == Some(0), "hpgen {} should succeed: {ended}", arguments.join(" "));
+    ended.json()
+}
+
+fn number(value: &Value) -> Result<u64> {
+    value.as_u64().with_context(|| format!("hpgen's output has {value} where a number should be"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(probes: &[&str]) -> Ended {
+        let lines =
+            probes.iter().enumerate().map(|(at, probe)| format!("seq {} regression f00 probe {probe}\n", at + 1));
+        let stdout = format!("{}done {}\n", lines.collect::<String>(), probes.len());
+        Ended { code: Some(0), stdout, stderr: String::new() }
+    }
+
+    fn count(probes: &[&str]) -> Option<[usize; 3]> {
+        let live = Live { probe: "p".into(), vulnerable: "bad".into(), fixed: "good".into() };
+        phases(&ended(probes), &live, "f00").ok()
+    }
+
+    #[test]
+    fn counts_old_fixed_and_old_lines() {
+        assert_eq!(count(&["bad", "bad", "good", "bad"]), Some([2, 1, 1]));
+    }
+
+    #[test]
+    fn takes_no_other_order_and_no_other_word() {
+        assert_eq!(count(&["bad", "good"]), None);
+        assert_eq!(count(&["good", "bad"]), None);
+        assert_eq!(count(&["bad", "ugly", "good", "bad"]), None);
+        assert_eq!(count(&["bad", "good", "bad", "good"]), None);
+    }
+
+    #[test]
+    fn takes_no_other_checksum() {
+        let live = Live { probe: "p".into(), vulnerable: "bad".into(), fixed: "good".into() };
+        assert!(phases(&ended(&["bad", "good", "bad"]), &live, "bad").is_err());
+    }
+}
