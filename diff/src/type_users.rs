@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ms_codeview::syms::{SymData, SymIter, SymKind};
-use ms_codeview::types::TypeIndex;
 use ms_codeview::types::visitor::{IndexVisitor, visit_type_indexes_in_record_slice};
+use ms_codeview::types::{Leaf, TypeIndex};
 use ms_pdb::Pdb;
 use ms_pdb::tpi::TypeStream;
 use zerocopy::IntoBytes;
@@ -53,6 +53,8 @@ struct Graph {
     by_name: HashMap<String, Vec<u32>>,
     /// The unique name of such a record.
     names: HashMap<u32, String>,
+    /// Records of function types: who can call what takes an object does not hold one.
+    functions: BTreeSet<u32>,
 }
 
 /// Collects the type indices of a record.
@@ -67,11 +69,19 @@ impl IndexVisitor for Named<'_> {
 
 impl Graph {
     fn of(stream: &TypeStream<Vec<u8>>) -> Graph {
-        let mut graph = Graph { named_by: HashMap::new(), by_name: HashMap::new(), names: HashMap::new() };
+        let mut graph = Graph {
+            named_by: HashMap::new(),
+            by_name: HashMap::new(),
+            names: HashMap::new(),
+            functions: BTreeSet::new(),
+        };
         let first = stream.type_index_begin().0;
         let mut named = Vec::new();
         for (index, record) in (first..=u32::MAX).zip(stream.iter_type_records()) {
             named.clear();
+            if matches!(record.kind, Leaf::LF_PROCEDURE | Leaf::LF_MFUNCTION) {
+                graph.functions.insert(index);
+            }
             // A record that is no sound one names what was read so far.
             let _ = visit_type_indexes_in_record_slice(record.kind, record.data, Named(&mut named));
             for target in named.iter().filter(|target| **target >= first) {
@@ -92,7 +102,7 @@ impl Graph {
         let mut reached = BTreeSet::new();
         let mut queue: Vec<u32> = self.by_name.get(name).cloned().unwrap_or_default();
         while let Some(index) = queue.pop() {
-            if !reached.insert(index) {
+            if !reached.insert(index) || self.functions.contains(&index) {
                 continue;
             }
             queue.extend(self.named_by.get(&index).into_iter().flatten());
@@ -163,5 +173,23 @@ impl Search<'_> {
                 set.insert(user.to_owned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn variables_and_functions_that_use_a_type() {
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures/struct_layout/old.exe");
+        let program = Program::load(&image, None).unwrap();
+        let (key, _) = program.symbols.layouts.iter().find(|(key, _)| key.contains("account")).unwrap();
+        let found = users(&program, &BTreeSet::from([key.as_str(), "nowhere"])).unwrap();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let expected = TypeUsers { variables: names(&["account"]), functions: names(&["deposit", "show"]) };
+        assert_eq!(found, BTreeMap::from([(key.clone(), expected)]));
     }
 }
