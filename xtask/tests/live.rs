@@ -84,8 +84,9 @@ fn fixtures_print_what_their_comments_promise() -> Outcome {
 }
 
 fn top_comment(folder: &Path, variant: &str) -> Result<String, Box<dyn Error>> {
-    let of_variant = folder.join(format!("{variant}.c"));
-    let source = if of_variant.exists() { of_variant } else { folder.join("main.c") };
+    let names = [format!("{variant}.c"), "main.c".to_owned(), "main.cpp".to_owned()];
+    let source = names.iter().map(|name| folder.join(name)).find(|source| source.exists());
+    let source = source.ok_or_else(|| format!("{} has no source", folder.display()))?;
     let text = fs::read_to_string(source)?;
     Ok(text.split("*/").next().unwrap_or_default().to_owned())
 }

@@ -26,24 +26,8 @@ macro_rules! without_state {
     };
 }
 
-without_state!(
-    biased_base,
-    build_traces,
-    callee,
-    constant,
-    delay_load,
-    gcc_code,
-    inlined,
-    labels,
-    line_macro,
-    new_import,
-    removed,
-    rodata,
-    shared_inline,
-    string,
-    thread_local,
-    thunks,
-);
+// Not those whose rounds call several replaced functions: the line of a round in which the patch goes in is then neither build's.
+without_state!(biased_base, callee, constant, inlined, line_macro, new_import, removed, rodata, string,);
 
 #[test]
 fn new_function() {
