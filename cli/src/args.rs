@@ -84,6 +84,15 @@ pub struct Images {
     pub accept: Vec<String>,
 }
 
+/// Further images of the same release.
+#[derive(Debug, Args)]
+pub struct More {
+    /// Another image of the same release, an EXE's DLL for example: one payload for all, applied together or not at all. Can be given
+    /// several times; the PDBs stand beside the images.
+    #[arg(long = "and", value_names = ["OLD", "NEW"], num_args = 2)]
+    pub and: Vec<PathBuf>,
+}
+
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -109,6 +118,8 @@ pub struct DiffArguments {
 pub struct CheckArguments {
     #[command(flatten)]
     pub images: Images,
+    #[command(flatten)]
+    pub more: More,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -118,6 +129,8 @@ pub struct CheckArguments {
 pub struct BuildArguments {
     #[command(flatten)]
     pub images: Images,
+    #[command(flatten)]
+    pub more: More,
     /// The payload to write; its symbols go to the same name with `.sym` behind it.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
@@ -158,12 +171,12 @@ pub struct InspectArguments {
     /// Also show the instructions of its functions, with what their relocations lead to.
     #[arg(long)]
     pub asm: bool,
-    /// The baseline that it is made for: what leads there is shown by the names of its PDB.
+    /// The baseline that it is made for, or one of them: what leads there is shown by the names of its PDB. Can be given several times.
     #[arg(long, value_name = "IMAGE", requires = "asm")]
-    pub old: Option<PathBuf>,
-    /// PDB of the baseline; beside it when not named.
+    pub old: Vec<PathBuf>,
+    /// PDB of the baseline, in the same order; beside it when not named.
     #[arg(long, value_name = "FILE", requires = "old")]
-    pub old_pdb: Option<PathBuf>,
+    pub old_pdb: Vec<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -179,6 +192,9 @@ pub struct SymbolizeArguments {
     /// Where the patch's region begins in the process, as `status` prints it.
     #[arg(long, value_name = "BASE")]
     pub region: Option<String>,
+    /// The image whose region it is, where the payload is for several.
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
     /// The symbols, where they are not beside the payload.
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
@@ -191,18 +207,18 @@ pub struct SymbolizeArguments {
 pub struct VerifyArguments {
     /// The payload.
     pub file: PathBuf,
-    /// The baseline that it is for.
+    /// The baseline that it is for; for a payload of several images each of them, in any order.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub old: Vec<PathBuf>,
+    /// The fixed build that it was made from, in the order of the baselines.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub new: Vec<PathBuf>,
+    /// PDB of OLD, in the same order; beside it when not named.
     #[arg(long, value_name = "FILE")]
-    pub old: PathBuf,
-    /// The fixed build that it was made from.
+    pub old_pdb: Vec<PathBuf>,
+    /// PDB of NEW, in the same order; beside it when not named.
     #[arg(long, value_name = "FILE")]
-    pub new: PathBuf,
-    /// PDB of OLD; beside it when not named.
-    #[arg(long, value_name = "FILE")]
-    pub old_pdb: Option<PathBuf>,
-    /// PDB of NEW; beside it when not named.
-    #[arg(long, value_name = "FILE")]
-    pub new_pdb: Option<PathBuf>,
+    pub new_pdb: Vec<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -1,9 +1,10 @@
 //! Two builds, loaded, compared and planned: what `diff`, `check` and `build` have in common.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use hpgen_diff::change_set::{ChangeSet, Verdict};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
@@ -13,7 +14,7 @@ use hpgen_emit::rules::{Accepted, Action, Rule};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::args::Images;
+use crate::args::{Images, More};
 use crate::rules;
 
 /// The builds and everything that is known of their difference.
@@ -36,29 +37,126 @@ pub struct FullReport {
     pub accepted: Vec<Accepted>,
 }
 
+/// All images of a release, each compared with its baseline.
+pub struct Release {
+    /// At least one.
+    pub images: Vec<Compared>,
+}
+
+/// The reports of all images.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Reports {
+    /// Of the only one.
+    One(Box<FullReport>),
+    /// Of several.
+    Set { schema: &'static str, verdict: Verdict, images: Vec<FullReport> },
+}
+
+/// Name and version of the JSON form for several images.
+const SET_SCHEMA: &str = "hpgen-diff-set/1";
+
+impl Release {
+    /// Loads, compares and plans all pairs.
+    pub fn load(images: &Images, more: &More) -> Result<Release> {
+        let rules = rules::read(images.rules.as_ref(), &images.accept)?;
+        let include = include(&images.include, &rules);
+        let first = (&images.old, &images.new, images.old_pdb.as_deref(), images.new_pdb.as_deref());
+        let others = more.and.chunks_exact(2).filter_map(|pair| Some((pair.first()?, pair.last()?, None, None)));
+        let compare = |(old, new, old_pdb, new_pdb)| Compared::of((old, old_pdb), (new, new_pdb), &include, &rules);
+        let images = [first].into_iter().chain(others).map(compare).collect::<Result<Vec<_>>>()?;
+        let release = Release { images };
+        release.require_known_names()?;
+        release.require_distinct()?;
+        Ok(release)
+    }
+
+    /// A name that was asked for must be in one of the images.
+    fn require_known_names(&self) -> Result<()> {
+        let mut unknown = self.images.iter().map(|image| image.plan.unknown_names.as_slice());
+        let first = unknown.next().unwrap_or_default();
+        let rest: Vec<&[String]> = unknown.collect();
+        match first.iter().find(|name| rest.iter().all(|unknown| unknown.contains(name))) {
+            Some(name) => {
+                bail!("--include {name}: no function that both builds have is called so; `hpgen diff` shows the names")
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The loader finds images by their names.
+    fn require_distinct(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        for image in &self.images {
+            let name = image.old.image.file_name();
+            if !names.insert(name.to_lowercase()) {
+                bail!(
+                    "two baselines are called {name}; a process knows its images by name, so a payload cannot hold both"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The strictest of all.
+    pub fn verdict(&self) -> Verdict {
+        let verdicts: Vec<Verdict> = self.images.iter().map(Compared::verdict).collect();
+        let strictest = [Verdict::RestartRequired, Verdict::Hotpatchable].into_iter().find(|v| verdicts.contains(v));
+        strictest.unwrap_or(Verdict::Unchanged)
+    }
+
+    /// The reports for output.
+    pub fn reports(&self) -> Reports {
+        let mut images: Vec<FullReport> = self.images.iter().map(Compared::report).collect();
+        match (images.len(), images.pop()) {
+            (1, Some(only)) => Reports::One(Box::new(only)),
+            (_, last) => {
+                images.extend(last);
+                Reports::Set { schema: SET_SCHEMA, verdict: self.verdict(), images }
+            }
+        }
+    }
+}
+
+impl Reports {
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &FullReport> {
+        match self {
+            Reports::One(report) => std::slice::from_ref(&**report),
+            Reports::Set { images, .. } => images.as_slice(),
+        }
+        .iter()
+    }
+}
+
 impl Compared {
-    /// Loads, compares and plans.
+    /// Loads, compares and plans one pair.
     pub fn load(images: &Images) -> Result<Compared> {
+        let mut release = Release::load(images, &More { and: Vec::new() })?;
+        release.images.pop().ok_or_else(|| anyhow!("no image was named"))
+    }
+
+    fn of(
+        (old, old_pdb): (&PathBuf, Option<&Path>),
+        (new, new_pdb): (&PathBuf, Option<&Path>),
+        include: &Include,
+        rules: &[Rule],
+    ) -> Result<Compared> {
         // Shown on a terminal only, and only when something takes over a second.
         let progress = ProgressBar::new_spinner();
         progress.enable_steady_tick(Duration::from_secs(1));
         let step = |name: String| progress.set_message(name);
-        step(format!("reading {}", images.old.display()));
-        let old = Program::load(&images.old, images.old_pdb.as_deref())?;
-        step(format!("reading {}", images.new.display()));
-        let new = Program::load(&images.new, images.new_pdb.as_deref())?;
+        step(format!("reading {}", old.display()));
+        let old = Program::load(old, old_pdb)?;
+        step(format!("reading {}", new.display()));
+        let new = Program::load(new, new_pdb)?;
         step("comparing".to_owned());
         let comparison = Comparison::of(&old, &new);
         comparison.check_related(&old, &new)?;
         let mut changes = ChangeSet::of(&old, &new, &comparison);
-        let rules = rules::read(images.rules.as_ref(), &images.accept)?;
-        let plan = Plan::of(&old, &new, &comparison, &changes, &include(&images.include, &rules));
-        let accepted = hpgen_emit::rules::accept(&mut changes.reasons, &rules, !plan.hooks.is_empty())?;
-
+        let plan = Plan::of(&old, &new, &comparison, &changes, include);
+        let accepted = hpgen_emit::rules::accept(&mut changes.reasons, rules, !plan.hooks.is_empty())?;
         progress.finish_and_clear();
-        if let [name, ..] = plan.unknown_names.as_slice() {
-            bail!("--include {name}: no function that both builds have is called so; `hpgen diff` shows the names");
-        }
         Ok(Compared { old, new, comparison, changes, plan, accepted })
     }
 

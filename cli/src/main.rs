@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod compared;
+mod identity;
 mod keys;
 mod output;
 mod payload_file;

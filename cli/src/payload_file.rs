@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use hpgen_runtime::format::{Payload, Seal};
+use hpgen_runtime::format::{PayloadFile, Seal};
 
 /// Reads a file.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
@@ -12,8 +12,8 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Checks what was read.
-pub fn decode(path: &Path, file: &[u8]) -> Result<(Payload, Seal)> {
-    Payload::decode(file).map_err(|problem| anyhow!("{}: {problem}", path.display()))
+pub fn decode(path: &Path, file: &[u8]) -> Result<(PayloadFile, Seal)> {
+    PayloadFile::decode(file).map_err(|problem| anyhow!("{}: {problem}", path.display()))
 }
 
 /// The file beside a payload that says where its code came from.

@@ -8,8 +8,8 @@ use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
-    self, Assignment, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, Protection, Relocation,
-    RelocationKind, Segment, Space, Trampoline, TrampolineForm, Unwind, Variable,
+    self, Assignment, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, PayloadFile, Protection,
+    Relocation, RelocationKind, Segment, Space, Trampoline, TrampolineForm, Unwind, Variable,
 };
 
 use crate::layout::{FILLER, Layout, length};
@@ -46,15 +46,15 @@ pub enum BuildError {
 /// zstd level: payloads are small, made once and sent often.
 const LEVEL: i32 = 19;
 
-/// The payload's file: compressed and sealed. The same payload gives the same bytes. What is returned was read back.
+/// The file of one or several payloads: compressed and sealed. The same payloads give the same bytes. What is returned was read back.
 ///
 /// # Errors
 /// When the format's limits are exceeded.
-pub fn file(payload: &Payload) -> Result<Vec<u8>, BuildError> {
-    let body = payload.encode_body()?;
+pub fn file(payloads: &PayloadFile) -> Result<Vec<u8>, BuildError> {
+    let body = payloads.encode_body()?;
     let stored = zstd::bulk::compress(&body, LEVEL)?;
     let file = format::seal_file(MACHINE_X64, body.len() as u64, &stored);
-    Payload::decode(&file)?;
+    PayloadFile::decode(&file)?;
     Ok(file)
 }
 
@@ -518,7 +518,7 @@ impl<'a> Writer<'a> {
 }
 
 /// What a payload brings, in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
     /// Old functions that are redirected.
     pub replaced: usize,
@@ -530,6 +530,18 @@ pub struct Figures {
     pub constants: u64,
     /// Bytes of new variables.
     pub variables: u64,
+}
+
+impl std::iter::Sum for Figures {
+    fn sum<I: Iterator<Item = Figures>>(all: I) -> Figures {
+        all.fold(Figures::default(), |sum, one| Figures {
+            replaced: sum.replaced + one.replaced,
+            new_functions: sum.new_functions + one.new_functions,
+            code: sum.code + one.code,
+            constants: sum.constants + one.constants,
+            variables: sum.variables + one.variables,
+        })
+    }
 }
 
 impl Figures {

@@ -1,8 +1,8 @@
 //! The side file of a payload (`fix.hpx.sym`): which function and source line each of its instructions came from, so that an
 //! address inside a region reads as one inside an image. Nothing of it is needed to apply a payload.
 //!
-//! One JSON document, schema `hpgen-symbols/1`, tied to its payload by the payload's seal. Texts are listed once and named by
-//! their index. A *frame* is a line in a function or in one that was inlined into it, and names the frame that it was inlined
+//! One JSON document, schema `hpgen-symbols/2`, tied to its payload by the payload's seal, with one entry for each of the payload's images.
+//! In each, texts are listed once and named by their index. A *frame* is a line in a function or in one that was inlined into it, and names the frame that it was inlined
 //! into: always an earlier one. A *row* is `[offset in the function, frame]` and holds up to the next row.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::layout::Layout;
 use crate::plan::Plan;
 
 /// Name and version of the document.
-pub const SCHEMA: &str = "hpgen-symbols/1";
+pub const SCHEMA: &str = "hpgen-symbols/2";
 
 /// Why a side file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,16 @@ pub struct SymbolFile {
     schema: String,
     /// Seal of the payload, in hexadecimal.
     seal: String,
+    /// In the payload's order.
+    images: Vec<ImageSymbols>,
+}
+
+/// The symbols of what a payload brings for one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSymbols {
+    /// File name of the image that is patched.
+    pub image: String,
     /// Source files, as the new build's PDB names them.
     files: Vec<String>,
     /// Names of functions that were inlined.
@@ -114,35 +124,9 @@ pub struct SourceFrame<'a> {
 }
 
 impl SymbolFile {
-    /// The symbols of a payload that was built from a plan. Emitting keeps every instruction at its offset in its function, so the
-    /// new build's lines are the payload's.
-    ///
-    /// # Errors
-    /// When the plan does not fit the format, which building the payload says as well.
-    pub fn of(new: &Program, plan: &Plan, seal: &Seal) -> Result<SymbolFile, BuildError> {
-        let layout = Layout::of(new, plan).ok_or(BuildError::TooLarge)?;
-        let lines = Lines::of(new, plan.functions.keys().copied());
-        let mut writer = Writer::default();
-        let mut functions = Vec::new();
-        for (index, planned) in &plan.functions {
-            let (Some(atom), Some(&offset)) = (new.atom(*index), layout.atoms.get(index)) else { continue };
-            functions.push(FunctionSymbols {
-                offset,
-                size: planned.size,
-                name: new.linkage_name(atom),
-                display: new.display(atom),
-                rows: writer.rows(&lines, &instructions(new, *index, planned.size)),
-            });
-        }
-        functions.sort_by_key(|function| function.offset);
-        Ok(SymbolFile {
-            schema: SCHEMA.to_owned(),
-            seal: seal.to_string(),
-            files: writer.files.list,
-            inlined: writer.inlined.list,
-            frames: writer.frames.list,
-            functions,
-        })
+    /// The symbols of a payload's images, in their order.
+    pub fn of(images: Vec<ImageSymbols>, seal: &Seal) -> SymbolFile {
+        SymbolFile { schema: SCHEMA.to_owned(), seal: seal.to_string(), images }
     }
 
     /// The file's bytes.
@@ -174,8 +158,49 @@ impl SymbolFile {
         if file.seal != wanted {
             return Err(SymbolFileError::OtherPayload { found: file.seal, wanted });
         }
-        file.check()?;
+        file.images.iter().try_for_each(ImageSymbols::check)?;
         Ok(file)
+    }
+
+    /// The symbols of an image's region, by the image's file name; without one, those of the only image that there is.
+    pub fn image(&self, name: Option<&str>) -> Option<&ImageSymbols> {
+        match (name, self.images.as_slice()) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(name), images) => images.iter().find(|image| image.image.eq_ignore_ascii_case(name)),
+        }
+    }
+}
+
+impl ImageSymbols {
+    /// The symbols of a payload that was built from a plan. Emitting keeps every instruction at its offset in its function, so the
+    /// new build's lines are the payload's.
+    ///
+    /// # Errors
+    /// When the plan does not fit the format, which building the payload says as well.
+    pub fn of(old: &Program, new: &Program, plan: &Plan) -> Result<ImageSymbols, BuildError> {
+        let layout = Layout::of(new, plan).ok_or(BuildError::TooLarge)?;
+        let lines = Lines::of(new, plan.functions.keys().copied());
+        let mut writer = Writer::default();
+        let mut functions = Vec::new();
+        for (index, planned) in &plan.functions {
+            let (Some(atom), Some(&offset)) = (new.atom(*index), layout.atoms.get(index)) else { continue };
+            functions.push(FunctionSymbols {
+                offset,
+                size: planned.size,
+                name: new.linkage_name(atom),
+                display: new.display(atom),
+                rows: writer.rows(&lines, &instructions(new, *index, planned.size)),
+            });
+        }
+        functions.sort_by_key(|function| function.offset);
+        Ok(ImageSymbols {
+            image: old.image.file_name(),
+            files: writer.files.list,
+            inlined: writer.inlined.list,
+            frames: writer.frames.list,
+            functions,
+        })
     }
 
     /// What stands at a region offset; nothing where no function's code does.

@@ -174,7 +174,7 @@ fn compare(folder: &Path, rng: &mut Rng, reached: &mut Reached) {
         && let Ok(payload) = build::payload(&old, &new, &plan)
     {
         // What does not read back is an error here; it must not be written.
-        let _ = build::file(&payload);
+        let _ = build::file(&payload.into());
         reached.built += 1;
     }
 }

@@ -1,6 +1,6 @@
 //! The loader's interface on systems other than Windows: every function says that it cannot do it.
 
-use crate::format::{Payload, Seal};
+use crate::format::{PayloadFile, Seal};
 use crate::{
     ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
     RunningProcess,
@@ -11,8 +11,8 @@ use crate::{
 pub enum Applied {}
 
 impl Applied {
-    /// What is known about the patch.
-    pub fn status(&self) -> Result<PatchStatus, ProcessError> {
+    /// What is known about the patch: one status for each of its images.
+    pub fn status(&self) -> Result<Vec<PatchStatus>, ProcessError> {
         match *self {}
     }
 
@@ -29,7 +29,7 @@ impl Applied {
 ///
 /// # Errors
 /// Always, on this system.
-pub fn apply_to_self(_: &Payload, _: &Seal, _: &ApplyOptions) -> Result<Applied, ApplyError> {
+pub fn apply_to_self(_: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<Applied, ApplyError> {
     Err(ProcessError::NotWindows.into())
 }
 
@@ -37,7 +37,7 @@ pub fn apply_to_self(_: &Payload, _: &Seal, _: &ApplyOptions) -> Result<Applied,
 ///
 /// # Errors
 /// Always, on this system.
-pub fn apply_to_process(_: u32, _: &Payload, _: &Seal, _: &ApplyOptions) -> Result<Applied, ApplyError> {
+pub fn apply_to_process(_: u32, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<Applied, ApplyError> {
     Err(ProcessError::NotWindows.into())
 }
 
@@ -85,6 +85,6 @@ pub fn find_processes(_: &str) -> Result<Vec<RunningProcess>, ProcessError> {
 ///
 /// # Errors
 /// Always, on this system.
-pub fn run(_: &RunCommand, _: &Payload, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
+pub fn run(_: &RunCommand, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
     Err(ProcessError::NotWindows.into())
 }

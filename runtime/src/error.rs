@@ -44,6 +44,9 @@ pub enum ProcessError {
     /// Another hpgen is at work in the same process.
     #[error("another hpgen is changing process {0} at this moment: try again")]
     Locked(u32),
+    /// Rolled back meanwhile.
+    #[error("process {0} has the patch no longer")]
+    PatchGone(u32),
     /// The system refused something that it should do.
     #[error("{call} failed: {error}")]
     System {
@@ -240,6 +243,17 @@ pub enum ApplyError {
         rva: u32,
         /// The patch that has it.
         patch: String,
+    },
+    /// The patch that it replaces changed an image that it says nothing about.
+    #[error(
+        "patch {patch} changed {image} as well, which the payload is not for: roll that patch back first, or make the payload for all its \
+         images"
+    )]
+    Partial {
+        /// The patch that would be replaced.
+        patch: String,
+        /// The image that would keep it.
+        image: String,
     },
     /// No address range is free.
     #[error("no {size} free bytes within 2 GiB of {image} at {base:#x}")]

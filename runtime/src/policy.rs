@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::format::{FormatError, Payload, PublicKey, Seal, SignatureError};
+use crate::format::{FormatError, PayloadFile, PublicKey, Seal, SignatureError};
 
 /// Whose payloads are let in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Policy {
 /// A payload that the policy lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// The payload.
-    pub payload: Payload,
+    /// What it holds for its images.
+    pub payload: PayloadFile,
     /// Its seal.
     pub seal: Seal,
     /// Whose signature counted; none where none was asked for.
@@ -52,7 +52,7 @@ impl Policy {
             }
             Err(error) => return Err(PolicyError::Signature(error)),
         };
-        let (payload, seal) = Payload::decode(file)?;
+        let (payload, seal) = PayloadFile::decode(file)?;
         Ok(Accepted { payload, seal, signer })
     }
 }

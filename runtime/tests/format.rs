@@ -71,6 +71,13 @@ fn sample() -> Payload {
     }
 }
 
+/// For an EXE and one of its DLLs.
+fn sample_file() -> PayloadFile {
+    let mut dll = example();
+    dll.identity.image_name = "part.dll".into();
+    PayloadFile { payloads: vec![sample(), dll] }
+}
+
 fn seal(body: &[u8]) -> Vec<u8> {
     let stored = ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest);
     seal_file(MACHINE_X64, body.len() as u64, &stored)
@@ -84,21 +91,22 @@ fn reseal(file: &mut [u8]) {
 }
 
 /// A payload that was accepted must be usable without a panic, and be written as it was read.
-fn use_it(payload: &Payload) {
-    let again = payload.encode_body().unwrap();
-    assert_eq!(&Payload::decode(&seal(&again)).unwrap().0, payload);
-    for region in [0, 0x10_0000, 0x1_4001_0000, u64::MAX - 0x8000] {
+fn use_it(file: &PayloadFile) {
+    let again = file.encode_body().unwrap();
+    assert_eq!(&PayloadFile::decode(&seal(&again)).unwrap().0, file);
+    let regions = [0, 0x10_0000, 0x1_4001_0000, u64::MAX - 0x8000];
+    for (payload, region) in file.payloads.iter().flat_map(|payload| regions.map(|region| (payload, region))) {
         let _ = link(payload, region, payload.identity.image_base, &vec![7; payload.imports.len()]);
     }
 }
 
 #[test]
 fn round_trip() {
-    let payload = sample();
+    let payload = sample_file();
     let body = payload.encode_body().unwrap();
     assert_eq!(body, payload.encode_body().unwrap());
     let file = seal(&body);
-    let (decoded, found) = Payload::decode(&file).unwrap();
+    let (decoded, found) = PayloadFile::decode(&file).unwrap();
     assert_eq!(decoded, payload);
     assert_eq!(found.0, file[32..64]);
     assert_eq!(found.patch_id().len(), 16);
@@ -108,32 +116,32 @@ fn round_trip() {
 
 #[test]
 fn every_truncation_is_an_error() {
-    let file = seal(&sample().encode_body().unwrap());
+    let file = seal(&sample_file().encode_body().unwrap());
     for length in 0..file.len() {
         let cut = &file[..length];
-        Payload::decode(cut).unwrap_err();
+        PayloadFile::decode(cut).unwrap_err();
         if length >= 64 {
             let mut forged = cut.to_vec();
             forged[24..32].copy_from_slice(&(length as u64 - 64).to_le_bytes());
             reseal(&mut forged);
-            Payload::decode(&forged).unwrap_err();
+            PayloadFile::decode(&forged).unwrap_err();
         }
     }
     let mut longer = file.clone();
     longer.push(0);
-    assert!(matches!(Payload::decode(&longer), Err(FormatError::StoredSize { .. })));
+    assert!(matches!(PayloadFile::decode(&longer), Err(FormatError::StoredSize { .. })));
 }
 
 #[test]
 fn every_flipped_bit_is_an_error() {
-    let file = seal(&sample().encode_body().unwrap());
+    let file = seal(&sample_file().encode_body().unwrap());
     for (place, bit) in (0..file.len()).flat_map(|place| (0..8).map(move |bit| (place, bit))) {
         let mut flipped = file.clone();
         flipped[place] ^= 1 << bit;
-        Payload::decode(&flipped).unwrap_err();
+        PayloadFile::decode(&flipped).unwrap_err();
         // With a right seal it may be another payload; it must not be a panic.
         reseal(&mut flipped);
-        if let Ok((payload, _)) = Payload::decode(&flipped) {
+        if let Ok((payload, _)) = PayloadFile::decode(&flipped) {
             use_it(&payload);
         }
     }
@@ -141,25 +149,25 @@ fn every_flipped_bit_is_an_error() {
 
 #[test]
 fn every_flipped_byte_of_the_body() {
-    let body = sample().encode_body().unwrap();
+    let body = sample_file().encode_body().unwrap();
     for place in 0..body.len() {
         for mask in [0x01, 0x80, 0xff] {
             let mut flipped = body.clone();
             flipped[place] ^= mask;
-            if let Ok((payload, _)) = Payload::decode(&seal(&flipped)) {
+            if let Ok((payload, _)) = PayloadFile::decode(&seal(&flipped)) {
                 use_it(&payload);
             }
         }
     }
     for length in 0..body.len() {
-        Payload::decode(&seal(&body[..length])).unwrap_err();
+        PayloadFile::decode(&seal(&body[..length])).unwrap_err();
     }
 }
 
 /// Fields set to values at borders, several at a time. Deterministic.
 #[test]
 fn absurd_numbers_in_the_body() {
-    let body = sample().encode_body().unwrap();
+    let body = sample_file().encode_body().unwrap();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -174,10 +182,30 @@ fn absurd_numbers_in_the_body() {
             let place = random(body.len() / 4) * 4;
             changed[place..place + 4].copy_from_slice(&values[random(values.len())].to_le_bytes());
         }
-        if let Ok((payload, _)) = Payload::decode(&seal(&changed)) {
+        if let Ok((payload, _)) = PayloadFile::decode(&seal(&changed)) {
             use_it(&payload);
         }
     }
+}
+
+#[test]
+fn a_file_is_for_one_to_sixty_four_images_of_different_names() {
+    let of = |names: &[String]| {
+        let payload = |name: &String| {
+            let mut payload = example();
+            payload.identity.image_name = name.clone();
+            payload
+        };
+        PayloadFile { payloads: names.iter().map(payload).collect() }
+    };
+    let names: Vec<String> = (0..=MAX_IMAGES).map(|index| format!("part{index}.dll")).collect();
+    let most = of(&names[1..]);
+    assert_eq!(PayloadFile::decode(&seal(&most.encode_body().unwrap())).unwrap().0, most);
+    assert_eq!(of(&names).encode_body(), Err(EncodeError::Images(MAX_IMAGES + 1)));
+    assert_eq!(of(&[]).encode_body(), Err(EncodeError::Images(0)));
+    PayloadFile::decode(&seal(&[0; 4])).unwrap_err();
+    let twice = of(&["a.dll".into(), "A.DLL".into()]).encode_body().unwrap();
+    PayloadFile::decode(&seal(&twice)).unwrap_err();
 }
 
 /// The smallest payload that does something: `mov eax, 42; ret` in place of the function at RVA 0x1100.
@@ -217,7 +245,7 @@ fn the_example_of_the_specification() {
     let specification = std::fs::read_to_string(path).unwrap();
     let (before, rest) = specification.split_once("```text\n").unwrap();
     let (shown, after) = rest.split_once("```").unwrap();
-    let body = example().encode_body().unwrap();
+    let body = PayloadFile::from(example()).encode_body().unwrap();
     if std::env::var_os("HPGEN_BLESS").is_some() {
         std::fs::write(path, format!("{before}```text\n{}```{after}", dump(&body))).unwrap();
         return;
@@ -228,7 +256,7 @@ fn the_example_of_the_specification() {
         .flat_map(|line| line[6..53].split_whitespace())
         .map(|byte| u8::from_str_radix(byte, 16).unwrap())
         .collect();
-    assert_eq!(Payload::decode(&seal(&bytes)).unwrap().0, example());
+    assert_eq!(PayloadFile::decode(&seal(&bytes)).unwrap().0, example().into());
 }
 
 #[test]
@@ -236,7 +264,7 @@ fn signatures() {
     use ed25519_dalek::{Signer, SigningKey};
     let [ours, theirs] = [[1; 32], [2; 32]].map(|secret| SigningKey::from_bytes(&secret));
     let public = |key: &SigningKey| PublicKey(key.verifying_key().to_bytes());
-    let file = seal(&sample().encode_body().unwrap());
+    let file = seal(&sample_file().encode_body().unwrap());
     let sign = |file: &[u8], key: &SigningKey| {
         let signature = key.sign(SigningMessage::of(file).unwrap().as_bytes()).to_bytes();
         append_signature(file, public(key), signature).unwrap()
@@ -244,8 +272,8 @@ fn signatures() {
     let signed = sign(&file, &ours);
     assert_eq!(signed.len(), file.len() + 104);
     assert_eq!(
-        Payload::decode(&signed).unwrap(),
-        Payload::decode(&file).unwrap(),
+        PayloadFile::decode(&signed).unwrap(),
+        PayloadFile::decode(&file).unwrap(),
         "the same payload, with the same id"
     );
     assert_eq!(PublicKey::of_signer(&signed, &[public(&theirs), public(&ours)]), Ok(public(&ours)));

@@ -157,7 +157,7 @@ impl<'a> Stage<'a> {
         let pid = target.pid().to_string();
         let apply = ["apply", &payload, "--pid", &pid, "--allow-unsigned"];
         let applied = steps.run(format!("{}: apply", host.name), || call(self.windows, "hpgen.exe", &apply))?;
-        let patch = &applied["processes"][0]["patch"];
+        let patch = &applied["processes"][0]["images"][0];
         print_stop(patch);
         let patched = steps.run(format!("{}: work, patched", host.name), || {
             target.wait_for_lines("the fixed behaviour", SEEN, host.is_fixed)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use hpgen_runtime::format::{Payload, Seal, SignatureError};
+use hpgen_runtime::format::{PayloadFile, Seal, SignatureError};
 use hpgen_runtime::{
     Accepted, ApplyError, ApplyOptions, PatchStatus, Policy, PolicyError, apply_to_process, find_processes,
 };
@@ -16,7 +16,7 @@ use crate::output::{self, BAD, GOOD, count, paint};
 use crate::{keys, payload_file};
 
 /// Name and version of the JSON form.
-const SCHEMA: &str = "hpgen-apply/1";
+const SCHEMA: &str = "hpgen-apply/2";
 
 /// Applies a payload to one process, or to all that have an image.
 pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
@@ -43,7 +43,9 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
         let processes: Vec<_> = results
             .iter()
             .map(|(pid, result)| match result {
-                Ok(patch) => json!({ "pid": pid, "applied": true, "patch": status::value(patch) }),
+                Ok(images) => {
+                    json!({ "pid": pid, "applied": true, "images": images.iter().map(status::value).collect::<Vec<_>>() })
+                }
                 Err(error) => {
                     json!({ "pid": pid, "applied": false, "refused": error.is_refusal(), "error": error.to_string() })
                 }
@@ -75,21 +77,29 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Option<Accepted>> {
     }
 }
 
-fn apply(pid: u32, payload: &Payload, seal: &Seal) -> Result<PatchStatus, ApplyError> {
+fn apply(pid: u32, payload: &PayloadFile, seal: &Seal) -> Result<Vec<PatchStatus>, ApplyError> {
     let applied = apply_to_process(pid, payload, seal, &ApplyOptions::default())?;
     Ok(applied.status()?)
 }
 
-fn report(pid: u32, result: &Result<PatchStatus, ApplyError>) {
+fn report(pid: u32, result: &Result<Vec<PatchStatus>, ApplyError>) {
     match result {
-        Ok(patch) => output::print(&format!(
-            "{} patch {} to process {pid}: {} redirected, {} stopped for {} us\n",
-            paint(GOOD, "applied"),
-            patch.patch_id,
-            count(patch.functions.len(), "function"),
-            count(patch.threads_stopped as usize, "thread"),
-            patch.stopped.as_micros(),
-        )),
+        Ok(images) => {
+            let Some(patch) = images.first() else { return };
+            let functions = images.iter().map(|image| image.functions.len()).sum();
+            let places = match images.len() {
+                1 => String::new(),
+                images => format!(" in {images} images"),
+            };
+            output::print(&format!(
+                "{} patch {} to process {pid}: {} redirected{places}, {} stopped for {} us\n",
+                paint(GOOD, "applied"),
+                patch.patch_id,
+                count(functions, "function"),
+                count(patch.threads_stopped as usize, "thread"),
+                patch.stopped.as_micros(),
+            ));
+        }
         Err(error) => {
             let word = if error.is_refusal() { "refused:" } else { "error:" };
             output::refusal(&format!("{} process {pid}: {error}", paint(BAD, word)));
@@ -98,7 +108,7 @@ fn report(pid: u32, result: &Result<PatchStatus, ApplyError>) {
 }
 
 /// All processes must have taken the patch; an error in what was given outweighs a refusal.
-fn worst(results: Vec<(u32, Result<PatchStatus, ApplyError>)>) -> Result<Outcome> {
+fn worst(results: Vec<(u32, Result<Vec<PatchStatus>, ApplyError>)>) -> Result<Outcome> {
     let errors: Vec<ApplyError> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
     if errors.iter().any(|error| !error.is_refusal()) {
         return Ok(Outcome::Program(1));

@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_emit::build::{self, Figures};
-use hpgen_emit::symbol_file::SymbolFile;
-use hpgen_runtime::format::{Payload, PublicKey};
+use hpgen_emit::symbol_file::{ImageSymbols, SymbolFile};
+use hpgen_runtime::format::{PayloadFile, PublicKey};
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::args::{BuildArguments, Format};
 use crate::commands::{diff, verify};
-use crate::compared::{Compared, FullReport};
+use crate::compared::{Compared, Release, Reports};
 use crate::output::{self, BOLD, NOTE, count, paint};
 use crate::{keys, payload_file};
 
@@ -20,7 +20,7 @@ use crate::{keys, payload_file};
 #[derive(Serialize)]
 struct BuildReport {
     #[serde(flatten)]
-    report: FullReport,
+    reports: Reports,
     payload: Option<PayloadReport>,
     /// Unchanged functions that `--include` asked for and that stay as they are.
     left_out: Vec<Reason>,
@@ -36,6 +36,8 @@ struct PayloadReport {
     /// The public key in hexadecimal.
     signed_by: Option<String>,
     bytes: usize,
+    /// File names of the images that it changes.
+    images: Vec<String>,
     replaced: usize,
     new_functions: usize,
     code_bytes: u64,
@@ -47,15 +49,16 @@ struct PayloadReport {
 
 /// Compares, and writes the payload if the verdict allows it.
 pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
-    let compared = Compared::load(&arguments.images)?;
-    let verdict = compared.verdict();
-    for input in [&arguments.images.old, &arguments.images.new] {
+    let release = Release::load(&arguments.images, &arguments.more)?;
+    let verdict = release.verdict();
+    for input in [&arguments.images.old, &arguments.images.new].into_iter().chain(&arguments.more.and) {
         if same_file(input, &arguments.output) {
             bail!("{} is one of the images that are compared; name another file with -o", arguments.output.display());
         }
     }
-    let payload = if verdict == Verdict::Hotpatchable { Some(write(&compared, arguments)?) } else { None };
-    let report = BuildReport { report: compared.report(), payload, left_out: compared.plan.left_out.clone() };
+    let payload = if verdict == Verdict::Hotpatchable { Some(write(&release, arguments)?) } else { None };
+    let left_out = release.images.iter().flat_map(|image| image.plan.left_out.iter().cloned()).collect();
+    let report = BuildReport { reports: release.reports(), payload, left_out };
     match arguments.format {
         Format::Text => output::print(&text(&report)),
         Format::Json => output::json(&report)?,
@@ -68,18 +71,26 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadReport> {
+fn write(release: &Release, arguments: &BuildArguments) -> Result<PayloadReport> {
     let key = arguments.key.as_deref().map(keys::read_private).transpose()?;
-    let mut payload = build::payload(&compared.old, &compared.new, &compared.plan)?;
-    payload.identity.series = arguments.series;
-    let mut file = build::file(&payload)?;
+    // An image of the release that did not change stays as it is.
+    let images: Vec<&Compared> = release.images.iter().filter(|i| i.verdict() == Verdict::Hotpatchable).collect();
+    let payloads = images.iter().map(|image| {
+        let mut payload = build::payload(&image.old, &image.new, &image.plan)?;
+        payload.identity.series = arguments.series;
+        Ok(payload)
+    });
+    let mut file = build::file(&PayloadFile { payloads: payloads.collect::<Result<_>>()? })?;
     if let Some(key) = &key {
         file = keys::sign(&file, key)?;
     }
-    let (decoded, seal) = Payload::decode(&file)?;
+    let (decoded, seal) = PayloadFile::decode(&file)?;
     // What is written is what was checked: the payload as it is read back.
-    verify::require(&decoded, &compared.old, &compared.new, &compared.comparison)?;
-    let symbols = SymbolFile::of(&compared.new, &compared.plan, &seal)?.encode()?;
+    for (payload, image) in decoded.payloads.iter().zip(&images) {
+        verify::require(payload, &image.old, &image.new, &image.comparison)?;
+    }
+    let symbols = images.iter().map(|image| ImageSymbols::of(&image.old, &image.new, &image.plan));
+    let symbols = SymbolFile::of(symbols.collect::<Result<_, _>>()?, &seal).encode()?;
     let symbols_path = payload_file::symbols_path(&arguments.output);
     payload_file::write(&arguments.output, &file)?;
     if let Err(error) = payload_file::write(&symbols_path, &symbols) {
@@ -87,39 +98,49 @@ fn write(compared: &Compared, arguments: &BuildArguments) -> Result<PayloadRepor
         let _ = std::fs::remove_file(&arguments.output);
         return Err(error);
     }
-    let figures = Figures::of(&payload);
+    let figures: Figures = decoded.payloads.iter().map(Figures::of).sum();
     Ok(PayloadReport {
         path: arguments.output.display().to_string(),
         symbols: symbols_path.display().to_string(),
         patch_id: seal.patch_id(),
-        series: payload.identity.series,
+        series: arguments.series,
         signed_by: key.map(|key| key.verifying_key().to_bytes()).map(|key| PublicKey(key).to_string()),
         bytes: file.len(),
+        images: images.iter().map(|image| image.old.image.file_name()).collect(),
         replaced: figures.replaced,
         new_functions: figures.new_functions,
         code_bytes: figures.code,
         constant_bytes: figures.constants,
         variable_bytes: figures.variables,
-        relocations: payload.relocations.len(),
-        imports: payload.imports.len(),
+        relocations: decoded.payloads.iter().map(|payload| payload.relocations.len()).sum(),
+        imports: decoded.payloads.iter().map(|payload| payload.imports.len()).sum(),
     })
 }
 
+/// How large they are.
+fn images(reports: &Reports) -> String {
+    let bytes: u64 = reports.iter().map(|full| full.report.old.size).sum();
+    match reports {
+        Reports::One(_) => format!("an image of {bytes} bytes"),
+        Reports::Set { images, .. } => format!("{} images of {bytes} bytes", images.len()),
+    }
+}
+
 fn text(report: &BuildReport) -> String {
-    let mut text = diff::verdict_text(&report.report);
+    let mut text = diff::verdicts_text(&report.reports);
     for reason in &report.left_out {
         text.push_str(&output::reason(&paint(NOTE, "left out"), reason));
     }
     if let Some(payload) = &report.payload {
         text.push_str(&format!(
-            "wrote {}: patch {}, {} bytes ({} bytes of code, {} of constants, {} of variables) for an image of {} bytes\n",
+            "wrote {}: patch {}, {} bytes ({} bytes of code, {} of constants, {} of variables) for {}\n",
             payload.path,
             paint(BOLD, &payload.patch_id),
             payload.bytes,
             payload.code_bytes,
             payload.constant_bytes,
             payload.variable_bytes,
-            report.report.report.old.size,
+            images(&report.reports),
         ));
         text.push_str(&format!(
             "  replaces {}, brings {} and {}\n",

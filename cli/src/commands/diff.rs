@@ -12,7 +12,7 @@ use crate::Outcome;
 use crate::args::{Arguments, CheckArguments, DiffArguments, Format};
 use crate::commands::asm;
 use crate::commands::funclets::Funclets;
-use crate::compared::{Compared, FullReport};
+use crate::compared::{Compared, FullReport, Release, Reports};
 use crate::output::{self, BAD, BOLD, DIM, GOOD, NOTE, count, paint};
 
 /// Shows all differences. Succeeds whenever it could compare.
@@ -36,12 +36,13 @@ pub fn diff(arguments: &DiffArguments) -> Result<Outcome> {
 
 /// Says whether the changes can go into a running process.
 pub fn check(arguments: &CheckArguments) -> Result<Outcome> {
-    let report = Compared::load(&arguments.images)?.report();
+    let release = Release::load(&arguments.images, &arguments.more)?;
+    let reports = release.reports();
     match arguments.format {
-        Format::Text => output::print(&verdict_text(&report)),
-        Format::Json => output::json(&report)?,
+        Format::Text => output::print(&verdicts_text(&reports)),
+        Format::Json => output::json(&reports)?,
     }
-    Ok(outcome(report.report.verdict))
+    Ok(outcome(release.verdict()))
 }
 
 /// The exit of `check` and `build` for a verdict.
@@ -51,6 +52,18 @@ pub fn outcome(verdict: Verdict) -> Outcome {
         Verdict::RestartRequired => Outcome::RestartRequired,
         Verdict::Unchanged => Outcome::NothingToPatch,
     }
+}
+
+/// Of each image, with its name where there are several.
+pub fn verdicts_text(reports: &Reports) -> String {
+    let text = |full: &FullReport| {
+        let heading = match reports {
+            Reports::One(_) => String::new(),
+            Reports::Set { .. } => format!("{} ", paint(BOLD, format!("{}:", full.report.old.path))),
+        };
+        heading + &verdict_text(full)
+    };
+    reports.iter().map(text).collect()
 }
 
 /// Verdict, counts and reasons.

@@ -1,65 +1,98 @@
 //! `hpgen inspect`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use hpgen_diff::demangle::demangle;
 use hpgen_diff::pdb::describe_identity;
 use hpgen_diff::program::Program;
 use hpgen_emit::disassembly::{Disassembly, Line};
-use hpgen_runtime::format::{Function, ImportSymbol, Payload, Protection, PublicKey, RelocationKind, Seal, Space};
-use serde_json::{Value, json};
+use hpgen_runtime::format::{
+    Function, ImportSymbol, Payload, PayloadFile, Protection, PublicKey, RelocationKind, Seal, Space,
+};
+use serde_json::{Map, Value, json};
 
 use crate::Outcome;
 use crate::args::{Format, InspectArguments};
 use crate::output::{self, BAD, BOLD, DIM, count, paint};
-use crate::payload_file;
+use crate::{identity, payload_file};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-inspect/1";
+/// Of that for a payload of several images.
+const SET_SCHEMA: &str = "hpgen-inspect-set/1";
 
 /// Prints a payload.
 pub fn execute(arguments: &InspectArguments) -> Result<Outcome> {
-    let file = payload_file::read_bytes(&arguments.file)?;
-    let (payload, seal) = payload_file::decode(&arguments.file, &file)?;
-    let signer = PublicKey::claimed(&file)?.map(|key| (key, key.check(&file).is_ok()));
-    let old =
-        arguments.old.as_deref().map(|path| baseline(path, arguments.old_pdb.as_deref(), &payload)).transpose()?;
-    let asm = arguments.asm.then(|| Disassembly::of(&payload, old.as_ref()));
+    let bytes = payload_file::read_bytes(&arguments.file)?;
+    let (file, seal) = payload_file::decode(&arguments.file, &bytes)?;
+    let signer = PublicKey::claimed(&bytes)?.map(|key| (key, key.check(&bytes).is_ok()));
+    let baselines = baselines(arguments, &file)?;
+    let images: Vec<Inspected<'_>> = file
+        .payloads
+        .iter()
+        .map(|payload| {
+            let old = baselines.iter().find(|old| identity::fits(old, payload));
+            Inspected { payload, asm: arguments.asm.then(|| Disassembly::of(payload, old)) }
+        })
+        .collect();
     match arguments.format {
         Format::Text => {
-            let listings = asm.iter().flat_map(|asm| payload.functions.iter().map(|function| listing(asm, function)));
-            output::print(&(text(&payload, &seal, signer) + &listings.collect::<String>()));
+            let head = head(&file, &seal, signer);
+            output::print(&images.iter().fold(head, |text, image| text + &image.text()));
         }
-        Format::Json => {
-            let mut value = value(&payload, &seal, signer);
-            if let (Some(asm), Some(functions)) = (&asm, value["functions"].as_array_mut()) {
-                for (value, function) in functions.iter_mut().zip(&payload.functions) {
-                    value["asm"] = asm.function(function).iter().map(instruction).collect();
-                }
-            }
-            output::json(&value)?;
-        }
+        Format::Json => output::json(&value(&images, &seal, signer))?,
     }
     Ok(Outcome::Done)
 }
 
-/// The image that a payload is made for.
-fn baseline(path: &Path, pdb: Option<&Path>, payload: &Payload) -> Result<Program> {
-    let old = Program::load(path, pdb)?;
-    let (is, wanted) = (&old.image.identity, &payload.identity);
-    let fits = (is.guid, is.age, is.timestamp, is.size_of_image)
-        == (wanted.guid, wanted.age, wanted.timestamp, wanted.size_of_image);
-    if !fits {
-        bail!(
-            "{} is {}, and the payload is made for {} {}",
-            path.display(),
-            describe_identity(&is.guid, is.age),
-            wanted.image_name,
-            describe_identity(&wanted.guid, wanted.age),
-        );
+/// What is shown of one image's payload.
+struct Inspected<'a> {
+    payload: &'a Payload,
+    asm: Option<Disassembly<'a>>,
+}
+
+impl Inspected<'_> {
+    fn text(&self) -> String {
+        let listings =
+            self.asm.iter().flat_map(|asm| self.payload.functions.iter().map(|function| listing(asm, function)));
+        text(self.payload) + &listings.collect::<String>()
     }
-    Ok(old)
+
+    fn value(&self) -> Map<String, Value> {
+        let mut value = tables(self.payload);
+        if let (Some(asm), Some(functions)) = (&self.asm, value["functions"].as_array_mut()) {
+            for (value, function) in functions.iter_mut().zip(&self.payload.functions) {
+                value["asm"] = asm.function(function).iter().map(instruction).collect();
+            }
+        }
+        match value {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        }
+    }
+}
+
+/// The images that were named, each of which the payload must be made for.
+fn baselines(arguments: &InspectArguments, file: &PayloadFile) -> Result<Vec<Program>> {
+    let mut baselines = Vec::new();
+    for (index, path) in arguments.old.iter().enumerate() {
+        let old = Program::load(path, arguments.old_pdb.get(index).map(PathBuf::as_path))?;
+        if !file.payloads.iter().any(|payload| identity::fits(&old, payload)) {
+            let wanted = |payload: &Payload| {
+                let wanted = &payload.identity;
+                format!("{} {}", wanted.image_name, describe_identity(&wanted.guid, wanted.age))
+            };
+            bail!(
+                "{} is {}, and the payload is made for {}",
+                path.display(),
+                describe_identity(&old.image.identity.guid, old.image.identity.age),
+                file.payloads.iter().map(wanted).collect::<Vec<_>>().join(" and "),
+            );
+        }
+        baselines.push(old);
+    }
+    Ok(baselines)
 }
 
 /// The instructions of a function.
@@ -113,20 +146,28 @@ fn hex(bytes: &[u8]) -> String {
 /// Who says to have signed the payload, and whether it is true.
 type Signer = Option<(PublicKey, bool)>;
 
-fn text(payload: &Payload, seal: &Seal, signer: Signer) -> String {
+/// What the whole file says.
+fn head(file: &PayloadFile, seal: &Seal, signer: Signer) -> String {
+    let signed = match signer {
+        None => "not signed".to_owned(),
+        Some((key, true)) => format!("signed with key {key}"),
+        Some((key, false)) => paint(BAD, format!("FORGED: not signed with key {key}, as it says")),
+    };
+    let images = match file.payloads.len() {
+        1 => String::new(),
+        images => format!(", for {images} images"),
+    };
+    format!("{} {}\n  seal {seal}\n  {signed}{images}\n", paint(BOLD, "patch"), paint(BOLD, seal.patch_id()))
+}
+
+/// What it says of one image.
+fn text(payload: &Payload) -> String {
     let id = &payload.identity;
     let mut text = format!(
-        "{} {}\n  seal {seal}\n  {}, series {}\n  for {} {}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
-        paint(BOLD, "patch"),
-        paint(BOLD, seal.patch_id()),
-        match signer {
-            None => "not signed".to_owned(),
-            Some((key, true)) => format!("signed with key {key}"),
-            Some((key, false)) => paint(BAD, format!("FORGED: not signed with key {key}, as it says")),
-        },
-        id.series,
-        id.image_name,
+        "\n{} {}, series {}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
+        paint(BOLD, format!("for {}", id.image_name)),
         describe_identity(&id.guid, id.age),
+        id.series,
         id.timestamp,
         id.size_of_image,
         id.entry_point,
@@ -219,14 +260,31 @@ fn text(payload: &Payload, seal: &Seal, signer: Signer) -> String {
     text
 }
 
-fn value(payload: &Payload, seal: &Seal, signer: Signer) -> Value {
+/// For programs: flat for a payload of one image, with a list for one of several.
+fn value(images: &[Inspected<'_>], seal: &Seal, signer: Signer) -> Value {
+    let mut value = Map::new();
+    let schema = if images.len() == 1 { SCHEMA } else { SET_SCHEMA };
+    value.insert("schema".into(), schema.into());
+    value.insert("patch_id".into(), seal.patch_id().into());
+    value.insert("seal".into(), seal.to_string().into());
+    value.insert(
+        "signature".into(),
+        signer.map(|(key, valid)| json!({ "key": key.to_string(), "valid": valid })).into(),
+    );
+    match images {
+        [only] => value.extend(only.value()),
+        several => {
+            value.insert("images".into(), several.iter().map(|image| Value::Object(image.value())).collect());
+        }
+    }
+    Value::Object(value)
+}
+
+/// What it says of one image.
+fn tables(payload: &Payload) -> Value {
     let id = &payload.identity;
     json!({
-        "schema": SCHEMA,
-        "patch_id": seal.patch_id(),
-        "seal": seal.to_string(),
         "series": id.series,
-        "signature": signer.map(|(key, valid)| json!({ "key": key.to_string(), "valid": valid })),
         "identity": {
             "image": id.image_name,
             "pdb": describe_identity(&id.guid, id.age),

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use hpgen_emit::symbol_file::{Place, SourceFrame, SymbolFile};
-use hpgen_runtime::format::{Payload, Seal};
+use hpgen_emit::symbol_file::{ImageSymbols, Place, SourceFrame, SymbolFile};
+use hpgen_runtime::format::{Payload, PayloadFile, Seal};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -34,15 +34,16 @@ enum Found<'a> {
 
 /// Says what stands at addresses of a payload's region.
 pub fn execute(arguments: &SymbolizeArguments) -> Result<Outcome> {
-    let (payload, seal) = payload_file::decode(&arguments.file, &payload_file::read_bytes(&arguments.file)?)?;
+    let (file, seal) = payload_file::decode(&arguments.file, &payload_file::read_bytes(&arguments.file)?)?;
     let beside = payload_file::symbols_path(&arguments.file);
     let symbols = read(arguments.symbols.as_deref().unwrap_or(&beside), &seal)?;
+    let (payload, symbols) = of_image(&file, &symbols, arguments.image.as_deref())?;
     let region = arguments.region.as_deref().map(|text| number(text, "--region")).transpose()?;
     let asked = arguments.addresses.iter().map(|text| parse(text, region)).collect::<Result<Vec<_>>>()?;
     let found: Vec<(Asked<'_>, Found<'_>)> = asked
         .into_iter()
         .map(|asked| {
-            let found = find(&payload, &symbols, &asked);
+            let found = find(payload, symbols, &asked);
             (asked, found)
         })
         .collect();
@@ -57,6 +58,22 @@ pub fn execute(arguments: &SymbolizeArguments) -> Result<Outcome> {
         }))?,
     }
     Ok(Outcome::Done)
+}
+
+/// What the payload and its symbols say of the image that is asked about.
+fn of_image<'a>(
+    file: &'a PayloadFile,
+    symbols: &'a SymbolFile,
+    name: Option<&str>,
+) -> Result<(&'a Payload, &'a ImageSymbols)> {
+    let names = || file.payloads.iter().map(|p| p.identity.image_name.as_str()).collect::<Vec<_>>().join(", ");
+    let symbols = symbols.image(name).ok_or_else(|| match name {
+        Some(name) => anyhow!("the payload is not for {name}, but for {}", names()),
+        None => anyhow!("say with --image which region it is: the payload is for {}", names()),
+    })?;
+    let payload = file.payloads.iter().find(|payload| payload.identity.image_name == symbols.image);
+    let payload = payload.ok_or_else(|| anyhow!("the symbols are for {}, which the payload is not", symbols.image))?;
+    Ok((payload, symbols))
 }
 
 fn read(path: &Path, seal: &Seal) -> Result<SymbolFile> {
@@ -89,7 +106,7 @@ fn parse(text: &str, region: Option<u64>) -> Result<Asked<'_>> {
     Ok(Asked { text, offset: offset.and_then(|offset| u32::try_from(offset).ok()) })
 }
 
-fn find<'a>(payload: &Payload, symbols: &'a SymbolFile, asked: &Asked<'_>) -> Found<'a> {
+fn find<'a>(payload: &Payload, symbols: &'a ImageSymbols, asked: &Asked<'_>) -> Found<'a> {
     let inside = asked.offset.filter(|offset| *offset < payload.region_size());
     match inside.map(|offset| symbols.at(offset)) {
         Some(Some(place)) => Found::Function(place),

@@ -38,7 +38,7 @@ fn there_and_back(host: &Host) {
     let process = session.apply(0, pid, &payload);
     sees_fix("the fixed behaviour");
     let status = session.status(pid);
-    assert_eq!(status, [process["patch"].clone()]);
+    assert_eq!(status, [process["images"][0].clone()]);
     check_status(host, &status[0]);
 
     // A second time: refused, and nothing is touched.

@@ -1,15 +1,16 @@
 //! The loader by itself: `runtime/examples/live_host.rs` patches itself and copies of itself with payloads made by hand.
 //! `HPGEN_LIVE_ROUNDS` says how often its hammered function is patched and rolled back.
 
+#[cfg(not(windows))]
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use xtask::toolchain::{self, Toolchain};
 use xtask::{binaries, child, live, wine};
 
+#[cfg(not(windows))]
+use crate::compile::compile_text as compile;
 use crate::session::expect;
 
 const ROUNDS: &str = "50";
@@ -17,10 +18,12 @@ const ROUNDS: &str = "50";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A DLL with a PDB (so it has an `RSDS` record) that wants the address where EXEs are, and so is moved.
+#[cfg(not(windows))]
 const DLL: &str = "
 int counter = 5;
 __attribute__((naked)) __declspec(dllexport) int *dll_where(void) { __asm__(\"movabs $counter, %rax\\n ret\"); }
 ";
+#[cfg(not(windows))]
 const DLL_BASE: &str = "140000000";
 
 #[test]
@@ -79,16 +82,4 @@ fn host() -> Option<PathBuf> {
     static HOST: OnceLock<PathBuf> = OnceLock::new();
     let build = || binaries::windows_example("hpgen-runtime", "live_host").unwrap();
     live::enabled("the loader's own checks").then(|| HOST.get_or_init(build).clone())
-}
-
-/// Compiles a C file into `folder`.
-#[cfg(not(windows))]
-fn compile(folder: &Path, name: &str, text: &str, flags: &[&str]) -> PathBuf {
-    let (source, output) = (folder.join(name).with_extension("c"), folder.join(name));
-    fs::write(&source, text).unwrap();
-    let tools = Toolchain::find().unwrap();
-    let mut clang = Command::new(tools.clang);
-    clang.args(["--target=x86_64-w64-windows-gnu", "-O1", &format!("-fuse-ld={}", tools.linker_name), "-o"]);
-    toolchain::run(clang.arg(&output).arg(source).args(flags)).unwrap();
-    output
 }

@@ -4,8 +4,11 @@
 //! They run where `HPGEN_LIVE` is 1 (and on Windows); elsewhere they say that they were skipped. `cargo xtask test` sets everything up.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+mod compile;
 mod fixtures;
 mod hosts;
+#[cfg(not(windows))]
+mod images;
 mod loader;
 mod refusals;
 mod run;

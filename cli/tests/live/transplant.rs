@@ -29,9 +29,9 @@ fn transplant(host: &Host, functions: usize) {
     goes_on("the first steps");
     let process = session.apply(0, target.pid(), &payload);
     goes_on("steps of the transplanted program");
-    let redirected = process["patch"]["functions"].as_array().unwrap();
+    let redirected = process["images"][0]["functions"].as_array().unwrap();
     assert!(redirected.len() >= functions, "{} functions", redirected.len());
-    println!("{} functions, stopped for {} us", redirected.len(), process["patch"]["stopped_us"]);
+    println!("{} functions, stopped for {} us", redirected.len(), process["images"][0]["stopped_us"]);
     session.roll_back(target.pid());
     goes_on("steps after the rollback");
     assert_eq!(session.applied(target.pid()), [] as [Value; 0]);

@@ -15,6 +15,23 @@ use hpgen_runtime::*;
 use payloads::*;
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 
+/// All payloads here are for one image.
+fn apply_to_self(payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<Applied, ApplyError> {
+    hpgen_runtime::apply_to_self(&payload.clone().into(), seal, options)
+}
+
+fn apply_to_process(pid: u32, payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<Applied, ApplyError> {
+    hpgen_runtime::apply_to_process(pid, &payload.clone().into(), seal, options)
+}
+
+fn run(command: &RunCommand, payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<u32, RunError> {
+    hpgen_runtime::run(command, &payload.clone().into(), seal, options)
+}
+
+fn of_only_image(applied: &Applied) -> PatchStatus {
+    applied.status().unwrap().remove(0)
+}
+
 /// Ends the program when the thread that patches allocates or frees while it has stopped the others.
 struct Watched;
 
@@ -206,10 +223,10 @@ fn check_refusals() {
     println!("refused: {error}");
     assert!(matches!(error, RollbackError::UnknownPatch { .. }));
     // Somebody else writes over our jump.
-    let status = applied.status().unwrap();
+    let status = of_only_image(&applied);
     assert!(status.functions[0].redirected);
     poke(status.functions[0].old_address, 1, 0x55);
-    assert!(!applied.status().unwrap().functions[0].redirected);
+    assert!(!of_only_image(&applied).functions[0].redirected);
     let error = rollback_self(None, &options(0)).unwrap_err();
     println!("refused: {error}");
     assert!(matches!(error, RollbackError::Changed { .. }) && error.is_refusal());
@@ -245,7 +262,7 @@ fn check_idle(rounds: u32) {
     let mut stops = Vec::new();
     for _ in 0..rounds {
         let applied = apply_to_self(&adding(4), &seal(3), &ApplyOptions::default()).unwrap();
-        let status = applied.status().unwrap();
+        let status = of_only_image(&applied);
         assert!(status.threads_stopped >= 40);
         stops.extend([status.stopped, applied.rollback().unwrap().stopped]);
         rollback_kept();
@@ -289,7 +306,7 @@ fn check_hammered(rounds: u32) {
     for _ in 0..rounds {
         let applied = apply_to_self(&payload, &seal(3), &ApplyOptions::default()).unwrap();
         assert_eq!(answer(1), 5);
-        let status = applied.status().unwrap();
+        let status = of_only_image(&applied);
         assert_eq!((status.state, status.functions.len()), (PatchState::Applied, 1));
         assert!(status.threads_stopped >= 13);
         let done = applied.rollback().unwrap();
@@ -360,7 +377,7 @@ fn check_everything_in_a_payload() {
         let applied = apply_to_self(&payload, &seal(4), &ApplyOptions::default()).unwrap();
         assert_eq!(answer(0), 1000 + 1 + 7);
         assert_eq!(answer(0), 1000 + 2 + 7);
-        let region = applied.status().unwrap().region_base;
+        let region = of_only_image(&applied).region_base;
         assert_eq!(peek(region, VARIABLES + 4) as u32, std::process::id());
         check_protections(region);
         applied.rollback().unwrap();
@@ -371,7 +388,7 @@ fn check_everything_in_a_payload() {
     forwarded.imports =
         vec![Import { slot: CONSTANTS, dll: "kernel32.dll".into(), symbol: ImportSymbol::Name("HeapAlloc".into()) }];
     let applied = apply_to_self(&forwarded, &seal(4), &ApplyOptions::default()).unwrap();
-    let region = applied.status().unwrap().region_base;
+    let region = of_only_image(&applied).region_base;
     let address = peek(region, CONSTANTS);
     use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
     let expected =
@@ -555,7 +572,7 @@ fn check_many() {
     assert_eq!((call(0), call(count - 1)), (5, 5));
     let applied = apply_to_self(&payload, &seal(9), &ApplyOptions::default()).unwrap();
     assert!((0..count).all(|index| call(index) == 1));
-    let status = applied.status().unwrap();
+    let status = of_only_image(&applied);
     let done = applied.rollback().unwrap();
     println!(
         "{} functions: stopped {:?} to apply, {:?} to roll back",
@@ -720,7 +737,7 @@ fn check_remote() {
         let applied = apply_to_process(pid, &payload, &seal(2), &ApplyOptions::default()).unwrap();
         assert_eq!(target.ask(), (pid, 5));
         let status = status_process(pid).unwrap();
-        assert_eq!(status, [applied.status().unwrap()]);
+        assert_eq!(status, [of_only_image(&applied)]);
         if round == 0 {
             println!("{status:#?}");
             let error = apply_to_process(pid, &payload, &seal(2), &ApplyOptions::default()).unwrap_err();

@@ -20,7 +20,7 @@ pub enum FormatError {
     #[error("this is not an hpgen payload: it does not begin with HPGENHPX")]
     Magic,
     /// Made by another hpgen.
-    #[error("format version {0} is not known to this hpgen, which reads version 2")]
+    #[error("format version {0} is not known to this hpgen, which reads version 3")]
     Version(u16),
     /// For another processor.
     #[error("the payload is for machine {0:#06x}; only x64 (0x8664) is known")]
@@ -64,21 +64,10 @@ pub enum FormatError {
     },
 }
 
-impl Payload {
-    /// Reads a whole payload file and checks every rule of the format.
-    ///
-    /// # Errors
-    /// Says which rule is broken, and where.
-    pub fn decode(file: &[u8]) -> Result<(Payload, Seal), FormatError> {
-        let (body, seal) = unseal(file)?;
-        Ok((decode_body(&body)?, seal))
-    }
-}
-
 /// Checks the header and the seal, and gives the decompressed body.
 ///
 /// # Errors
-/// As [`Payload::decode`].
+/// As [`PayloadFile::decode`].
 pub fn unseal(file: &[u8]) -> Result<(Vec<u8>, Seal), FormatError> {
     let (header, stored, _) = split_file(file)?;
     let body_size = header.body_size.get();
@@ -143,7 +132,7 @@ fn decompress(mut stored: &[u8], size: usize, body: &mut Vec<u8>) -> Option<()> 
 
 use ruzstd::io::Read as _;
 
-fn malformed(section: &'static str, problem: &'static str) -> FormatError {
+pub(super) fn malformed(section: &'static str, problem: &'static str) -> FormatError {
     FormatError::Malformed { section, problem }
 }
 
@@ -176,13 +165,13 @@ impl<'a, T: FromBytes + KnownLayout + Immutable + Unaligned> Table<'a, T> {
     }
 }
 
-/// The sections of a body, in the order of [`KINDS`].
+/// The sections of a part, in the order of [`KINDS`].
 fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     const SECTION: &str = "section directory";
     let (count, rest) =
         zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
     if count.get() as usize != KINDS.len() {
-        return Err(malformed(SECTION, "not the twelve sections of version 2"));
+        return Err(malformed(SECTION, "not the twelve sections of version 3"));
     }
     let (entries, _) =
         <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len()).map_err(|_| malformed(SECTION, "cut off"))?;
@@ -208,7 +197,8 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     Ok(sections)
 }
 
-fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
+/// Reads an image's part of the body.
+pub(super) fn decode_part(part: &[u8]) -> Result<Payload, FormatError> {
     let [
         identity,
         segments,
@@ -222,7 +212,7 @@ fn decode_body(body: &[u8]) -> Result<Payload, FormatError> {
         variables,
         hooks,
         assignments,
-    ] = split_sections(body)?;
+    ] = split_sections(part)?;
     let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
     let identity = decode_identity(Table::single("identity", identity)?, strings)?;
     let segments = decode_segments(&Table::new("segments", segments)?, contents)?;

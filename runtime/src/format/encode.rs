@@ -1,4 +1,4 @@
-//! From a [`Payload`] to bytes. Compression is the caller's: the generator has a better compressor than the loader needs.
+//! From a [`Payload`] to the bytes of its part, and from a body to a file. Compression is the caller's: the generator has a better compressor than the loader needs.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,14 +18,14 @@ pub enum EncodeError {
     /// More expected bytes than a trampoline record holds.
     #[error("the trampoline at RVA {0:#x} has more than {MAX_EXPECTED} expected bytes")]
     ExpectedBytes(u32),
+    /// None, or too many.
+    #[error("a payload file is for 1 to {MAX_IMAGES} images, not for {0}")]
+    Images(usize),
 }
 
 impl Payload {
-    /// The body (section 2), not compressed. The same payload always gives the same bytes.
-    ///
-    /// # Errors
-    /// When something exceeds the format's field sizes.
-    pub fn encode_body(&self) -> Result<Vec<u8>, EncodeError> {
+    /// The image's part of the body (section 2).
+    pub(super) fn encode_part(&self) -> Result<Vec<u8>, EncodeError> {
         let mut strings = Strings::default();
         let id = &self.identity;
         let identity = IdentityRecord {
@@ -206,7 +206,7 @@ fn join_sections(sections: [&[u8]; KINDS.len()]) -> Result<Vec<u8>, EncodeError>
     Ok(body)
 }
 
-fn size32(size: usize, what: &'static str) -> Result<u32, EncodeError> {
+pub(super) fn size32(size: usize, what: &'static str) -> Result<u32, EncodeError> {
     u32::try_from(size).map_err(|_| EncodeError::TooLarge(what))
 }
 

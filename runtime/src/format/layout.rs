@@ -4,7 +4,7 @@ use zerocopy::little_endian::{I32, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub(super) const MAGIC: [u8; 8] = *b"HPGENHPX";
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 pub(super) const SIGNATURE_MAGIC: [u8; 8] = *b"HPGENSIG";
 pub(super) const BY_NAME: u32 = u32::MAX;
 pub(super) const NOT_REBASED: u8 = 255;

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod file;
 mod layout;
 mod signature;
 
@@ -10,6 +11,7 @@ use alloc::vec::Vec;
 
 pub use decode::{FormatError, unseal};
 pub use encode::{EncodeError, seal_file};
+pub use file::{MAX_IMAGES, PayloadFile};
 pub use signature::{PublicKey, SignatureError, SigningMessage, append_signature};
 
 /// PE `Machine` value of x64 images.
@@ -23,7 +25,7 @@ pub const MAX_REGION: u64 = 1 << 30;
 /// Bytes written by [`TrampolineForm::Jump32`].
 pub const JUMP32_LEN: usize = 5;
 
-/// A decoded payload (section 2). Every range in it was checked: see [`Payload::decode`].
+/// What a file holds for one image (section 2). Every range in it was checked: see [`PayloadFile::decode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// The image that the payload fits.

@@ -11,7 +11,7 @@ use super::hex;
 use super::layout::{FileHeader, SIGNATURE_MAGIC, SignatureBlock};
 
 /// Keeps signatures of other things from being taken for one of a payload.
-const CONTEXT: &[u8] = b"hpgen payload signature, format 2\0";
+const CONTEXT: &[u8] = b"hpgen payload signature, format 3\0";
 
 /// An Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

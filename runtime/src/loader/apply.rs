@@ -1,37 +1,30 @@
 //! Putting a payload into a process. In this order, and whatever fails, everything before it is undone:
 //!
 //! 1. one change at a time: the process's lock is taken;
-//! 2. may the process get code? is the image there, and the right one? which patches does the payload replace, and does another one stand
+//! 2. may the process get code? is each image there, and the right one? which patches does the payload replace, and does another one stand
 //!    against it (`succession.rs`)? do its entries hold what they must? are all imports there? Nothing has been touched so far;
-//! 3. the image is held, so that it cannot be unloaded; a region is reserved near it, filled while it is writable, then given its final
-//!    protection, never writable and executable; its record says *prepared*; its unwind data is registered; its pre-apply hooks are called and may say no;
-//! 4. all threads are stopped; none may stand where bytes are written; the entries are compared once more and written; the record says
+//! 3. for each image: it is held, so that it cannot be unloaded; a region is reserved near it, filled while it is writable, then given its
+//!    final protection, never writable and executable; its record says *prepared*; its unwind data is registered (`preparation.rs`). Then
+//!    pre-apply hooks are called and may say no;
+//! 4. all threads are stopped; none may stand where bytes are written; the entries are compared once more and written; the records say
 //!    *applied*, those of replaced patches *replaced*; the threads go on (`edit.rs`); post-apply hooks are called.
 
-use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READONLY};
-
-use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
-use super::guards::{HeldModule, Registration};
+use super::edit::{Operation, perform};
 use super::hooks::{self, Veto};
 use super::lock::Lock;
-use super::modules::{Module, Modules};
+use super::modules::Modules;
+use super::preparation::{Fitting, Prepared};
 use super::process::Process;
-use super::region::Region;
 use super::succession::Succession;
-use super::{imports, records, system};
-use crate::format::{HookKind, Identity, PAGE, Payload, Protection, Seal};
-use crate::link::{Linked, TakenOver, link_taking_over, rebased_expected, trampoline_function};
-use crate::target::image::LoadedImage;
-use crate::target::record::{self, PROGRESS, Progress, Record, RecordAssignment, RecordEntry, RecordVariable, SAVED};
-use crate::{ApplyError, ApplyOptions, PatchState, ProcessError};
+use super::{records, system};
+use crate::format::{HookKind, Payload, PayloadFile, Seal};
+use crate::target::record::{PROGRESS, Progress, Record};
+use crate::{ApplyError, ApplyOptions, PatchState};
 
-/// What the loader itself runs through while it writes.
-const SYSTEM_IMAGES: [&str; 3] = ["ntdll.dll", "kernel32.dll", "kernelbase.dll"];
-
-/// Applies; gives the base of the region.
+/// Applies; gives the patch's number in the process.
 pub(super) fn apply(
     process: &Process,
-    payload: &Payload,
+    file: &PayloadFile,
     seal: &Seal,
     options: &ApplyOptions,
     own_stack: u64,
@@ -41,213 +34,70 @@ pub(super) fn apply(
         return Err(ApplyError::DynamicCodeProhibited(process.pid()));
     }
     let modules = Modules::read(process)?;
-    let image = find_image(process, &modules, &payload.identity)?;
     let present = records::find(process);
-    let succession = Succession::of(&present, payload, seal, &image)?;
-    let taken_over = succession.taken_over(payload)?;
-    check_expected(process, &succession.edits(entry_checks(payload, &image)?, &image))?;
-    let addresses = imports::resolve_all(process, &modules, payload)?;
+    let find = |payload| Fitting::find(process, &modules, payload, seal, &present);
+    let fitting = file.payloads.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    Succession::require_whole(&present, fitting.iter().map(|image| &image.succession))?;
 
-    let held = HeldModule::hold(process, &modules, image.base)?;
-    let region = reserve(process, payload, &image)?;
-    let linked = link_taking_over(payload, region.base, image.base, &addresses, &taken_over)?;
-    let edits = succession.edits(edits(&linked), &image);
-    let record = new_record(payload, seal, &image, &region, &linked, (&present, &taken_over));
-    fill(process, &region, &linked, &record, payload.region_size())?;
-    let registration = Registration::register(process, &modules, linked.function_table)?;
-
-    match hooks::run(process, &record.hooks, HookKind::PreApply) {
-        Ok(None) => {}
-        Ok(Some(Veto { address, code })) => {
-            let hook = hook_name(payload, address - region.base);
-            return Err(ApplyError::Vetoed { hook, code });
-        }
-        Err(error) => {
+    let sequence = present.last().map_or(1, |last| last.sequence.saturating_add(1));
+    let make = |fitting| Prepared::make(process, &modules, fitting, seal, sequence);
+    let mut prepared = fitting.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+    if let Err(refusal) = ask_hooks(process, &fitting, &prepared) {
+        if !matches!(refusal, ApplyError::Vetoed { .. }) {
             // A hook that did not return may still run: its code stays.
-            registration.keep();
-            region.keep();
-            held.keep();
-            return Err(error.into());
+            prepared.into_iter().for_each(Prepared::keep);
         }
+        return Err(refusal);
     }
 
-    let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
-    let marks: Vec<Mark> = succession.marks().chain([own]).collect();
-    let mut assignments = assignments(&linked, &record);
+    let mut edits: Vec<_> = prepared.iter().flat_map(|image| image.edits.iter().cloned()).collect();
+    edits.sort_by_key(|edit| edit.address);
+    let marks: Vec<_> = prepared.iter().flat_map(|image| image.marks.iter().copied()).collect();
+    let mut assignments: Vec<_> =
+        prepared.iter_mut().flat_map(|image| std::mem::take(&mut image.assignments)).collect();
     let mut operation = Operation {
         edits: &edits,
         assignments: &mut assignments,
         marks: &marks,
-        watch: None,
+        watch: &[],
         patience: options.patience,
         own_stack,
     };
     let report = perform(process, &mut operation)?;
 
-    let base = region.base;
-    registration.keep();
-    region.keep();
-    held.keep();
     let stopped = u64::try_from(report.stopped.as_micros()).unwrap_or(u64::MAX);
     let progress = Progress::new(PatchState::Applied, report.threads, records::filetime_now(), stopped);
-    // The patch is in; that its statistics could not be written changes nothing about that.
-    let _ = process.write(base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
-    // Nor does it change anything when a hook that comes afterwards fails.
-    let _ = hooks::run(process, &record.hooks, HookKind::PostApply);
-    Ok(base)
+    let applied: Vec<Record> = prepared
+        .into_iter()
+        .map(|image| {
+            let record = image.record.clone();
+            image.keep();
+            record
+        })
+        .collect();
+    for record in &applied {
+        // The patch is in; that its statistics could not be written changes nothing about that.
+        let _ = process.write(record.region_base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
+    }
+    for record in &applied {
+        // Nor does it change anything when a hook that comes afterwards fails.
+        let _ = hooks::run(process, &record.hooks, HookKind::PostApply);
+    }
+    Ok(sequence)
 }
 
-/// The one loaded image that the payload is for.
-fn find_image(process: &Process, modules: &Modules, identity: &Identity) -> Result<LoadedImage, ApplyError> {
-    let name = &identity.image_name;
-    if SYSTEM_IMAGES.iter().any(|system| system.eq_ignore_ascii_case(name)) {
-        return Err(ApplyError::SystemImage(name.clone()));
-    }
-    let mut fitting = Vec::new();
-    let mut refusal = ApplyError::NotLoaded { image: name.clone(), pid: process.pid() };
-    for Module { base, .. } in modules.named(name) {
-        let image = LoadedImage::read(process, *base).map_err(|problem| process.bad_memory(*base, problem))?;
-        match image.mismatch(identity) {
-            None => fitting.push(image),
-            Some((field, expected, found)) => {
-                refusal = ApplyError::Identity { image: name.clone(), base: *base, field, expected, found };
-            }
+/// Calls the pre-apply hooks of all images, up to the first that says no.
+fn ask_hooks(process: &Process, fitting: &[Fitting<'_>], prepared: &[Prepared<'_>]) -> Result<(), ApplyError> {
+    for (fitting, Prepared { record, .. }) in fitting.iter().zip(prepared) {
+        if let Some(Veto { address, code }) = hooks::run(process, &record.hooks, HookKind::PreApply)? {
+            let hook = hook_name(fitting.payload, address - record.region_base);
+            return Err(ApplyError::Vetoed { hook, code });
         }
     }
-    match fitting.len() {
-        0 => Err(refusal),
-        1 => fitting.pop().ok_or(refusal),
-        count => Err(ApplyError::Ambiguous { image: name.clone(), pid: process.pid(), count }),
-    }
-}
-
-/// The variables that get a value: what they had is kept behind the region's header.
-fn assignments(linked: &Linked, record: &Record) -> Vec<Assignment> {
-    let mut saved = record.region_base + SAVED;
-    let assignment = |assigned: &RecordAssignment| {
-        let offset = assigned.value - record.region_base;
-        let segment = linked.segments.iter().rev().find(|segment| u64::from(segment.offset) <= offset)?;
-        let start = usize::try_from(offset - u64::from(segment.offset)).ok()?;
-        let value = segment.bytes.get(start..start.checked_add(assigned.size as usize)?)?.to_vec();
-        let saved_at = saved;
-        saved += u64::from(assigned.size);
-        let before = vec![0; value.len()];
-        Some(Assignment { address: assigned.address, value, only_if: None, before, saved_at: Some(saved_at) })
-    };
-    record.assignments.iter().filter_map(assignment).collect()
+    Ok(())
 }
 
 fn hook_name(payload: &Payload, offset: u64) -> String {
     let function = payload.functions.iter().find(|function| u64::from(function.offset) == offset);
     function.map_or_else(|| format!("at region offset {offset:#x}"), |function| function.name.clone())
-}
-
-/// The entries as they must be, for a look before anything is touched.
-fn entry_checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>, ApplyError> {
-    let check = |trampoline: &crate::format::Trampoline| {
-        Ok(Edit {
-            function: trampoline_function(payload, trampoline).to_owned(),
-            rva: trampoline.entry_rva,
-            address: image.base + u64::from(trampoline.entry_rva),
-            expected: rebased_expected(payload, trampoline, image.base)?,
-            replacement: Vec::new(),
-        })
-    };
-    payload.trampolines.iter().map(check).collect()
-}
-
-fn edits(linked: &Linked) -> Vec<Edit> {
-    let edit = |t: &crate::link::LinkedTrampoline| Edit {
-        function: t.function.clone(),
-        rva: t.entry_rva,
-        address: t.entry,
-        expected: t.expected.clone(),
-        replacement: t.replacement.clone(),
-    };
-    linked.trampolines.iter().map(edit).collect()
-}
-
-/// Memory for the payload's region and, behind it, the record's tables.
-fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> Result<Region<'p>, ApplyError> {
-    let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t));
-    let tables = record::tables_size(payload, names);
-    let size = u64::from(payload.region_size()) + tables.next_multiple_of(PAGE.into());
-    let range = image.base..image.base + u64::from(image.size);
-    Region::reserve(process, &range, size).ok_or_else(|| ApplyError::NoRoom {
-        image: payload.identity.image_name.clone(),
-        base: image.base,
-        size,
-    })
-}
-
-fn new_record(
-    payload: &Payload,
-    seal: &Seal,
-    image: &LoadedImage,
-    region: &Region<'_>,
-    linked: &Linked,
-    (present, taken_over): (&[Record], &[TakenOver]),
-) -> Record {
-    let variables = payload.variables.iter().map(|variable| {
-        let earlier = taken_over.iter().find(|existing| existing.offset == variable.offset);
-        let address = earlier.map_or(region.base + u64::from(variable.offset), |existing| existing.address);
-        RecordVariable { name: variable.name.clone(), address, size: variable.size }
-    });
-    Record {
-        region_base: region.base,
-        region_size: region.size,
-        seal: *seal,
-        state: PatchState::Prepared,
-        sequence: present.last().map_or(1, |last| last.sequence.saturating_add(1)),
-        image_name: payload.identity.image_name.clone(),
-        image_base: image.base,
-        image_size: image.size,
-        image_timestamp: image.timestamp,
-        function_table: linked.function_table.map(|table| (table.address, table.count)),
-        series: payload.identity.series,
-        entries: RecordEntry::from_linked(linked),
-        variables: variables.collect(),
-        assignments: payload
-            .assignments
-            .iter()
-            .map(|a| RecordAssignment {
-                address: image.base + u64::from(a.rva),
-                size: a.size,
-                value: region.base + u64::from(a.value),
-            })
-            .collect(),
-        hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
-        threads_stopped: 0,
-        applied_at: records::filetime_now(),
-        stopped_micros: 0,
-    }
-}
-
-/// Writes everything while the region is writable, then gives each part its protection. The header's page stays writable: it is data.
-fn fill(
-    process: &Process,
-    region: &Region<'_>,
-    linked: &Linked,
-    record: &Record,
-    tables: u32,
-) -> Result<(), ProcessError> {
-    let (header, content) = record.encode(tables.into());
-    for segment in &linked.segments {
-        process.write(region.base + u64::from(segment.offset), &segment.bytes)?;
-    }
-    let tables = region.base + u64::from(tables);
-    process.write(tables, &content)?;
-    process.write(region.base, &header)?;
-    process.protect(tables, region.base + region.size - tables, PAGE_READONLY)?;
-    for segment in &linked.segments {
-        let protection = match segment.protection {
-            Protection::ReadExecute => PAGE_EXECUTE_READ,
-            Protection::Read => PAGE_READONLY,
-            Protection::ReadWrite => continue,
-        };
-        let address = region.base + u64::from(segment.offset);
-        process.protect(address, segment.size.into(), protection)?;
-        process.flush_code(address, segment.size.into());
-    }
-    Ok(())
 }

@@ -37,8 +37,8 @@ pub(super) struct Operation<'a> {
     pub assignments: &'a mut [Assignment],
     /// States of patches, written together with the edits to their records.
     pub marks: &'a [Mark],
-    /// A range of addresses to look for in all threads, once the edits are made.
-    pub watch: Option<Range<u64>>,
+    /// Ranges of addresses to look for in all threads, once the edits are made.
+    pub watch: &'a [Range<u64>],
     /// How long to try when a thread is in the way.
     pub patience: Duration,
     /// See [`Threads::prepare`].
@@ -79,7 +79,7 @@ impl Mark {
 pub(super) struct Report {
     pub threads: u32,
     pub stopped: Duration,
-    /// A thread that has an address of the watched range.
+    /// A thread that has an address of a watched range.
     pub watched: Option<u32>,
 }
 
@@ -230,10 +230,11 @@ impl<'p> Scene<'p> {
                 return Err(Fault::Write { address: mark.address, call: "WriteProcessMemory", code });
             }
         }
-        let Some(watch) = &operation.watch else {
+        if operation.watch.is_empty() {
             return Ok(None);
-        };
-        Ok(threads.find(true, |address| watch.contains(&address).then_some(())).map(|(thread, ())| thread))
+        }
+        let is_watched = |address| operation.watch.iter().any(|range| range.contains(&address)).then_some(());
+        Ok(threads.find(true, is_watched).map(|(thread, ())| thread))
     }
 
     /// Writes the variables and keeps what was there, or leaves all as they were.

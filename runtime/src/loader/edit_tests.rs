@@ -17,7 +17,7 @@ fn edit(address: u64, expected: u8) -> Edit {
 
 fn operation(edits: &[Edit]) -> Operation<'_> {
     // The own stack is full of these tests' addresses.
-    Operation { edits, assignments: &mut [], marks: &[], watch: None, patience: Duration::ZERO, own_stack: u64::MAX }
+    Operation { edits, assignments: &mut [], marks: &[], watch: &[], patience: Duration::ZERO, own_stack: u64::MAX }
 }
 
 /// Pages that cannot be made writable: a view of a read-only mapping.

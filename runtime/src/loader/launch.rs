@@ -20,7 +20,7 @@ use super::edit::{Edit, Operation, perform};
 use super::modules::exe_base;
 use super::process::Process;
 use super::system::ThreadCalls;
-use crate::format::{Payload, Seal};
+use crate::format::{PayloadFile, Seal};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
 use crate::{ApplyError, ApplyOptions, ProcessError, RunCommand, RunError};
@@ -47,7 +47,7 @@ impl Drop for Held {
 /// Starts, patches, waits; gives the program's exit code.
 pub(super) fn run(
     command: &RunCommand,
-    payload: &Payload,
+    payload: &PayloadFile,
     seal: &Seal,
     options: &ApplyOptions,
 ) -> Result<u32, RunError> {
@@ -114,7 +114,7 @@ fn run_to_entry(
             edits: &[edit],
             assignments: &mut [],
             marks: &[],
-            watch: None,
+            watch: &[],
             patience: options.patience,
             own_stack: 0,
         };

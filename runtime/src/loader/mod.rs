@@ -10,6 +10,7 @@ mod imports;
 mod launch;
 mod lock;
 mod modules;
+mod preparation;
 mod process;
 mod records;
 mod region;
@@ -21,7 +22,7 @@ mod write_routine;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::format::{Payload, Seal};
+use crate::format::{PayloadFile, Seal};
 use crate::{
     ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
     RunningProcess,
@@ -33,20 +34,22 @@ use rollback::Which;
 #[derive(Debug)]
 pub struct Applied {
     process: Process,
-    /// Not the address itself: a rollback that finds it on the caller's stack would take it for a use of the region.
-    inverted_region: u64,
+    /// The patch's number in the process.
+    number: u64,
 }
 
 impl Applied {
-    /// What is known about the patch.
+    /// What is known about the patch: one status for each of its images.
     ///
     /// # Errors
     /// When the process has ended, or the patch was rolled back by somebody else.
-    pub fn status(&self) -> Result<PatchStatus, ProcessError> {
-        let records = records::find(&self.process);
-        let own = records.iter().find(|record| !record.region_base == self.inverted_region);
-        let own = own.ok_or_else(|| self.process.bad_memory(!self.inverted_region, "the patch is no longer there"))?;
-        Ok(records::status(&self.process, own))
+    pub fn status(&self) -> Result<Vec<PatchStatus>, ProcessError> {
+        let mut records = records::find(&self.process);
+        records.retain(|record| record.sequence == self.number);
+        if records.is_empty() {
+            return Err(ProcessError::PatchGone(self.process.pid()));
+        }
+        Ok(records.iter().map(|record| records::status(&self.process, record)).collect())
     }
 
     /// Takes the patch out again.
@@ -55,7 +58,7 @@ impl Applied {
     /// As [`rollback_process`].
     pub fn rollback(self) -> Result<RolledBack, RollbackError> {
         let here = 0u8;
-        let which = Which::Region { inverted: self.inverted_region };
+        let which = Which::Number(self.number);
         rollback::rollback(&self.process, which, &ApplyOptions::default(), address_of(&here))
     }
 }
@@ -64,7 +67,7 @@ impl Applied {
 ///
 /// # Errors
 /// Says what does not fit; the process is then as it was.
-pub fn apply_to_self(payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<Applied, ApplyError> {
+pub fn apply_to_self(payload: &PayloadFile, seal: &Seal, options: &ApplyOptions) -> Result<Applied, ApplyError> {
     let here = 0u8;
     apply_in(Process::own(), payload, seal, options, address_of(&here))
 }
@@ -75,7 +78,7 @@ pub fn apply_to_self(payload: &Payload, seal: &Seal, options: &ApplyOptions) -> 
 /// Says what does not fit; the process is then as it was.
 pub fn apply_to_process(
     pid: u32,
-    payload: &Payload,
+    payload: &PayloadFile,
     seal: &Seal,
     options: &ApplyOptions,
 ) -> Result<Applied, ApplyError> {
@@ -101,7 +104,7 @@ pub fn rollback_process(pid: u32, patch: Option<&str>, options: &ApplyOptions) -
     rollback::rollback(&Process::open(pid, Access::Change)?, which(patch), options, address_of(&here))
 }
 
-/// The patches in the process that calls, the oldest first.
+/// The patches in the process that calls, the oldest first, with one status for each of a patch's images.
 ///
 /// # Errors
 /// None at present; the type is that of [`status_process`].
@@ -109,7 +112,7 @@ pub fn status_self() -> Result<Vec<PatchStatus>, ProcessError> {
     Ok(status_in(&Process::own()))
 }
 
-/// The patches in the process with this id, the oldest first.
+/// The patches in the process with this id, the oldest first, with one status for each of a patch's images.
 ///
 /// # Errors
 /// When there is no such process, or it may not be looked into.
@@ -130,7 +133,7 @@ pub fn find_processes(image: &str) -> Result<Vec<RunningProcess>, ProcessError> 
 ///
 /// # Errors
 /// When the program does not start or the payload does not fit; no process is left behind then.
-pub fn run(command: &RunCommand, payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<u32, RunError> {
+pub fn run(command: &RunCommand, payload: &PayloadFile, seal: &Seal, options: &ApplyOptions) -> Result<u32, RunError> {
     launch::run(command, payload, seal, options)
 }
 
@@ -144,13 +147,13 @@ pub fn own_threads_are_stopped() -> bool {
 
 fn apply_in(
     process: Process,
-    payload: &Payload,
+    payload: &PayloadFile,
     seal: &Seal,
     options: &ApplyOptions,
     own_stack: u64,
 ) -> Result<Applied, ApplyError> {
-    let region = apply::apply(&process, payload, seal, options, own_stack)?;
-    Ok(Applied { process, inverted_region: !region })
+    let number = apply::apply(&process, payload, seal, options, own_stack)?;
+    Ok(Applied { process, number })
 }
 
 fn status_in(process: &Process) -> Vec<PatchStatus> {

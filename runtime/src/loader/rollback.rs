@@ -21,8 +21,8 @@ pub(super) enum Which<'a> {
     Newest,
     /// By patch id.
     Id(&'a str),
-    /// By the address of its region, with all bits inverted: see `Applied`.
-    Region { inverted: u64 },
+    /// By its number in the process.
+    Number(u64),
 }
 
 /// Rolls back.
@@ -34,55 +34,82 @@ pub(super) fn rollback(
 ) -> Result<RolledBack, RollbackError> {
     let _lock = Lock::take(process)?;
     let present = records::find(process);
-    let record = select(process, &present, which)?;
+    let patch = select(process, &present, which)?;
     let modules = Modules::read(process)?;
-    require_image(process, &modules, &record)?;
-    let edits = edits(process, &record);
-    check_expected(process, &edits).map_err(changed)?;
-    if record.state == PatchState::Applied
-        && let Some(Veto { address, code }) = hooks::run(process, &record.hooks, HookKind::PreRollback)?
-    {
-        return Err(RollbackError::Vetoed { patch: record.seal.patch_id(), address, code });
+    for record in &patch {
+        require_image(process, &modules, record)?;
     }
-    // The patches that this one replaced wait for nobody any more.
-    let freed = predecessors(&present, &record);
-    let marks: Vec<Mark> = freed
-        .map(|base| Mark::new(base, PatchState::Replaced, PatchState::Retired))
-        .chain([Mark::new(record.region_base, record.state, PatchState::Retired)])
-        .collect();
-    let mut assignments = assignments(process, &record)?;
+    let mut edits: Vec<Edit> = patch.iter().flat_map(|record| edits(process, record)).collect();
+    edits.sort_by_key(|edit| edit.address);
+    check_expected(process, &edits).map_err(changed)?;
+    ask_hooks(process, &patch)?;
+    let mut assignments = Vec::new();
+    for record in &patch {
+        assignments.extend(self::assignments(process, record)?);
+    }
+    let marks: Vec<Mark> = patch.iter().flat_map(|record| marks(&present, record)).collect();
+    // Only the loader knows of the first page, by the region's address in a status.
+    let code = |record: &Record| record.region_base + u64::from(PAGE)..record.region_base + record.region_size;
     let mut operation = Operation {
         edits: &edits,
         assignments: &mut assignments,
         marks: &marks,
-        // Only the loader knows of the first page, by the region's address in a status.
-        watch: Some(record.region_base + u64::from(PAGE)..record.region_base + record.region_size),
+        watch: &patch.iter().map(code).collect::<Vec<_>>(),
         patience: options.patience,
         own_stack,
     };
     let report = perform(process, &mut operation).map_err(changed)?;
-    if record.state == PatchState::Applied {
+    for record in patch.iter().filter(|record| record.state == PatchState::Applied) {
         // The entries are restored; that a hook fails afterwards changes nothing about that.
         let _ = hooks::run(process, &record.hooks, HookKind::PostRollback);
     }
     let region = match report.watched {
         Some(thread) => RegionFate::Kept { thread },
         None => {
-            if let Some((table, _)) = record.function_table {
-                delete_function_table(process, &modules, table);
+            for record in &patch {
+                free(process, &modules, record)?;
             }
-            process.free(record.region_base)?;
-            release_module(process, &modules, record.image_base);
             RegionFate::Freed
         }
     };
     Ok(RolledBack {
-        patch_id: record.seal.patch_id(),
+        patch_id: patch_id(&patch),
         functions: edits.len(),
         region,
         stopped: report.stopped,
         threads_stopped: report.threads,
     })
+}
+
+/// Calls the pre-rollback hooks of all images, up to the first that says no.
+fn ask_hooks(process: &Process, patch: &[Record]) -> Result<(), RollbackError> {
+    for record in patch.iter().filter(|record| record.state == PatchState::Applied) {
+        if let Some(Veto { address, code }) = hooks::run(process, &record.hooks, HookKind::PreRollback)? {
+            return Err(RollbackError::Vetoed { patch: record.seal.patch_id(), address, code });
+        }
+    }
+    Ok(())
+}
+
+/// The record's own state, and those of the patches that it replaced and that wait for nobody any more.
+fn marks<'r>(present: &'r [Record], record: &'r Record) -> impl Iterator<Item = Mark> {
+    let freed = predecessors(present, record).map(|base| Mark::new(base, PatchState::Replaced, PatchState::Retired));
+    freed.chain([Mark::new(record.region_base, record.state, PatchState::Retired)])
+}
+
+/// Gives back what the patch has of the process for one image.
+fn free(process: &Process, modules: &Modules, record: &Record) -> Result<(), RollbackError> {
+    if let Some((table, _)) = record.function_table {
+        delete_function_table(process, modules, table);
+    }
+    process.free(record.region_base)?;
+    release_module(process, modules, record.image_base);
+    Ok(())
+}
+
+/// All records of a patch have one seal.
+fn patch_id(patch: &[Record]) -> String {
+    patch.first().map(|record| record.seal.patch_id()).unwrap_or_default()
 }
 
 /// Other bytes than ours at an entry mean something else here than they do when a payload is applied.
@@ -108,33 +135,38 @@ fn successor<'r>(present: &'r [Record], record: &Record) -> Option<&'r Record> {
     applied.max_by_key(|other| other.sequence)
 }
 
-fn select(process: &Process, present: &[Record], which: Which<'_>) -> Result<Record, RollbackError> {
-    let mut records = present.to_vec();
-    if records.is_empty() {
+/// The records of the patch: one for each of its images.
+fn select(process: &Process, present: &[Record], which: Which<'_>) -> Result<Vec<Record>, RollbackError> {
+    if present.is_empty() {
         return Err(RollbackError::NoPatch(process.pid()));
     }
-    let ids: Vec<String> = records.iter().map(|record| record.seal.patch_id()).collect();
-    records.retain(|record| match which {
+    let is_meant = |record: &&Record| match which {
         Which::Newest => true,
         Which::Id(id) => record.seal.patch_id().eq_ignore_ascii_case(id),
-        Which::Region { inverted } => !record.region_base == inverted,
-    });
+        Which::Number(number) => record.sequence == number,
+    };
     // Applied before retired, then the newest.
     let is_in = |state| matches!(state, PatchState::Applied | PatchState::Prepared);
-    let newest = records.into_iter().max_by_key(|record| (is_in(record.state), record.sequence));
-    if let Some(record) = newest.as_ref().filter(|record| record.state == PatchState::Replaced)
-        && let Some(by) = successor(present, record)
-    {
-        return Err(RollbackError::Replaced { patch: record.seal.patch_id(), by: by.seal.patch_id() });
+    let newest = present.iter().filter(is_meant).max_by_key(|record| (is_in(record.state), record.sequence));
+    let Some(newest) = newest else {
+        let mut ids: Vec<String> = present.iter().map(|record| record.seal.patch_id()).collect();
+        ids.dedup();
+        return Err(RollbackError::UnknownPatch {
+            pid: process.pid(),
+            patch: match which {
+                Which::Id(id) => id.to_owned(),
+                _ => "of that kind".to_owned(),
+            },
+            present: ids.join(", "),
+        });
+    };
+    let patch: Vec<Record> = present.iter().filter(|record| record.sequence == newest.sequence).cloned().collect();
+    for record in patch.iter().filter(|record| record.state == PatchState::Replaced) {
+        if let Some(by) = successor(present, record) {
+            return Err(RollbackError::Replaced { patch: record.seal.patch_id(), by: by.seal.patch_id() });
+        }
     }
-    newest.ok_or_else(|| RollbackError::UnknownPatch {
-        pid: process.pid(),
-        patch: match which {
-            Which::Id(id) => id.to_owned(),
-            _ => "of that kind".to_owned(),
-        },
-        present: ids.join(", "),
-    })
+    Ok(patch)
 }
 
 /// The record's image must still be the one at its address, or bytes would be written into something else.

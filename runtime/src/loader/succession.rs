@@ -50,6 +50,26 @@ impl Succession {
         Ok(Succession { replaced })
     }
 
+    /// A patch goes as a whole: what is replaced in one image must be replaced in all images that it changed.
+    pub fn require_whole<'s>(
+        present: &[Record],
+        successions: impl Iterator<Item = &'s Succession>,
+    ) -> Result<(), ApplyError> {
+        let replaced: Vec<&Record> = successions.flat_map(|succession| &succession.replaced).collect();
+        let is_replaced = |record: &Record| replaced.iter().any(|other| other.region_base == record.region_base);
+        let stays = |record: &&Record| {
+            record.state == PatchState::Applied
+                && replaced.iter().any(|other| other.sequence == record.sequence)
+                && !is_replaced(record)
+        };
+        match present.iter().find(stays) {
+            None => Ok(()),
+            Some(record) => {
+                Err(ApplyError::Partial { patch: record.seal.patch_id(), image: record.image_name.clone() })
+            }
+        }
+    }
+
     /// The payload's variables that exist already.
     pub fn taken_over(&self, payload: &Payload) -> Result<Vec<TakenOver>, ApplyError> {
         let mut found = Vec::new();

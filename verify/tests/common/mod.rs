@@ -7,7 +7,7 @@ use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
 use hpgen_emit::build;
 use hpgen_emit::plan::{Include, Plan};
-use hpgen_runtime::format::Payload;
+use hpgen_runtime::format::{Payload, PayloadFile};
 use hpgen_verify::{Report, verify};
 
 /// Two builds with what is known of their difference.
@@ -46,7 +46,8 @@ impl Pair {
             return None;
         }
         let payload = build::payload(&self.old, &self.new, &plan).unwrap();
-        Some(Payload::decode(&build::file(&payload).unwrap()).unwrap().0)
+        let (file, _) = PayloadFile::decode(&build::file(&payload.into()).unwrap()).unwrap();
+        file.payloads.into_iter().next()
     }
 
     pub fn verify(&self, payload: &Payload) -> Report {

@@ -53,7 +53,7 @@ pub fn prove(hpgen: &Hpgen, folder: &Path, live: &Live) -> Result<Measured> {
     fs::write(&stop_file, "")?;
     let ended = target.end()?;
     Ok(Measured {
-        apply_us: number(&applied["processes"][0]["patch"]["stopped_us"])?,
+        apply_us: number(&applied["processes"][0]["images"][0]["stopped_us"])?,
         rollback_us: number(&rolled_back["stopped_us"])?,
         lines: phases(&ended, live, &regression)?,
     })

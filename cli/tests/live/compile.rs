@@ -1,0 +1,25 @@
+//! Programs that a test compiles for itself.
+#![cfg(not(windows))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use xtask::toolchain::{self, Toolchain};
+
+/// Compiles C text into `folder`.
+pub fn compile_text(folder: &Path, name: &str, text: &str, flags: &[&str]) -> PathBuf {
+    let source = folder.join(name).with_extension("c");
+    fs::write(&source, text).unwrap();
+    compile_file(folder, name, &source, flags)
+}
+
+/// Compiles a C file into `folder`.
+pub fn compile_file(folder: &Path, name: &str, source: &Path, flags: &[&str]) -> PathBuf {
+    let output = folder.join(name);
+    let tools = Toolchain::find().unwrap();
+    let mut clang = Command::new(tools.clang);
+    clang.args(["--target=x86_64-w64-windows-gnu", "-O1", &format!("-fuse-ld={}", tools.linker_name), "-o"]);
+    toolchain::run(clang.arg(&output).arg(source).args(flags)).unwrap();
+    output
+}

@@ -1,0 +1,244 @@
+//! What a payload needs in a process for one of its images before any thread is stopped: first looked at, then made.
+
+use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READONLY};
+
+use super::edit::{Assignment, Edit, Mark, check_expected};
+use super::guards::{HeldModule, Registration};
+use super::modules::{Module, Modules};
+use super::process::Process;
+use super::region::Region;
+use super::succession::Succession;
+use super::{imports, records};
+use crate::format::{Identity, PAGE, Payload, Protection, Seal};
+use crate::link::{Linked, TakenOver, link_taking_over, rebased_expected, trampoline_function};
+use crate::target::image::LoadedImage;
+use crate::target::record::{self, Record, RecordAssignment, RecordEntry, RecordVariable};
+use crate::{ApplyError, PatchState, ProcessError};
+
+/// What the loader itself runs through while it writes.
+const SYSTEM_IMAGES: [&str; 3] = ["ntdll.dll", "kernel32.dll", "kernelbase.dll"];
+
+/// A payload that fits its image. Nothing has been touched so far.
+pub(super) struct Fitting<'a> {
+    pub payload: &'a Payload,
+    image: LoadedImage,
+    pub succession: Succession,
+    taken_over: Vec<TakenOver>,
+    /// Addresses of its imports.
+    addresses: Vec<u64>,
+}
+
+impl<'a> Fitting<'a> {
+    /// Finds the image, the patches that are replaced, and the imports; the entries must hold what they must.
+    pub fn find(
+        process: &Process,
+        modules: &Modules,
+        payload: &'a Payload,
+        seal: &Seal,
+        present: &[Record],
+    ) -> Result<Fitting<'a>, ApplyError> {
+        let image = find_image(process, modules, &payload.identity)?;
+        let succession = Succession::of(present, payload, seal, &image)?;
+        let taken_over = succession.taken_over(payload)?;
+        check_expected(process, &succession.edits(entry_checks(payload, &image)?, &image))?;
+        let addresses = imports::resolve_all(process, modules, payload)?;
+        Ok(Fitting { payload, image, succession, taken_over, addresses })
+    }
+}
+
+/// A payload's memory in the process, filled and registered; nothing leads to it yet. Everything is undone when it is dropped, in the
+/// order of the fields, unless it is kept.
+pub(super) struct Prepared<'p> {
+    registration: Registration<'p>,
+    region: Region<'p>,
+    held: HeldModule<'p>,
+    pub record: Record,
+    pub edits: Vec<Edit>,
+    pub marks: Vec<Mark>,
+    pub assignments: Vec<Assignment>,
+}
+
+impl<'p> Prepared<'p> {
+    /// Makes it. `sequence` is the patch's number in the process.
+    pub fn make(
+        process: &'p Process,
+        modules: &'p Modules,
+        fitting: &Fitting<'_>,
+        seal: &Seal,
+        sequence: u64,
+    ) -> Result<Prepared<'p>, ApplyError> {
+        let Fitting { payload, image, succession, taken_over, addresses } = fitting;
+        let held = HeldModule::hold(process, modules, image.base)?;
+        let region = reserve(process, payload, image)?;
+        let linked = link_taking_over(payload, region.base, image.base, addresses, taken_over)?;
+        let record = new_record((payload, seal, sequence), image, &region, &linked, taken_over);
+        fill(process, &region, &linked, &record, payload.region_size())?;
+        let registration = Registration::register(process, modules, linked.function_table)?;
+        let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
+        Ok(Prepared {
+            registration,
+            edits: succession.edits(edits(&linked), image),
+            marks: succession.marks().chain([own]).collect(),
+            assignments: assignments(&linked, &record),
+            region,
+            held,
+            record,
+        })
+    }
+
+    /// Leaves it in the process.
+    pub fn keep(self) {
+        self.registration.keep();
+        self.region.keep();
+        self.held.keep();
+    }
+}
+
+/// The one loaded image that the payload is for.
+fn find_image(process: &Process, modules: &Modules, identity: &Identity) -> Result<LoadedImage, ApplyError> {
+    let name = &identity.image_name;
+    if SYSTEM_IMAGES.iter().any(|system| system.eq_ignore_ascii_case(name)) {
+        return Err(ApplyError::SystemImage(name.clone()));
+    }
+    let mut fitting = Vec::new();
+    let mut refusal = ApplyError::NotLoaded { image: name.clone(), pid: process.pid() };
+    for Module { base, .. } in modules.named(name) {
+        let image = LoadedImage::read(process, *base).map_err(|problem| process.bad_memory(*base, problem))?;
+        match image.mismatch(identity) {
+            None => fitting.push(image),
+            Some((field, expected, found)) => {
+                refusal = ApplyError::Identity { image: name.clone(), base: *base, field, expected, found };
+            }
+        }
+    }
+    match fitting.len() {
+        0 => Err(refusal),
+        1 => fitting.pop().ok_or(refusal),
+        count => Err(ApplyError::Ambiguous { image: name.clone(), pid: process.pid(), count }),
+    }
+}
+
+/// The variables that get a value: what they had is kept behind the region's header.
+fn assignments(linked: &Linked, record: &Record) -> Vec<Assignment> {
+    let mut saved = record.region_base + record::SAVED;
+    let assignment = |assigned: &RecordAssignment| {
+        let offset = assigned.value - record.region_base;
+        let segment = linked.segments.iter().rev().find(|segment| u64::from(segment.offset) <= offset)?;
+        let start = usize::try_from(offset - u64::from(segment.offset)).ok()?;
+        let value = segment.bytes.get(start..start.checked_add(assigned.size as usize)?)?.to_vec();
+        let saved_at = saved;
+        saved += u64::from(assigned.size);
+        let before = vec![0; value.len()];
+        Some(Assignment { address: assigned.address, value, only_if: None, before, saved_at: Some(saved_at) })
+    };
+    record.assignments.iter().filter_map(assignment).collect()
+}
+
+/// The entries as they must be, for a look before anything is touched.
+fn entry_checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>, ApplyError> {
+    let check = |trampoline: &crate::format::Trampoline| {
+        Ok(Edit {
+            function: trampoline_function(payload, trampoline).to_owned(),
+            rva: trampoline.entry_rva,
+            address: image.base + u64::from(trampoline.entry_rva),
+            expected: rebased_expected(payload, trampoline, image.base)?,
+            replacement: Vec::new(),
+        })
+    };
+    payload.trampolines.iter().map(check).collect()
+}
+
+fn edits(linked: &Linked) -> Vec<Edit> {
+    let edit = |t: &crate::link::LinkedTrampoline| Edit {
+        function: t.function.clone(),
+        rva: t.entry_rva,
+        address: t.entry,
+        expected: t.expected.clone(),
+        replacement: t.replacement.clone(),
+    };
+    linked.trampolines.iter().map(edit).collect()
+}
+
+/// Memory for the payload's region and, behind it, the record's tables.
+fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> Result<Region<'p>, ApplyError> {
+    let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t));
+    let tables = record::tables_size(payload, names);
+    let size = u64::from(payload.region_size()) + tables.next_multiple_of(PAGE.into());
+    let range = image.base..image.base + u64::from(image.size);
+    Region::reserve(process, &range, size).ok_or_else(|| ApplyError::NoRoom {
+        image: payload.identity.image_name.clone(),
+        base: image.base,
+        size,
+    })
+}
+
+fn new_record(
+    (payload, seal, sequence): (&Payload, &Seal, u64),
+    image: &LoadedImage,
+    region: &Region<'_>,
+    linked: &Linked,
+    taken_over: &[TakenOver],
+) -> Record {
+    let variables = payload.variables.iter().map(|variable| {
+        let earlier = taken_over.iter().find(|existing| existing.offset == variable.offset);
+        let address = earlier.map_or(region.base + u64::from(variable.offset), |existing| existing.address);
+        RecordVariable { name: variable.name.clone(), address, size: variable.size }
+    });
+    Record {
+        region_base: region.base,
+        region_size: region.size,
+        seal: *seal,
+        state: PatchState::Prepared,
+        sequence,
+        image_name: payload.identity.image_name.clone(),
+        image_base: image.base,
+        image_size: image.size,
+        image_timestamp: image.timestamp,
+        function_table: linked.function_table.map(|table| (table.address, table.count)),
+        series: payload.identity.series,
+        entries: RecordEntry::from_linked(linked),
+        variables: variables.collect(),
+        assignments: payload
+            .assignments
+            .iter()
+            .map(|a| RecordAssignment {
+                address: image.base + u64::from(a.rva),
+                size: a.size,
+                value: region.base + u64::from(a.value),
+            })
+            .collect(),
+        hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
+        threads_stopped: 0,
+        applied_at: records::filetime_now(),
+        stopped_micros: 0,
+    }
+}
+
+/// Writes everything while the region is writable, then gives each part its protection. The header's page stays writable: it is data.
+fn fill(
+    process: &Process,
+    region: &Region<'_>,
+    linked: &Linked,
+    record: &Record,
+    tables: u32,
+) -> Result<(), ProcessError> {
+    let (header, content) = record.encode(tables.into());
+    for segment in &linked.segments {
+        process.write(region.base + u64::from(segment.offset), &segment.bytes)?;
+    }
+    let tables = region.base + u64::from(tables);
+    process.write(tables, &content)?;
+    process.write(region.base, &header)?;
+    process.protect(tables, region.base + region.size - tables, PAGE_READONLY)?;
+    for segment in &linked.segments {
+        let protection = match segment.protection {
+            Protection::ReadExecute => PAGE_EXECUTE_READ,
+            Protection::Read => PAGE_READONLY,
+            Protection::ReadWrite => continue,
+        };
+        let address = region.base + u64::from(segment.offset);
+        process.protect(address, segment.size.into(), protection)?;
+        process.flush_code(address, segment.size.into());
+    }
+    Ok(())
+}
