@@ -235,6 +235,15 @@ pub struct Trust {
     pub allow_unsigned: bool,
 }
 
+/// Where to record what is done to processes.
+#[derive(Debug, Args)]
+pub struct Recording {
+    /// Append a line of JSON for each attempt and its end to this file; `none` for no record. Without it, they go to
+    /// %LOCALAPPDATA%\hpgen\events.jsonl. The Windows Event Log gets the same.
+    #[arg(long, value_name = "FILE|none")]
+    pub events: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
     /// The payload.
@@ -243,6 +252,8 @@ pub struct ApplyArguments {
     pub target: Target,
     #[command(flatten)]
     pub trust: Trust,
+    #[command(flatten)]
+    pub recording: Recording,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -278,6 +289,8 @@ pub struct RollbackArguments {
     /// The patch, as `status` names it; the newest when not given.
     #[arg(long, value_name = "ID")]
     pub patch: Option<String>,
+    #[command(flatten)]
+    pub recording: Recording,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -290,6 +303,8 @@ pub struct RunArguments {
     pub patch: PathBuf,
     #[command(flatten)]
     pub trust: Trust,
+    #[command(flatten)]
+    pub recording: Recording,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "PROGRAM [ARGS]")]
     pub program: Vec<OsString>,

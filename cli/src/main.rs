@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod compared;
+mod events;
 mod identity;
 mod keys;
 mod output;

@@ -3,7 +3,7 @@
 use crate::format::{PayloadFile, Seal};
 use crate::{
     ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
-    RunningProcess,
+    RunningProcess, Severity,
 };
 
 /// A patch that this process or another one runs with. There is none on this system.
@@ -87,4 +87,9 @@ pub fn find_processes(_: &str) -> Result<Vec<RunningProcess>, ProcessError> {
 /// Always, on this system.
 pub fn run(_: &RunCommand, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
     Err(ProcessError::NotWindows.into())
+}
+
+/// Windows only: elsewhere nothing is written.
+pub fn write_event_log(_: Severity, _: &str) -> bool {
+    false
 }

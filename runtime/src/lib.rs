@@ -18,6 +18,12 @@ pub mod link;
 #[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
+#[cfg_attr(
+    not(all(windows, target_arch = "x86_64")),
+    allow(dead_code, reason = "only the loader has something to tell")
+)]
+pub mod events;
+#[cfg(feature = "std")]
 mod patch;
 mod policy;
 #[cfg(all(feature = "std", any(windows, test)))]
@@ -37,10 +43,11 @@ pub use loader::own_threads_are_stopped;
 #[cfg(feature = "std")]
 pub use loader::{
     Applied, apply_to_process, apply_to_self, find_processes, rollback_process, rollback_self, run, status_process,
-    status_self,
+    status_self, write_event_log,
 };
 #[cfg(feature = "std")]
 pub use patch::{
     ApplyOptions, PatchState, PatchStatus, RedirectedFunction, RegionFate, RolledBack, RunCommand, RunningProcess,
+    Severity,
 };
 pub use policy::{Accepted, Policy, PolicyError};

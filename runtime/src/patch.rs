@@ -109,6 +109,17 @@ pub struct RedirectedFunction {
     pub redirected: bool,
 }
 
+/// How an event went, for the system's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Something was done, or is tried.
+    Done,
+    /// The process is as it was.
+    Refused,
+    /// Something went wrong.
+    Failed,
+}
+
 /// What became of the patch's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegionFate {

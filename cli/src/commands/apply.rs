@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use hpgen_runtime::events::not_accepted;
 use hpgen_runtime::format::{PayloadFile, Seal, SignatureError};
 use hpgen_runtime::{
     Accepted, ApplyError, ApplyOptions, PatchStatus, Policy, PolicyError, apply_to_process, find_processes,
@@ -13,13 +14,14 @@ use crate::Outcome;
 use crate::args::{ApplyArguments, Format, Trust};
 use crate::commands::status;
 use crate::output::{self, BAD, GOOD, count, paint};
-use crate::{keys, payload_file};
+use crate::{events, keys, payload_file};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-apply/2";
 
 /// Applies a payload to one process, or to all that have an image.
 pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
+    events::start(&arguments.recording)?;
     let Some(Accepted { payload, seal, .. }) = accept(&arguments.file, &arguments.trust)? else {
         return Ok(Outcome::Refused);
     };
@@ -62,8 +64,12 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Option<Accepted>> {
     let file = payload_file::read_bytes(path)?;
     match (Policy { trusted, allow_unsigned: trust.allow_unsigned }).accept(&file) {
         Ok(accepted) => Ok(Some(accepted)),
-        Err(PolicyError::Format(error)) => bail!("{}: {error}", path.display()),
+        Err(PolicyError::Format(error)) => {
+            not_accepted(&path.display().to_string(), &error);
+            bail!("{}: {error}", path.display())
+        }
         Err(PolicyError::Signature(error)) => {
+            not_accepted(&path.display().to_string(), &error);
             let hint = match error {
                 SignatureError::Unsigned => {
                     "; sign it with `hpgen sign`, or accept it all the same with --allow-unsigned"

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::args::{Format, RollbackArguments};
+use crate::events;
 use crate::output::{self, BAD, GOOD, count, paint};
 
 /// Name and version of the JSON form.
@@ -13,6 +14,7 @@ const SCHEMA: &str = "hpgen-rollback/1";
 
 /// Takes a patch out of a process.
 pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
+    events::start(&arguments.recording)?;
     let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &ApplyOptions::default()) {
         Ok(done) => done,
         Err(error) if error.is_refusal() => {

@@ -8,10 +8,12 @@ use hpgen_runtime::{Accepted, ApplyOptions, RunCommand};
 use crate::Outcome;
 use crate::args::RunArguments;
 use crate::commands::apply;
+use crate::events;
 use crate::output::{self, BAD, paint};
 
 /// Starts a program with a payload in place, and ends as it ends.
 pub fn execute(arguments: &RunArguments) -> Result<Outcome> {
+    events::start(&arguments.recording)?;
     let Some(Accepted { payload, seal, .. }) = apply::accept(&arguments.patch, &arguments.trust)? else {
         return Ok(Outcome::Refused);
     };

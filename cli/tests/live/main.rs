@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod compile;
+mod events;
 mod fixtures;
 mod hosts;
 #[cfg(not(windows))]

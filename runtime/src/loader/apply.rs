@@ -17,11 +17,12 @@ use super::preparation::{Fitting, Prepared};
 use super::process::Process;
 use super::succession::Succession;
 use super::{records, system};
+use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
 use crate::target::record::{PROGRESS, Progress, Record};
 use crate::{ApplyError, ApplyOptions, PatchState};
 
-/// Applies; gives the patch's number in the process.
+/// Applies; gives the patch's number in the process. Tells of the attempt and its end.
 pub(super) fn apply(
     process: &Process,
     file: &PayloadFile,
@@ -29,6 +30,19 @@ pub(super) fn apply(
     options: &ApplyOptions,
     own_stack: u64,
 ) -> Result<u64, ApplyError> {
+    let applying = Applying::attempt(process.pid(), file, seal);
+    let result = put_in(process, file, seal, options, own_stack);
+    applying.ended(&result);
+    result.map(|done| done.number)
+}
+
+fn put_in(
+    process: &Process,
+    file: &PayloadFile,
+    seal: &Seal,
+    options: &ApplyOptions,
+    own_stack: u64,
+) -> Result<Redirected, ApplyError> {
     let _lock = Lock::take(process)?;
     if system::prohibits_dynamic_code(process.raw()) {
         return Err(ApplyError::DynamicCodeProhibited(process.pid()));
@@ -83,7 +97,8 @@ pub(super) fn apply(
         // Nor does it change anything when a hook that comes afterwards fails.
         let _ = hooks::run(process, &record.hooks, HookKind::PostApply);
     }
-    Ok(sequence)
+    let functions = applied.iter().map(|record| record.entries.len()).sum();
+    Ok(Redirected { number: sequence, functions, threads: report.threads, stopped_us: stopped })
 }
 
 /// Calls the pre-apply hooks of all images, up to the first that says no.

@@ -3,6 +3,7 @@
 mod apply;
 mod call;
 mod edit;
+mod event_log;
 mod find;
 mod guards;
 mod hooks;
@@ -27,6 +28,7 @@ use crate::{
     ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
     RunningProcess,
 };
+pub use event_log::write_event_log;
 use process::{Access, Process};
 use rollback::Which;
 

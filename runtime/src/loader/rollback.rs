@@ -8,6 +8,7 @@ use super::lock::Lock;
 use super::modules::Modules;
 use super::process::Process;
 use super::records;
+use crate::events;
 use crate::format::{HookKind, PAGE};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
@@ -25,8 +26,25 @@ pub(super) enum Which<'a> {
     Number(u64),
 }
 
-/// Rolls back.
+/// Rolls back. Tells of the attempt and its end.
 pub(super) fn rollback(
+    process: &Process,
+    which: Which<'_>,
+    options: &ApplyOptions,
+    own_stack: u64,
+) -> Result<RolledBack, RollbackError> {
+    let wanted = match which {
+        Which::Newest => "newest".to_owned(),
+        Which::Id(id) => id.to_owned(),
+        Which::Number(number) => format!("number {number}"),
+    };
+    events::rollback_attempt(process.pid(), &wanted);
+    let result = take_out(process, which, options, own_stack);
+    events::rollback_ended(process.pid(), &wanted, &result);
+    result
+}
+
+fn take_out(
     process: &Process,
     which: Which<'_>,
     options: &ApplyOptions,
