@@ -55,6 +55,8 @@ pub enum Command {
     Status(StatusArguments),
     /// Take a patch out of a process.
     Rollback(RollbackArguments),
+    /// Keep the payloads of a folder applied: in processes that run, in those that start later, and when their images are loaded.
+    Watch(WatchArguments),
     /// Start a program with a payload in place before its first instruction.
     Run(RunArguments),
 }
@@ -292,6 +294,29 @@ pub struct RollbackArguments {
     #[command(flatten)]
     pub recording: Recording,
     /// How to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    /// The folder: its `*.hpx` files, those that come later included. Of a series, the highest goes in.
+    pub folder: PathBuf,
+    #[command(flatten)]
+    pub trust: Trust,
+    /// How often to look, in seconds.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub interval: u64,
+    /// Look once, and end.
+    #[arg(long)]
+    pub once: bool,
+    /// Where to remember which process refused a payload, or had it taken out, so that it is left alone after a restart too;
+    /// hpgen-watch.json in the folder when not named.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub recording: Recording,
+    /// How to print: with `json`, a line for each process and payload of which something new is known.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }

@@ -6,10 +6,12 @@ mod commands;
 mod compared;
 mod events;
 mod identity;
+mod interrupts;
 mod keys;
 mod output;
 mod payload_file;
 mod rules;
+mod watch;
 
 use std::process::ExitCode;
 

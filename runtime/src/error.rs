@@ -292,6 +292,18 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the same attempt may go well at another moment.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            ApplyError::NotLoaded { .. }
+                | ApplyError::Process(ProcessError::Locked(_))
+                | ApplyError::Stop(
+                    StopError::Busy { .. } | StopError::ThreadFlood | StopError::Process(ProcessError::Locked(_))
+                )
+        )
+    }
+
     /// Whether the target refuses (exit code 5), rather than something given being wrong (exit code 1).
     pub fn is_refusal(&self) -> bool {
         match self {

@@ -35,6 +35,9 @@ pub struct RunningProcess {
     pub pid: u32,
     /// File name of its EXE.
     pub image_name: String,
+    /// When it started, in 100 ns steps since 1601; 0 where that may not be asked. With the process id, it tells a process from all
+    /// others.
+    pub started: u64,
 }
 
 /// How far a patch is.

@@ -14,7 +14,7 @@ use crate::Outcome;
 use crate::args::{ApplyArguments, Format, Trust};
 use crate::commands::status;
 use crate::output::{self, BAD, GOOD, count, paint};
-use crate::{events, keys, payload_file};
+use crate::{events, interrupts, keys, payload_file};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-apply/2";
@@ -22,6 +22,8 @@ const SCHEMA: &str = "hpgen-apply/2";
 /// Applies a payload to one process, or to all that have an image.
 pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
     events::start(&arguments.recording)?;
+    // Half of a change would leave the process's threads stopped.
+    interrupts::hold()?;
     let Some(Accepted { payload, seal, .. }) = accept(&arguments.file, &arguments.trust)? else {
         return Ok(Outcome::Refused);
     };

@@ -13,6 +13,7 @@ mod sign;
 mod status;
 mod symbolize;
 mod verify;
+mod watch;
 
 use anyhow::Result;
 
@@ -33,6 +34,7 @@ pub fn execute(command: &Command) -> Result<Outcome> {
         Command::Apply(arguments) => apply::execute(arguments),
         Command::Status(arguments) => status::execute(arguments),
         Command::Rollback(arguments) => rollback::execute(arguments),
+        Command::Watch(arguments) => watch::execute(arguments),
         Command::Run(arguments) => run::execute(arguments),
     }
 }

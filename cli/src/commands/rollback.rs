@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::args::{Format, RollbackArguments};
-use crate::events;
 use crate::output::{self, BAD, GOOD, count, paint};
+use crate::{events, interrupts};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-rollback/1";
@@ -15,6 +15,8 @@ const SCHEMA: &str = "hpgen-rollback/1";
 /// Takes a patch out of a process.
 pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
     events::start(&arguments.recording)?;
+    // Half of a change would leave the process's threads stopped.
+    interrupts::hold()?;
     let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &ApplyOptions::default()) {
         Ok(done) => done,
         Err(error) if error.is_refusal() => {

@@ -16,3 +16,4 @@ mod run;
 mod session;
 mod succession;
 mod transplant;
+mod watch;

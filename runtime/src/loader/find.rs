@@ -16,6 +16,10 @@ pub(super) fn find(image: &str) -> Result<Vec<RunningProcess>, ProcessError> {
     let wanted = image.to_lowercase();
     let mut found = all()?;
     found.retain(|process| process.image_name.to_lowercase() == wanted || has_module(process.pid, image));
+    for process in &mut found {
+        process.started =
+            Process::open(process.pid, Access::Look).ok().and_then(|process| process.started()).unwrap_or(0);
+    }
     Ok(found)
 }
 
@@ -44,7 +48,11 @@ fn all() -> Result<Vec<RunningProcess>, ProcessError> {
     let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
         let name = entry.szExeFile.split(|unit| *unit == 0).next().unwrap_or_default();
-        processes.push(RunningProcess { pid: entry.th32ProcessID, image_name: String::from_utf16_lossy(name) });
+        processes.push(RunningProcess {
+            pid: entry.th32ProcessID,
+            image_name: String::from_utf16_lossy(name),
+            started: 0,
+        });
         // SAFETY: as above.
         more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
     }

@@ -5,16 +5,16 @@ use std::ops::Range;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 
-use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, HANDLE, WAIT_OBJECT_0};
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, FILETIME, HANDLE, WAIT_OBJECT_0};
 use windows_sys::Win32::System::Diagnostics::Debug::{FlushInstructionCache, ReadProcessMemory, WriteProcessMemory};
 use windows_sys::Win32::System::Memory::{
     MEM_COMMIT, MEM_FREE, MEM_PRIVATE, MEM_RELEASE, MEM_RESERVE, MEMORY_BASIC_INFORMATION, PAGE_READWRITE,
     VirtualAllocEx, VirtualFreeEx, VirtualProtectEx, VirtualQueryEx,
 };
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentProcessId, GetExitCodeProcess, GetProcessId, IsWow64Process, OpenProcess,
-    PROCESS_CREATE_THREAD, PROCESS_QUERY_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_VM_OPERATION, PROCESS_VM_READ,
-    PROCESS_VM_WRITE, WaitForSingleObject,
+    GetCurrentProcess, GetCurrentProcessId, GetExitCodeProcess, GetProcessId, GetProcessTimes, IsWow64Process,
+    OpenProcess, PROCESS_CREATE_THREAD, PROCESS_QUERY_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_VM_OPERATION,
+    PROCESS_VM_READ, PROCESS_VM_WRITE, WaitForSingleObject,
 };
 
 use crate::ProcessError;
@@ -123,6 +123,16 @@ impl Process {
             // SAFETY: gives a constant.
             None => unsafe { GetCurrentProcess() },
         }
+    }
+
+    /// When it started, in 100 ns steps since 1601.
+    pub fn started(&self) -> Option<u64> {
+        // SAFETY: a record of numbers.
+        let mut times: [FILETIME; 4] = unsafe { std::mem::zeroed() };
+        let [started, ended, kernel, user] = &mut times;
+        // SAFETY: the handle is open, and the four places are valid.
+        let told = unsafe { GetProcessTimes(self.raw(), started, ended, kernel, user) };
+        (told != 0).then(|| u64::from(started.dwHighDateTime) << 32 | u64::from(started.dwLowDateTime))
     }
 
     /// The exit code, once the process has ended.
