@@ -291,6 +291,10 @@ pub struct RollbackArguments {
     /// The patch, as `status` names it; the newest when not given.
     #[arg(long, value_name = "ID")]
     pub patch: Option<String>,
+    /// Only finish what an hpgen left half done that was killed in the middle of a change: everything of that change is taken back, and the
+    /// process's threads go on.
+    #[arg(long, conflicts_with = "patch")]
+    pub repair: bool,
     #[command(flatten)]
     pub recording: Recording,
     /// How to print.

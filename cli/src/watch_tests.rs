@@ -66,7 +66,7 @@ impl World for Processes {
 }
 
 fn empty() -> PatchStatus {
-    let zero = PatchStatus {
+    PatchStatus {
         patch_id: String::new(),
         seal: Seal([0; 32]),
         series: 0,
@@ -80,8 +80,7 @@ fn empty() -> PatchStatus {
         applied_at: SystemTime::UNIX_EPOCH,
         stopped: Duration::ZERO,
         threads_stopped: 0,
-    };
-    zero
+    }
 }
 
 fn candidate(number: u8, series: u32, images: &[&str]) -> Candidate {

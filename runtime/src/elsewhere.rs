@@ -2,7 +2,7 @@
 
 use crate::format::{PayloadFile, Seal};
 use crate::{
-    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
+    ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand, RunError,
     RunningProcess, Severity,
 };
 
@@ -87,6 +87,22 @@ pub fn find_processes(_: &str) -> Result<Vec<RunningProcess>, ProcessError> {
 /// Always, on this system.
 pub fn run(_: &RunCommand, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
     Err(ProcessError::NotWindows.into())
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn repair_process(_: u32) -> Result<Option<Repaired>, ProcessError> {
+    Err(ProcessError::NotWindows)
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn is_interrupted(_: u32) -> Result<bool, ProcessError> {
+    Err(ProcessError::NotWindows)
 }
 
 /// Windows only: elsewhere nothing is written.

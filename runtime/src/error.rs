@@ -47,6 +47,11 @@ pub enum ProcessError {
     /// Rolled back meanwhile.
     #[error("process {0} has the patch no longer")]
     PatchGone(u32),
+    /// Killed in the middle of a change.
+    #[error(
+        "an hpgen was killed in the middle of a change of process {0}, whose threads may stand still: run `hpgen rollback --repair --pid {0}` first"
+    )]
+    Interrupted(u32),
     /// The system refused something that it should do.
     #[error("{call} failed: {error}")]
     System {
@@ -60,7 +65,13 @@ pub enum ProcessError {
 impl ProcessError {
     /// Whether the target refuses, rather than something given being wrong.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, ProcessError::Locked(_) | ProcessError::NotX64(_) | ProcessError::Memory { .. })
+        matches!(
+            self,
+            ProcessError::Locked(_)
+                | ProcessError::Interrupted(_)
+                | ProcessError::NotX64(_)
+                | ProcessError::Memory { .. }
+        )
     }
 }
 
@@ -297,7 +308,7 @@ impl ApplyError {
         matches!(
             self,
             ApplyError::NotLoaded { .. }
-                | ApplyError::Process(ProcessError::Locked(_))
+                | ApplyError::Process(ProcessError::Locked(_) | ProcessError::Interrupted(_))
                 | ApplyError::Stop(
                     StopError::Busy { .. } | StopError::ThreadFlood | StopError::Process(ProcessError::Locked(_))
                 )

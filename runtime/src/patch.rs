@@ -149,3 +149,12 @@ pub struct RolledBack {
     /// How many threads were stopped.
     pub threads_stopped: u32,
 }
+
+/// An interrupted change that was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repaired {
+    /// How many threads stood still and go on.
+    pub threads: u32,
+    /// How many places were written again as they were before.
+    pub places: usize,
+}

@@ -1,7 +1,9 @@
 //! `hpgen rollback`.
 
 use anyhow::Result;
-use hpgen_runtime::{ApplyOptions, RegionFate, rollback_process};
+use hpgen_runtime::{
+    ApplyOptions, PatchState, PatchStatus, RegionFate, Repaired, repair_process, rollback_process, status_process,
+};
 use serde_json::json;
 
 use crate::Outcome;
@@ -11,12 +13,17 @@ use crate::{events, interrupts};
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-rollback/1";
+/// Of that with `--repair`.
+const REPAIR_SCHEMA: &str = "hpgen-repair/1";
 
 /// Takes a patch out of a process.
 pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
     events::start(&arguments.recording)?;
     // Half of a change would leave the process's threads stopped.
     interrupts::hold()?;
+    if arguments.repair {
+        return repair(arguments.pid, arguments.format);
+    }
     let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &ApplyOptions::default()) {
         Ok(done) => done,
         Err(error) if error.is_refusal() => {
@@ -51,6 +58,34 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
             "region": match done.region { RegionFate::Freed => "freed", RegionFate::Kept { .. } => "kept" },
             "threads_stopped": done.threads_stopped,
             "stopped_us": done.stopped.as_micros() as u64,
+        }))?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Takes back what was interrupted, down to a patch that is only prepared.
+fn repair(pid: u32, format: Format) -> Result<Outcome> {
+    let repaired = repair_process(pid)?;
+    let is_prepared = |patch: &&PatchStatus| patch.state == PatchState::Prepared;
+    let prepared = status_process(pid)?.iter().rev().find(is_prepared).map(|patch| patch.patch_id.clone());
+    if let Some(patch) = &prepared {
+        rollback_process(pid, Some(patch), &ApplyOptions::default())?;
+    }
+    match format {
+        Format::Text => {
+            let change = repaired.map_or("no change was interrupted".to_owned(), |Repaired { threads, places }| {
+                format!("took back {}, let {} go on", count(places, "write"), count(threads as usize, "thread"))
+            });
+            let patch = prepared.map_or(String::new(), |patch| format!("; removed patch {patch}, which was prepared"));
+            output::print(&format!("{} process {pid}: {change}{patch}\n", paint(GOOD, "repaired")));
+        }
+        Format::Json => output::json(&json!({
+            "schema": REPAIR_SCHEMA,
+            "pid": pid,
+            "interrupted": repaired.is_some(),
+            "threads": repaired.map_or(0, |repaired| repaired.threads),
+            "places": repaired.map_or(0, |repaired| repaired.places),
+            "removed": prepared,
         }))?,
     }
     Ok(Outcome::Done)

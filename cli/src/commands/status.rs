@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use anyhow::Result;
-use hpgen_runtime::{PatchStatus, status_process};
+use hpgen_runtime::{PatchStatus, is_interrupted, status_process};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -16,15 +16,27 @@ const SCHEMA: &str = "hpgen-status/1";
 /// Lists the patches in a process.
 pub fn execute(arguments: &StatusArguments) -> Result<Outcome> {
     let patches = status_process(arguments.pid)?;
+    let interrupted = is_interrupted(arguments.pid)?;
     match arguments.format {
-        Format::Text => output::print(&text(arguments.pid, &patches)),
+        Format::Text => output::print(&(text(arguments.pid, &patches) + &warning(arguments.pid, interrupted))),
         Format::Json => output::json(&json!({
             "schema": SCHEMA,
             "pid": arguments.pid,
+            "interrupted": interrupted,
             "patches": patches.iter().map(value).collect::<Vec<_>>(),
         }))?,
     }
     Ok(Outcome::Done)
+}
+
+fn warning(pid: u32, interrupted: bool) -> String {
+    if !interrupted {
+        return String::new();
+    }
+    format!(
+        "\n{} an hpgen was killed in the middle of a change; threads of the process may stand still: run `hpgen rollback --repair --pid {pid}`\n",
+        paint(BAD, "interrupted:")
+    )
 }
 
 /// A patch for programs.

@@ -10,6 +10,7 @@ mod fixtures;
 mod hosts;
 #[cfg(not(windows))]
 mod images;
+mod kills;
 mod loader;
 mod refusals;
 mod run;

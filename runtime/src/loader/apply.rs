@@ -11,6 +11,7 @@
 
 use super::edit::{Operation, perform};
 use super::hooks::{self, Veto};
+use super::journal;
 use super::lock::Lock;
 use super::modules::Modules;
 use super::preparation::{Fitting, Prepared};
@@ -44,6 +45,7 @@ fn put_in(
     own_stack: u64,
 ) -> Result<Redirected, ApplyError> {
     let _lock = Lock::take(process)?;
+    journal::require_none(process)?;
     if system::prohibits_dynamic_code(process.raw()) {
         return Err(ApplyError::DynamicCodeProhibited(process.pid()));
     }

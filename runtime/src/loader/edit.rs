@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::GetLastError;
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
+use super::journal::OpenJournal;
 use super::process::{PageState, Process};
 use super::threads::{Fault as ThreadFault, Threads};
 use super::write_routine::{Interrupted, Piece, WriteRoutine};
+use crate::target::journal::{Pages, Phase};
 use crate::target::memory::Memory;
 use crate::target::record::{PROGRESS, state_code};
 use crate::{PatchState, StopError};
@@ -91,6 +93,7 @@ enum Fault {
     Unreadable { span: usize },
     Write { address: u64, call: &'static str, code: u32 },
     Broken { address: u64 },
+    Journal { code: u32 },
 }
 
 /// A run of pages that edits lie on, with room for its content before and after.
@@ -121,16 +124,20 @@ pub(super) fn perform(process: &Process, operation: &mut Operation<'_>) -> Resul
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     let mut room = 256;
-    let mut scene = Scene::prepare(process, operation.edits)?;
+    let mut scene = Scene::prepare(process, operation)?;
     loop {
         let mut threads = Threads::prepare(process, room, operation.own_stack)?;
         let start = Instant::now();
+        scene.tell(Phase::Stopping)?;
         let result = match threads.stop() {
             Ok(()) => scene.exchange(&mut threads, operation),
             Err(fault) => Err(Fault::Threads(fault)),
         };
         let count = threads.count() as u32;
+        // If it cannot be said, the process has ended, or its memory is not what it was a moment ago.
+        let _ = scene.tell(Phase::Resuming);
         threads.resume();
+        let _ = scene.tell(Phase::Idle);
         let stopped = start.elapsed();
         // From here on everything is allowed again.
         drop(threads);
@@ -158,10 +165,13 @@ struct Scene<'p> {
     forward: Vec<Piece>,
     back: Vec<Piece>,
     routine: Option<WriteRoutine>,
+    /// For who comes after us, if we are killed.
+    journal: Option<OpenJournal<'p>>,
 }
 
 impl<'p> Scene<'p> {
-    fn prepare(process: &'p Process, edits: &[Edit]) -> Result<Scene<'p>, StopError> {
+    fn prepare(process: &'p Process, operation: &Operation<'_>) -> Result<Scene<'p>, StopError> {
+        let edits = operation.edits;
         let mut spans: Vec<Span> = Vec::new();
         for edit in edits {
             let start = edit.address & !(PAGE - 1);
@@ -195,7 +205,21 @@ impl<'p> Scene<'p> {
             }
         }
         let routine = if process.is_own() { Some(WriteRoutine::new()?) } else { None };
-        Ok(Scene { process, spans, forward, back, routine })
+        let pages = forward.iter().map(|piece| Pages {
+            address: piece.address,
+            size: piece.size,
+            protection: piece.protection as u32,
+        });
+        let journal = OpenJournal::begin(process, pages.collect(), edits, operation.assignments, operation.marks)?;
+        Ok(Scene { process, spans, forward, back, routine, journal })
+    }
+
+    /// Says in the journal how far the change is.
+    fn tell(&self, phase: Phase) -> Result<(), crate::ProcessError> {
+        if self.journal.as_ref().is_none_or(|journal| journal.phase(phase)) {
+            return Ok(());
+        }
+        Err(self.process.failed("WriteProcessMemory"))
     }
 
     /// Everything that happens while threads stand still. Allocates nothing.
@@ -212,6 +236,9 @@ impl<'p> Scene<'p> {
             let place = edit_place(&mut self.spans, edit).filter(|place| **place == edit.expected);
             let place = place.ok_or(Fault::Mismatch { edit: index })?;
             place.iter_mut().zip(&edit.replacement).for_each(|(to, from)| *to = *from);
+        }
+        if self.journal.as_ref().is_some_and(|journal| !journal.forget_values() || !journal.phase(Phase::Writing)) {
+            return Err(Fault::Journal { code: last_error() });
         }
         self.assign(operation.assignments)?;
         if let Err(fault) = self.write() {
@@ -247,8 +274,9 @@ impl<'p> Scene<'p> {
             if is_read && is_other {
                 continue;
             }
+            let is_noted = self.journal.as_ref().is_none_or(|journal| journal.keep(index, &assignment.before));
             let is_kept = assignment.saved_at.is_none_or(|place| self.process.try_write(place, &assignment.before));
-            if !is_read || !is_kept || !self.process.try_write(address, &assignment.value) {
+            if !is_read || !is_noted || !is_kept || !self.process.try_write(address, &assignment.value) {
                 let code = last_error();
                 self.unassign(assignments.get(..index).unwrap_or_default());
                 return Err(Fault::Write { address, call: "WriteProcessMemory", code });
@@ -348,6 +376,9 @@ impl<'p> Scene<'p> {
             }
             Fault::Write { address, call, code } => StopError::Write { address, call, error: error(code) },
             Fault::Broken { address } => StopError::Broken { address },
+            Fault::Journal { code } => {
+                crate::ProcessError::System { call: "WriteProcessMemory", error: error(code) }.into()
+            }
         }
     }
 }

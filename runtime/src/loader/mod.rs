@@ -8,6 +8,7 @@ mod find;
 mod guards;
 mod hooks;
 mod imports;
+mod journal;
 mod launch;
 mod lock;
 mod modules;
@@ -15,6 +16,7 @@ mod preparation;
 mod process;
 mod records;
 mod region;
+mod repair;
 mod rollback;
 mod succession;
 mod system;
@@ -25,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::{PayloadFile, Seal};
 use crate::{
-    ApplyError, ApplyOptions, PatchStatus, ProcessError, RollbackError, RolledBack, RunCommand, RunError,
+    ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand, RunError,
     RunningProcess,
 };
 pub use event_log::write_event_log;
@@ -120,6 +122,23 @@ pub fn status_self() -> Result<Vec<PatchStatus>, ProcessError> {
 /// When there is no such process, or it may not be looked into.
 pub fn status_process(pid: u32) -> Result<Vec<PatchStatus>, ProcessError> {
     Ok(status_in(&Process::open(pid, Access::Look)?))
+}
+
+/// Takes back what an hpgen left half done that was killed in the middle of a change, and lets the process's threads go on. Nothing where
+/// nothing is half done; a patch that is left prepared is for [`rollback_process`].
+///
+/// # Errors
+/// When there is no such process, or it may not be changed.
+pub fn repair_process(pid: u32) -> Result<Option<Repaired>, ProcessError> {
+    repair::repair(&Process::open(pid, Access::Change)?)
+}
+
+/// Whether an hpgen was killed in the middle of a change of this process, so that its threads may stand still: [`repair_process`] helps.
+///
+/// # Errors
+/// When there is no such process, or it may not be looked into.
+pub fn is_interrupted(pid: u32) -> Result<bool, ProcessError> {
+    Ok(repair::is_interrupted(&Process::open(pid, Access::Look)?))
 }
 
 /// The processes whose EXE, or one of whose DLLs, has this file name.

@@ -4,6 +4,7 @@
 use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};
 use super::hooks::{self, Veto};
+use super::journal;
 use super::lock::Lock;
 use super::modules::Modules;
 use super::process::Process;
@@ -51,6 +52,7 @@ fn take_out(
     own_stack: u64,
 ) -> Result<RolledBack, RollbackError> {
     let _lock = Lock::take(process)?;
+    journal::require_none(process)?;
     let present = records::find(process);
     let patch = select(process, &present, which)?;
     let modules = Modules::read(process)?;

@@ -355,6 +355,70 @@ fn has_ended(thread: &ThreadHandle) -> bool {
     unsafe { WaitForSingleObject(thread.0, 0) == WAIT_OBJECT_0 }
 }
 
+/// How often each thread is suspended that is, by its id. For when no thread is stopped by us.
+pub(super) fn suspension_counts(process: &Process) -> Result<Vec<(u32, u32)>, ProcessError> {
+    let mut counts = Vec::new();
+    each_thread(process, |thread, id| {
+        let count = suspension_count(thread);
+        if count > 0 {
+            counts.push((id, count));
+        }
+    })?;
+    Ok(counts)
+}
+
+/// Lets every thread go that is suspended once more than `before` says; gives their number.
+pub(super) fn resume_suspended(process: &Process, before: &[(u32, u32)]) -> Result<u32, ProcessError> {
+    let mut resumed = 0;
+    each_thread(process, |thread, id| {
+        let of_its_own = before.iter().find(|(known, _)| *known == id).map_or(0, |(_, count)| *count);
+        if suspension_count(thread) > of_its_own {
+            // SAFETY: the handle is open, and may resume.
+            unsafe { ResumeThread(thread.0) };
+            resumed += 1;
+        }
+    })?;
+    Ok(resumed)
+}
+
+/// Walks a process's threads. One that is just ending has no id any more.
+fn each_thread(process: &Process, mut visit: impl FnMut(&ThreadHandle, u32)) -> Result<(), ProcessError> {
+    let calls = ThreadCalls::find()?;
+    let mut before: Option<ThreadHandle> = None;
+    loop {
+        let anchor = before.as_ref().map_or(std::ptr::null_mut(), |thread| thread.0);
+        let mut next = std::ptr::null_mut();
+        // SAFETY: both handles are open, the anchor may be null, and the result's place is valid.
+        let status = unsafe {
+            (calls.next)(process.raw(), anchor, THREAD_SUSPEND_RESUME | THREAD_QUERY_INFORMATION, 0, 0, &raw mut next)
+        };
+        if status == STATUS_NO_MORE_ENTRIES {
+            return Ok(());
+        }
+        if status < 0 {
+            return Err(process.failed("NtGetNextThread"));
+        }
+        let thread = ThreadHandle(next);
+        // SAFETY: the handle is open.
+        let id = unsafe { GetThreadId(thread.0) };
+        visit(&thread, id);
+        before = Some(thread);
+    }
+}
+
+/// How often a thread is suspended; 0 on systems before Windows 8.1, which do not tell.
+fn suspension_count(thread: &ThreadHandle) -> u32 {
+    /// `ThreadSuspendCount` of `THREADINFOCLASS`
+    const THREAD_SUSPEND_COUNT: i32 = 35;
+    let mut count = 0u32;
+    let size = size_of_val(&count) as u32;
+    // SAFETY: the handle is open; the result's place is valid and of the given size.
+    let status = unsafe {
+        NtQueryInformationThread(thread.0, THREAD_SUSPEND_COUNT, (&raw mut count).cast(), size, std::ptr::null_mut())
+    };
+    if status < 0 { 0 } else { count }
+}
+
 /// 0 when the thread has none (yet).
 fn teb_address(thread: &ThreadHandle) -> u64 {
     /// `THREAD_BASIC_INFORMATION`

@@ -4,6 +4,7 @@
 
 pub(crate) mod exports;
 pub(crate) mod image;
+pub(crate) mod journal;
 pub(crate) mod memory;
 pub(crate) mod reach;
 pub(crate) mod record;
