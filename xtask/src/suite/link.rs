@@ -31,6 +31,12 @@ pub fn link(tools: &Tools, objects: &Objects<'_>, layout: Layout) -> Result<Path
     let Some(parent) = objects.folder().parent().map(Path::to_path_buf) else {
         bail!("no folder for the images");
     };
+    let inputs = inputs(objects, layout)?;
+    link_inputs(tools, objects.subject.kind, &inputs, layout, &parent.join(layout.to_string()))
+}
+
+/// What a layout is linked from, in its order.
+pub fn inputs(objects: &Objects<'_>, layout: Layout) -> Result<Vec<PathBuf>> {
     let mut inputs = objects.objects()?;
     if let Some(seed) = layout.order {
         shuffle(&mut inputs, seed);
@@ -38,7 +44,7 @@ pub fn link(tools: &Tools, objects: &Objects<'_>, layout: Layout) -> Result<Path
     if layout.extra {
         inputs.insert(0, objects.extra());
     }
-    link_inputs(tools, objects.subject.kind, &inputs, layout, &parent.join(layout.to_string()))
+    Ok(inputs)
 }
 
 /// Links these objects in this order into a folder; returns the image. The PDB and the linker's map are beside it.

@@ -6,6 +6,7 @@ pub mod link;
 pub mod metamorphic;
 pub mod msvc;
 pub mod mutation;
+pub mod relinked;
 pub mod running;
 pub mod subjects;
 pub mod table;
