@@ -6,6 +6,7 @@
 
 mod compile;
 mod events;
+mod exceptions;
 mod fixtures;
 mod hosts;
 #[cfg(not(windows))]

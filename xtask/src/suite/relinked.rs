@@ -25,16 +25,27 @@ const RELINKED: Layout = Layout { order: Some(3), other_base: true, folded: fals
 /// # Errors
 /// When there is no such program, or it cannot be built.
 pub fn build(name: &str) -> Result<[PathBuf; 2]> {
+    let subject = subjects::all()?.into_iter().find(|subject| subject.name == name);
+    let subject = subject.with_context(|| format!("no program is called {name}"))?;
+    build_pair([&subject, &subject])
+}
+
+/// As [`build`], of a program whose old and new build are compiled differently.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn build_pair(pair: [&Subject; 2]) -> Result<[PathBuf; 2]> {
     // Tests that run at the same time share libraries, and may want the same program.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let subject = subjects::all()?.into_iter().find(|subject| subject.name == name);
-    let subject = subject.with_context(|| format!("no program is called {name}"))?;
     let tools = Tools::find()?;
-    let objects = Objects { subject: &subject, configuration: CONFIGURATION, prepended: false };
-    objects.make(&tools)?;
-    let link = |folder, layout| link_once(&tools, &objects, layout, folder);
-    Ok([link("live-old", Layout::default())?, link("live-relinked", RELINKED)?])
+    let link = |subject, folder, layout| {
+        let objects = Objects { subject, configuration: CONFIGURATION, prepended: false };
+        objects.make(&tools)?;
+        link_once(&tools, &objects, layout, folder)
+    };
+    let [old, new] = pair;
+    Ok([link(old, "live-old", Layout::default())?, link(new, "live-relinked", RELINKED)?])
 }
 
 /// The image in a folder of its own, which no suite empties. Linked anew only where the objects are others.

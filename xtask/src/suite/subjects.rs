@@ -62,6 +62,19 @@ pub fn all() -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
+/// The program for exceptions and walks of the stack through frames of both builds: its old build, and the new one, in which every
+/// function called `changed_…` differs. Of no suite: it is made to be patched.
+pub fn throw_host() -> Result<[Subject; 2]> {
+    let sources = files(&ours("throw_host"), ".cpp")?;
+    let build = |name, definitions: &[&str]| {
+        let mut subject = subject("throw_host", Kind::Msvc, sources.clone());
+        subject.name = format!("throw_host/{name}");
+        subject.definitions = definitions.iter().map(|&definition| definition.to_owned()).collect();
+        subject
+    };
+    Ok([build("old", &[]), build("new", &["-DNEW"])])
+}
+
 /// A folder with the sources of a fixture's old variant under the names that they are compiled with; see `fixtures.rs`.
 fn staged(fixture: &str) -> Result<PathBuf> {
     let folder = workspace::target().join("suite").join("fixtures").join(fixture).join("src");

@@ -1,0 +1,77 @@
+//! Exceptions and walks of the stack through frames of old and new code, in both directions: `testdata/throw_host` says which.
+
+use std::fs;
+
+use serde_json::Value;
+use xtask::live::Target;
+use xtask::suite::{relinked, subjects};
+use xtask::wine;
+
+use crate::session::{Session, expect};
+
+const SEEN: usize = 20;
+const SECONDS: u32 = 120;
+
+/// What a step prints depends on its number and on the build alone.
+#[test]
+fn exceptions_pass_frames_of_both_builds() {
+    let Some(session) = Session::start("exceptions") else { return };
+    let [subject_old, subject_new] = subjects::throw_host().unwrap();
+    let [old, new] = relinked::build_pair([&subject_old, &subject_new]).unwrap();
+    let payload = session.build("fix.hpx", &old, &new, &[]);
+
+    let [stop_file, stop_plain] = ["stop", "stop-plain"].map(|name| session.file(name));
+    let arguments = |stop_file| [SECONDS.to_string(), wine::windows_path(stop_file)];
+    let plain = [&old, &new].map(|image| Target::start(image, arguments(&stop_plain)).unwrap());
+    let target = Target::start(&old, arguments(&stop_file)).unwrap();
+    let steps = |when: &str, count| target.wait_for_lines(when, count, |line| line.starts_with("seq ")).unwrap().len();
+    let before = steps("the first steps", SEEN);
+    let process = session.apply(0, target.pid(), &payload);
+    let first_new = steps("the first patched step", 1);
+    let last_new = steps("patched steps", 2 * SEEN);
+    session.roll_back(target.pid());
+    let first_old = steps("the first step after the rollback", 1);
+    steps("steps after the rollback", SEEN);
+    assert_eq!(session.applied(target.pid()), [] as [Value; 0]);
+    fs::write(&stop_file, "").unwrap();
+    let patched = lines(target);
+    for target in &plain {
+        let missing = patched.len().saturating_sub(target.lines().len());
+        target.wait_for_lines("as many steps of the builds by themselves", missing, |_| true).unwrap();
+    }
+    fs::write(&stop_plain, "").unwrap();
+    let [plain_old, plain_new] = plain.map(lines);
+
+    // Exactly the changed functions are new; whatever they throw to, catch from and are left through is old.
+    let functions = process["patch"]["functions"].as_array().unwrap();
+    let names: Vec<&str> = functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| name.contains("changed_")), "{names:?}");
+    assert_eq!(names.len(), 16, "{names:?}");
+
+    // A step during which the patch goes in or out may be of both.
+    assert_eq!(patched[..before], plain_old[..before]);
+    assert_eq!(patched[first_new..last_new], plain_new[first_new..last_new]);
+    assert_eq!(patched[first_old..], plain_old[first_old..patched.len()]);
+    // The builds tell themselves apart in every case, and each walk finds every frame up to `main` and what called that.
+    for (old, new) in plain_old.iter().zip(&plain_new) {
+        for ((name, of_old), (_, of_new)) in items(old).into_iter().zip(items(new)) {
+            assert!(name == "seq" || of_old != of_new, "{name} is {of_old} in both builds");
+            assert!(
+                !name.starts_with("walk") || (of_old == "0/0" && of_new.ends_with("000000/0")),
+                "{name} {of_old} {of_new}"
+            );
+        }
+    }
+}
+
+fn lines(target: Target) -> Vec<String> {
+    let ended = target.end().unwrap();
+    expect(0, &ended);
+    ended.stdout.lines().filter(|line| line.starts_with("seq ")).map(str::to_owned).collect()
+}
+
+/// Names and values of a line.
+fn items(line: &str) -> Vec<(&str, &str)> {
+    let words: Vec<&str> = line.split(' ').collect();
+    words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
+}
