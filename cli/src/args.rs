@@ -278,6 +278,9 @@ pub struct StatusArguments {
     /// The process.
     #[arg(long, value_name = "N")]
     pub pid: u32,
+    /// Symbol file of a patch (`fix.hpx.sym`): tells file and line of the frames that threads have in it.
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Vec<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -3,7 +3,7 @@
 use crate::format::{PayloadFile, Seal};
 use crate::{
     ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand, RunError,
-    RunningProcess, Severity,
+    RunningProcess, Severity, ThreadFrames,
 };
 
 /// A patch that this process or another one runs with. There is none on this system.
@@ -108,4 +108,12 @@ pub fn is_interrupted(_: u32) -> Result<bool, ProcessError> {
 /// Windows only: elsewhere nothing is written.
 pub fn write_event_log(_: Severity, _: &str) -> bool {
     false
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn frames_process(_: u32) -> Result<Vec<ThreadFrames>, ProcessError> {
+    Err(ProcessError::NotWindows)
 }

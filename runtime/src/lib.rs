@@ -42,12 +42,12 @@ pub use error::{ApplyError, ProcessError, RollbackError, RunError, StopError};
 pub use loader::own_threads_are_stopped;
 #[cfg(feature = "std")]
 pub use loader::{
-    Applied, apply_to_process, apply_to_self, find_processes, is_interrupted, repair_process, rollback_process,
-    rollback_self, run, status_process, status_self, write_event_log,
+    Applied, apply_to_process, apply_to_self, find_processes, frames_process, is_interrupted, repair_process,
+    rollback_process, rollback_self, run, status_process, status_self, write_event_log,
 };
 #[cfg(feature = "std")]
 pub use patch::{
-    ApplyOptions, PatchState, PatchStatus, RedirectedFunction, RegionFate, Repaired, RolledBack, RunCommand,
-    RunningProcess, Severity,
+    ApplyOptions, PatchFrame, PatchState, PatchStatus, RedirectedFunction, RegionFate, Repaired, RolledBack,
+    RunCommand, RunningProcess, Severity, ThreadFrames,
 };
 pub use policy::{Accepted, Policy, PolicyError};

@@ -123,6 +123,38 @@ pub enum Severity {
     Failed,
 }
 
+/// A thread that executes code of patches, or will return into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadFrames {
+    /// Thread id.
+    pub thread: u32,
+    /// Whether its whole stack could be unwound. If not, what is behind the last certain frame was looked for word by word.
+    pub is_whole: bool,
+    /// Its frames in the code of patches, the innermost first.
+    pub frames: Vec<PatchFrame>,
+}
+
+/// A frame in the code of a patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchFrame {
+    /// Whose code it is.
+    pub patch_id: String,
+    /// File name of the image that is patched with it.
+    pub image_name: String,
+    /// Where the thread executes, or goes on when a call returns.
+    pub address: u64,
+    /// The same, from the region's start.
+    pub region_offset: u32,
+    /// Linkage name of the function; none for an address between functions.
+    pub function: Option<String>,
+    /// The same, from the function's start.
+    pub function_offset: u32,
+    /// Whether `address` is a return address: the call stands before it.
+    pub is_return: bool,
+    /// False for a word on the stack that only looks like a return address.
+    pub is_certain: bool,
+}
+
 /// What became of the patch's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegionFate {

@@ -13,7 +13,6 @@ __declspec(dllimport) void *GetStdHandle(uint32 which);
 __declspec(dllimport) int WriteFile(void *file, const void *bytes, uint32 count, uint32 *written, void *overlapped);
 __declspec(dllimport) uint32 GetFileAttributesA(const char *name);
 __declspec(dllimport) uint32 GetTickCount();
-__declspec(dllimport) void Sleep(uint32 milliseconds);
 }
 
 namespace {
@@ -99,7 +98,7 @@ int main(int argc, char **argv) {
     uint32 n = 0;
     while (GetTickCount() - start < seconds * 1000 && (argc < 3 || GetFileAttributesA(argv[2]) == static_cast<uint32>(-1))) {
         step(++n);
-        Sleep(20);
+        kept_rest(3);
     }
     Line line;
     line.item("done ", n);

@@ -37,6 +37,10 @@ uint32 walk(void);
 uint32 kept_walk(uint32 depth);
 uint32 changed_walk(uint32 depth);
 
+/* rest.cpp: sleeps for 20 ms below so many frames of both kinds. */
+uint32 kept_rest(uint32 depth);
+uint32 changed_rest(uint32 depth);
+
 }
 
 /* kept.cpp, changed.cpp */

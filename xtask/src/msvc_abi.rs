@@ -28,12 +28,14 @@ const START_DEFINES: &str = "__chkstk";
 const DLL_FOLDERS: [&str; 3] =
     ["/usr/lib/x86_64-linux-gnu/wine/x86_64-windows", "/usr/local/lib/wine/x86_64-windows", r"C:\Windows\System32"];
 
-const COMPILE: [&str; 9] = [
+const COMPILE: [&str; 10] = [
     "--target=x86_64-pc-windows-msvc",
     "-O2",
     "-g",
     "-gcodeview",
     "-ffreestanding",
+    // Left out where there is no runtime, and yet walks of the stack go through the entry point.
+    "-funwind-tables",
     "-ffile-compilation-dir=.",
     "-mno-incremental-linker-compatible",
     "-Wall",

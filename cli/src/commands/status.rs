@@ -1,29 +1,40 @@
 //! `hpgen status`.
 
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use anyhow::Result;
-use hpgen_runtime::{PatchStatus, is_interrupted, status_process};
+use anyhow::{Context, Result, anyhow};
+use hpgen_emit::symbol_file::{Place, SymbolFile, SymbolFileError};
+use hpgen_runtime::{PatchFrame, PatchStatus, ThreadFrames, frames_process, is_interrupted, status_process};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Format, StatusArguments};
-use crate::output::{self, BAD, BOLD, DIM, count, paint};
+use crate::commands::symbolize;
+use crate::output::{self, BAD, BOLD, DIM, NOTE, count, paint};
+use crate::payload_file;
 
 /// Name and version of the JSON form.
 const SCHEMA: &str = "hpgen-status/1";
 
-/// Lists the patches in a process.
+/// Lists the patches in a process, and the threads that execute their code.
 pub fn execute(arguments: &StatusArguments) -> Result<Outcome> {
     let patches = status_process(arguments.pid)?;
+    let threads = frames_process(arguments.pid)?;
     let interrupted = is_interrupted(arguments.pid)?;
+    let symbols = Symbols::read(&arguments.symbols, &patches)?;
     match arguments.format {
-        Format::Text => output::print(&(text(arguments.pid, &patches) + &warning(arguments.pid, interrupted))),
+        Format::Text => {
+            output::print(&text(arguments.pid, &patches));
+            output::print(&threads_text(&threads, &symbols));
+            output::print(&warning(arguments.pid, interrupted));
+        }
         Format::Json => output::json(&json!({
             "schema": SCHEMA,
             "pid": arguments.pid,
             "interrupted": interrupted,
             "patches": patches.iter().map(value).collect::<Vec<_>>(),
+            "threads": threads.iter().map(|thread| thread_value(thread, &symbols)).collect::<Vec<_>>(),
         }))?,
     }
     Ok(Outcome::Done)
@@ -37,6 +48,87 @@ fn warning(pid: u32, interrupted: bool) -> String {
         "\n{} an hpgen was killed in the middle of a change; threads of the process may stand still: run `hpgen rollback --repair --pid {pid}`\n",
         paint(BAD, "interrupted:")
     )
+}
+
+/// The symbol files that were named, by the patch that each belongs to.
+struct Symbols(Vec<(String, SymbolFile)>);
+
+impl Symbols {
+    fn read(files: &[PathBuf], patches: &[PatchStatus]) -> Result<Symbols> {
+        files.iter().map(|file| Self::read_one(file, patches)).collect::<Result<_>>().map(Symbols)
+    }
+
+    fn read_one(file: &Path, patches: &[PatchStatus]) -> Result<(String, SymbolFile)> {
+        let bytes = payload_file::read_bytes(file)?;
+        let mut problem = anyhow!("the process has no patch");
+        for patch in patches {
+            match SymbolFile::decode(&bytes, &patch.seal) {
+                Ok(symbols) => return Ok((patch.patch_id.clone(), symbols)),
+                Err(other @ SymbolFileError::OtherPayload { .. }) if patches.len() > 1 => {
+                    problem = anyhow!("it belongs to none of the patches in the process: {other}");
+                }
+                Err(error) => problem = error.into(),
+            }
+        }
+        Err(problem).with_context(|| format!("{} is of no use here", file.display()))
+    }
+
+    /// A return address belongs to the call before it.
+    fn at(&self, frame: &PatchFrame) -> Option<Place<'_>> {
+        let (_, symbols) = self.0.iter().find(|(patch, _)| *patch == frame.patch_id)?;
+        symbols.image(Some(&frame.image_name))?.at(frame.region_offset.checked_sub(u32::from(frame.is_return))?)
+    }
+}
+
+fn thread_value(thread: &ThreadFrames, symbols: &Symbols) -> Value {
+    json!({
+        "thread": thread.thread,
+        "unwound": thread.is_whole,
+        "frames": thread.frames.iter().map(|frame| {
+            let place = symbols.at(frame);
+            json!({
+                "patch_id": frame.patch_id,
+                "image": frame.image_name,
+                "address": frame.address,
+                "region_offset": frame.region_offset,
+                "function": frame.function,
+                "function_offset": frame.function_offset,
+                "returns_here": frame.is_return,
+                "certain": frame.is_certain,
+                "source": place.as_ref().map(|place| symbolize::frames_value(place)),
+            })
+        }).collect::<Vec<_>>(),
+    })
+}
+
+fn threads_text(threads: &[ThreadFrames], symbols: &Symbols) -> String {
+    let mut text = String::new();
+    for thread in threads {
+        text.push_str(&format!("\nthread {} executes patched code\n", thread.thread));
+        if !thread.is_whole {
+            text.push_str(&paint(NOTE, "  its stack could not be unwound to the end: what may be a frame is marked\n"));
+        }
+        let rows: Vec<Vec<String>> = thread.frames.iter().map(|frame| row(frame, symbols)).collect();
+        text.push_str(&output::table(&rows));
+    }
+    text
+}
+
+fn row(frame: &PatchFrame, symbols: &Symbols) -> Vec<String> {
+    let place = symbols.at(frame);
+    let function = match (&place, &frame.function) {
+        (Some(place), _) => format!("{}+{:#x}", place.function.display, frame.function_offset),
+        (None, Some(function)) => format!("{function}+{:#x}", frame.function_offset),
+        (None, None) => "no function".to_owned(),
+    };
+    let does = match (frame.is_certain, frame.is_return) {
+        (false, _) => paint(NOTE, "may return to"),
+        (true, true) => "returns to".to_owned(),
+        (true, false) => "is at".to_owned(),
+    };
+    let source = place.as_ref().map(|place| symbolize::source(place.frames.first())).unwrap_or_default();
+    let address = paint(DIM, format!("{:#x} in {}", frame.address, frame.patch_id));
+    vec![does, paint(BOLD, function), source, address]
 }
 
 /// A patch for programs.

@@ -133,7 +133,8 @@ fn text(asked: &Asked<'_>, found: &Found<'_>) -> String {
     text
 }
 
-fn source(frame: Option<&SourceFrame<'_>>) -> String {
+/// File and line of a frame.
+pub fn source(frame: Option<&SourceFrame<'_>>) -> String {
     match frame.and_then(|frame| frame.source) {
         Some((file, line)) => format!("{file}:{line}"),
         None => "?".to_owned(),
@@ -153,12 +154,20 @@ fn value(asked: &Asked<'_>, found: &Found<'_>) -> Value {
         "function": place.function.name,
         "display": place.function.display,
         "function_offset": place.offset,
-        "frames": place.frames.iter().map(|frame| json!({
+        "frames": frames_value(place),
+    })
+}
+
+/// The calls that a place stands in, for programs: the innermost first.
+pub fn frames_value(place: &Place<'_>) -> Value {
+    let frame = |frame: &SourceFrame<'_>| {
+        json!({
             "inlined": frame.inlined,
             "file": frame.source.map(|(file, _)| file),
             "line": frame.source.map(|(_, line)| line),
-        })).collect::<Vec<_>>(),
-    })
+        })
+    };
+    place.frames.iter().map(frame).collect()
 }
 
 #[cfg(test)]

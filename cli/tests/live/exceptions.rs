@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use xtask::live::Target;
 use xtask::suite::{relinked, subjects};
-use xtask::wine;
+use xtask::{wine, workspace};
 
 use crate::session::{Session, expect};
 
@@ -46,7 +46,7 @@ fn exceptions_pass_frames_of_both_builds() {
     let functions = process["patch"]["functions"].as_array().unwrap();
     let names: Vec<&str> = functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
     assert!(names.iter().all(|name| name.contains("changed_")), "{names:?}");
-    assert_eq!(names.len(), 16, "{names:?}");
+    assert_eq!(names.len(), 17, "{names:?}");
 
     // A step during which the patch goes in or out may be of both.
     assert_eq!(patched[..before], plain_old[..before]);
@@ -62,6 +62,57 @@ fn exceptions_pass_frames_of_both_builds() {
             );
         }
     }
+}
+
+/// The program sleeps most of the time, in `changed_rest` below `kept_rest` below `changed_rest`: of both builds in turn.
+#[test]
+fn status_names_the_frames_of_threads() {
+    let Some(session) = Session::start("frames") else { return };
+    let [subject_old, subject_new] = subjects::throw_host().unwrap();
+    let [old, new] = relinked::build_pair([&subject_old, &subject_new]).unwrap();
+    let payload = session.build("fix.hpx", &old, &new, &[]);
+    let stop_file = session.file("stop");
+    let target = Target::start(&old, [SECONDS.to_string(), wine::windows_path(&stop_file)]).unwrap();
+    let steps = |when: &str| target.wait_for_lines(when, SEEN, |_| true).map(drop).unwrap();
+    steps("the first steps");
+    let patch = session.apply(0, target.pid(), &payload)["patch"].clone();
+    steps("patched steps");
+
+    let text = fs::read_to_string(workspace::testdata().join("throw_host").join("rest.cpp")).unwrap();
+    let line_of = |what: &str| text.lines().position(|line| line.contains(what)).unwrap() + 1;
+    let expected = [line_of("Sleep(20)"), line_of("+= kept_rest")];
+    let (pid, symbols) = (target.pid().to_string(), format!("{}.sym", wine::windows_path(&payload)));
+    // It is now and then elsewhere: between two sleeps.
+    let mut resting = 0;
+    for _ in 0..20 {
+        let status =
+            session.call(0, &["status", "--pid", &pid, "--symbols", &symbols, "--format", "json"]).json().unwrap();
+        assert_eq!(status["patches"][0], patch);
+        let threads = status["threads"].as_array().unwrap();
+        let frames: Vec<&Value> = threads.iter().flat_map(|thread| thread["frames"].as_array().unwrap()).collect();
+        for frame in &frames {
+            assert!(frame["function"].as_str().unwrap().contains("changed_"), "{status:#}");
+            assert_eq!((&frame["certain"], &frame["patch_id"]), (&Value::Bool(true), &patch["patch_id"]), "{status:#}");
+        }
+        assert!(threads.iter().all(|thread| thread["unwound"] == true), "{status:#}");
+        let lines: Vec<_> = frames.iter().map(|frame| frame["source"][0]["line"].as_u64().unwrap() as usize).collect();
+        resting += usize::from(lines == expected && frames.iter().all(|frame| frame["returns_here"] == true));
+    }
+    assert!(resting >= 10, "seen resting {resting} times in 20");
+    let shows = |shown: &String| shown.contains("returns to  changed_rest+") && shown.contains("rest.cpp:");
+    let shown = (0..10).map(|_| session.call(0, &["status", "--pid", &pid, "--symbols", &symbols]).stdout).find(shows);
+    println!("{}", shown.expect("the text names the frames too"));
+
+    // The symbols of another payload are of no use.
+    let other = session.build("other.hpx", &old, &new, &["--series", "2"]);
+    let other = format!("{}.sym", wine::windows_path(&other));
+    let refused = session.call(1, &["status", "--pid", &pid, "--symbols", &other]);
+    assert!(refused.stderr.contains("belongs to another payload"), "{refused}");
+
+    session.roll_back(target.pid());
+    steps("steps after the rollback");
+    let after = session.call(0, &["status", "--pid", &pid, "--format", "json"]).json().unwrap();
+    assert_eq!(after["threads"], Value::Array(Vec::new()));
 }
 
 fn lines(target: Target) -> Vec<String> {

@@ -5,6 +5,7 @@ mod call;
 mod edit;
 mod event_log;
 mod find;
+mod frames;
 mod guards;
 mod hooks;
 mod imports;
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::format::{PayloadFile, Seal};
 use crate::{
     ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand, RunError,
-    RunningProcess,
+    RunningProcess, ThreadFrames,
 };
 pub use event_log::write_event_log;
 use process::{Access, Process};
@@ -139,6 +140,15 @@ pub fn repair_process(pid: u32) -> Result<Option<Repaired>, ProcessError> {
 /// When there is no such process, or it may not be looked into.
 pub fn is_interrupted(pid: u32) -> Result<bool, ProcessError> {
     Ok(repair::is_interrupted(&Process::open(pid, Access::Look)?))
+}
+
+/// The threads of a process that execute code of patches, or will return into it, by what their stacks say now. Each is stopped for
+/// the moment that it takes to copy its stack. The thread that calls is not looked at.
+///
+/// # Errors
+/// When there is no such process, or it may not be looked into.
+pub fn frames_process(pid: u32) -> Result<Vec<ThreadFrames>, ProcessError> {
+    frames::find(&Process::open(pid, Access::Look)?)
 }
 
 /// The processes whose EXE, or one of whose DLLs, has this file name.

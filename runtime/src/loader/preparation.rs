@@ -12,7 +12,7 @@ use super::{imports, records};
 use crate::format::{Identity, PAGE, Payload, Protection, Seal};
 use crate::link::{Linked, TakenOver, link_taking_over, rebased_expected, trampoline_function};
 use crate::target::image::LoadedImage;
-use crate::target::record::{self, Record, RecordAssignment, RecordEntry, RecordVariable};
+use crate::target::record::{self, Record, RecordAssignment, RecordEntry, RecordFunction, RecordVariable};
 use crate::{ApplyError, PatchState, ProcessError};
 
 /// What the loader itself runs through while it writes.
@@ -207,6 +207,7 @@ fn new_record(
                 value: region.base + u64::from(a.value),
             })
             .collect(),
+        functions: RecordFunction::of(payload),
         hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
         threads_stopped: 0,
         applied_at: records::filetime_now(),

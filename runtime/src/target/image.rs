@@ -17,6 +17,8 @@ pub(crate) struct LoadedImage {
     pub size: u32,
     pub entry_point: u32,
     pub exports: Directory,
+    /// The function table (`.pdata`).
+    pub functions: Directory,
     /// GUID and age of the first `RSDS` record of the debug directory.
     pub debug_id: Option<([u8; 16], u32)>,
 }
@@ -88,6 +90,7 @@ struct Rsds {
 }
 
 const EXPORT_DIRECTORY: usize = 0;
+const EXCEPTION_DIRECTORY: usize = 3;
 const DEBUG_DIRECTORY: usize = 6;
 const DEBUG_CODEVIEW: u32 = 2;
 /// Real images have fewer than ten.
@@ -126,6 +129,7 @@ impl LoadedImage {
             size,
             entry_point: nt.entry_point.get(),
             exports: directory(EXPORT_DIRECTORY),
+            functions: directory(EXCEPTION_DIRECTORY),
             debug_id: None,
         };
         image.debug_id = image.read_debug_id(memory, directory(DEBUG_DIRECTORY));

@@ -8,3 +8,5 @@ pub(crate) mod journal;
 pub(crate) mod memory;
 pub(crate) mod reach;
 pub(crate) mod record;
+pub(crate) mod stack_walk;
+pub(crate) mod unwind;

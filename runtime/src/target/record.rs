@@ -15,7 +15,7 @@ use crate::patch::PatchState;
 use crate::target::memory::Memory;
 
 /// At the start of every region. The last byte is the version of this layout.
-pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x02";
+pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x04";
 /// Larger tables are not believed.
 const MAX_TABLES: u64 = 256 << 20;
 /// Bytes that a trampoline entry can hold.
@@ -42,6 +42,7 @@ struct Fixed {
     variables: U32,
     hooks: U32,
     assignments: U32,
+    functions: U32,
     seal: [u8; 32],
 }
 
@@ -106,6 +107,14 @@ struct AssignmentEntry {
     value: U64,
 }
 
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct FunctionEntry {
+    offset: U32,
+    size: U32,
+    name: NameRef,
+}
+
 /// Offset in the region, behind the header, of the old values of variables that the patch assigned, one behind the other.
 pub(crate) const SAVED: u64 = (PAGE - MAX_ASSIGNED) as u64;
 
@@ -136,6 +145,8 @@ pub(crate) struct Record {
     pub hooks: Vec<(HookKind, u64)>,
     /// Variables of the image that got a value.
     pub assignments: Vec<RecordAssignment>,
+    /// The code in the region, by rising offset.
+    pub functions: Vec<RecordFunction>,
     pub threads_stopped: u32,
     pub applied_at: u64,
     pub stopped_micros: u64,
@@ -165,6 +176,26 @@ pub(crate) struct RecordAssignment {
     pub address: u64,
     pub size: u32,
     pub value: u64,
+}
+
+/// A function in the region, to name what threads execute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordFunction {
+    /// From the region's start.
+    pub offset: u32,
+    pub size: u32,
+    pub name: String,
+}
+
+impl RecordFunction {
+    /// Those of a payload.
+    pub fn of(payload: &Payload) -> Vec<RecordFunction> {
+        let function =
+            |f: &crate::format::Function| RecordFunction { offset: f.offset, size: f.size, name: f.name.clone() };
+        let mut functions: Vec<_> = payload.functions.iter().map(function).collect();
+        functions.sort_by_key(|function| function.offset);
+        functions
+    }
 }
 
 pub(crate) fn state_code(state: PatchState) -> u32 {
@@ -207,7 +238,8 @@ pub(crate) fn tables_size<'a>(payload: &Payload, functions: impl Iterator<Item =
     let variables: usize = payload.variables.iter().map(|v| size_of::<VariableEntry>() + v.name.len()).sum();
     let hooks = payload.hooks.len() * size_of::<HookEntry>();
     let assignments = payload.assignments.len() * size_of::<AssignmentEntry>();
-    (payload.identity.image_name.len() + entries + variables + hooks + assignments) as u64
+    let code: usize = payload.functions.iter().map(|f| size_of::<FunctionEntry>() + f.name.len()).sum();
+    (payload.identity.image_name.len() + entries + variables + hooks + assignments + code) as u64
 }
 
 impl Record {
@@ -251,6 +283,10 @@ impl Record {
             let entry = AssignmentEntry { address: address.into(), size: size.into(), value: value.into() };
             content.extend_from_slice(entry.as_bytes());
         }
+        for RecordFunction { offset, size, name } in &self.functions {
+            let entry = FunctionEntry { offset: (*offset).into(), size: (*size).into(), name: add(name) };
+            content.extend_from_slice(entry.as_bytes());
+        }
         content.append(&mut names);
         let (table_address, table_count) = self.function_table.unwrap_or((0, 0));
         let fixed = Fixed {
@@ -271,6 +307,7 @@ impl Record {
             variables: (self.variables.len() as u32).into(),
             hooks: (self.hooks.len() as u32).into(),
             assignments: (self.assignments.len() as u32).into(),
+            functions: (self.functions.len() as u32).into(),
             seal: self.seal.0,
         };
         let header = Header {
@@ -303,8 +340,10 @@ impl Record {
         let (variables, rest) =
             <[VariableEntry]>::ref_from_prefix_with_elems(rest, fixed.variables.get() as usize).ok()?;
         let (hooks, rest) = <[HookEntry]>::ref_from_prefix_with_elems(rest, fixed.hooks.get() as usize).ok()?;
-        let (assignments, names) =
+        let (assignments, rest) =
             <[AssignmentEntry]>::ref_from_prefix_with_elems(rest, fixed.assignments.get() as usize).ok()?;
+        let (functions, names) =
+            <[FunctionEntry]>::ref_from_prefix_with_elems(rest, fixed.functions.get() as usize).ok()?;
         let name = |reference: NameRef| {
             let start = reference.offset.get() as usize;
             let text = names.get(start..start.checked_add(reference.length.get() as usize)?)?;
@@ -351,6 +390,12 @@ impl Record {
             (in_image && in_region).then_some(RecordAssignment { address, size: length, value })
         };
         let assignments = assignments.iter().map(assignment).collect::<Option<Vec<_>>>()?;
+        let function = |entry: &FunctionEntry| {
+            let (offset, length) = (entry.offset.get(), entry.size.get());
+            let is_inside = u64::from(offset.checked_add(length)?) <= tables;
+            Some(RecordFunction { offset, size: length, name: name(entry.name)? }).filter(|_| is_inside)
+        };
+        let functions = functions.iter().map(function).collect::<Option<Vec<_>>>()?;
         if !entries.is_sorted_by(|a, b| a.rva + a.original.len() as u32 <= b.rva) {
             return None;
         }
@@ -376,6 +421,7 @@ impl Record {
             variables,
             hooks,
             assignments,
+            functions,
             threads_stopped: header.progress.threads_stopped.get(),
             applied_at: header.progress.applied_at.get(),
             stopped_micros: header.progress.stopped_micros.get(),
@@ -421,6 +467,7 @@ mod tests {
             variables: vec![RecordVariable { name: "calls".into(), address: BASE - 0x1000, size: 8 }],
             hooks: vec![(HookKind::PreRollback, BASE + 0x1080)],
             assignments: vec![RecordAssignment { address: 0x1_4000_5000, size: 8, value: BASE + 0x2010 }],
+            functions: vec![RecordFunction { offset: 0x1000, size: 0x80, name: "first".into() }],
             threads_stopped: 12,
             applied_at: 1 << 60,
             stopped_micros: 345,

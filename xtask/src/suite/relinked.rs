@@ -52,7 +52,7 @@ pub fn build_pair(pair: [&Subject; 2]) -> Result<[PathBuf; 2]> {
 fn link_once(tools: &Tools, objects: &Objects<'_>, layout: Layout, folder: &str) -> Result<PathBuf> {
     let parent = objects.folder().parent().map(Path::to_path_buf).context("the objects are in no folder")?;
     let folder = parent.join(folder);
-    let stamp = stamp(objects, layout)?;
+    let stamp = stamp(tools, objects, layout)?;
     let (image, stamp_file) = (folder.join("program.exe"), folder.join("stamp"));
     if !(image.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp)) {
         let inputs = link::inputs(objects, layout)?;
@@ -63,9 +63,9 @@ fn link_once(tools: &Tools, objects: &Objects<'_>, layout: Layout, folder: &str)
     Ok(image)
 }
 
-fn stamp(objects: &Objects<'_>, layout: Layout) -> Result<String> {
+fn stamp(tools: &Tools, objects: &Objects<'_>, layout: Layout) -> Result<String> {
     let mut stamp = format!("{layout}\n");
-    for input in objects.objects()? {
+    for input in objects.objects()?.into_iter().chain([tools.msvc.runtime()]) {
         stamp.push_str(&digest::of(&fs::read(&input)?));
         stamp.push('\n');
     }
