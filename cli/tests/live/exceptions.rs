@@ -7,6 +7,7 @@ use xtask::live::Target;
 use xtask::suite::{relinked, subjects};
 use xtask::{wine, workspace};
 
+use crate::schemas;
 use crate::session::{Session, expect};
 
 const SEEN: usize = 20;
@@ -87,6 +88,7 @@ fn status_names_the_frames_of_threads() {
     for _ in 0..20 {
         let status =
             session.call(0, &["status", "--pid", &pid, "--symbols", &symbols, "--format", "json"]).json().unwrap();
+        schemas::check(&status);
         assert_eq!(status["patches"][0], patch);
         let threads = status["threads"].as_array().unwrap();
         let frames: Vec<&Value> = threads.iter().flat_map(|thread| thread["frames"].as_array().unwrap()).collect();

@@ -2,7 +2,7 @@
 //! build for this system and applied by the build for Windows, under Wine where this is not Windows.
 //!
 //! They run where `HPGEN_LIVE` is 1 (and on Windows); elsewhere they say that they were skipped. `cargo xtask test` sets everything up.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod compile;
 mod events;
@@ -15,6 +15,8 @@ mod kills;
 mod loader;
 mod refusals;
 mod run;
+#[path = "../schemas/mod.rs"]
+mod schemas;
 mod session;
 mod succession;
 mod transplant;

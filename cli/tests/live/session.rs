@@ -9,6 +9,8 @@ use xtask::child::Ended;
 use xtask::live::{self, Hpgen};
 use xtask::wine;
 
+use crate::schemas;
+
 /// One test's folder and tools.
 pub struct Session {
     folder: PathBuf,
@@ -62,6 +64,7 @@ impl Session {
         let (file, pid) = (wine::windows_path(payload), pid.to_string());
         let ended = self.call(code, &["apply", &file, "--pid", &pid, "--allow-unsigned", "--format", "json"]);
         let json = ended.json().unwrap();
+        schemas::check(&json);
         let process = &json["processes"][0];
         assert_eq!(process["pid"].to_string(), pid, "{json:#}");
         assert_eq!(process["applied"], code == 0, "{json:#}");
@@ -71,6 +74,7 @@ impl Session {
     /// The patches in a process.
     pub fn status(&self, pid: u32) -> Vec<Value> {
         let json = self.call(0, &["status", "--pid", &pid.to_string(), "--format", "json"]).json().unwrap();
+        schemas::check(&json);
         json["patches"].as_array().unwrap().clone()
     }
 
@@ -81,7 +85,9 @@ impl Session {
 
     /// Takes the newest patch out of a process.
     pub fn roll_back(&self, pid: u32) -> Value {
-        self.call(0, &["rollback", "--pid", &pid.to_string(), "--format", "json"]).json().unwrap()
+        let json = self.call(0, &["rollback", "--pid", &pid.to_string(), "--format", "json"]).json().unwrap();
+        schemas::check(&json);
+        json
     }
 }
 
