@@ -14,7 +14,7 @@ use serde_json::Value;
 
 fn printed(folder: &Path, code: i32, arguments: &[&str]) -> Value {
     let ran = hpgen(folder, &[arguments, &["--format", "json"]].concat());
-    assert_eq!(ran.code, Some(code), "{arguments:?}: {ran:?}");
+    assert_eq!(ran.code, Some(code), "{arguments:?}: {}{}", ran.stdout, ran.stderr);
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
@@ -95,5 +95,15 @@ fn schemas_notice_what_is_missing_added_or_of_another_type() {
         let mut bad = good.clone();
         spoil(&mut bad);
         assert_eq!(schemas::problems(&schema, &bad).len(), 1, "{bad:#}");
+    }
+}
+
+/// Those too that only live tests use.
+#[test]
+fn schemas_are_sound() {
+    let schemas = schemas::all();
+    assert!(schemas.len() >= 8, "{schemas:?}");
+    for schema in schemas {
+        assert_ne!(schemas::problems(&schema, &Value::Null), [] as [String; 0], "{}", schema.display());
     }
 }
