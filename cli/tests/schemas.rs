@@ -78,6 +78,33 @@ fn refusals_and_signatures() {
     schemas::check(&wrong);
 }
 
+/// Payloads of several images have documents of their own.
+#[test]
+fn sets() {
+    let folder = copy_of("constant");
+    let other = copy_of("string");
+    for (from, to) in [("old", "other_old"), ("new", "other_new")] {
+        for extension in ["exe", "pdb"] {
+            let to = folder.path().join(format!("{to}.{extension}"));
+            fs::copy(other.path().join(format!("{from}.{extension}")), to).unwrap();
+        }
+    }
+    let folder = folder.path();
+    let first = ["old.exe", "new.exe", "--old-pdb", "old.pdb", "--new-pdb", "new.pdb"];
+    let and = ["--and", "other_old.exe", "other_new.exe"];
+    let builds = ["--old", "old.exe", "--new", "new.exe", "--old", "other_old.exe", "--new", "other_new.exe"];
+    let documents = [
+        printed(folder, 0, &[&["build", "-o", "fix.hpx"], &first[..], &and].concat()),
+        printed(folder, 0, &[&["check"], &first[..], &and].concat()),
+        printed(folder, 0, &["inspect", "fix.hpx"]),
+        printed(folder, 0, &[&["verify", "fix.hpx"], &builds[..]].concat()),
+    ];
+    for document in &documents {
+        assert!(document["schema"].as_str().unwrap().ends_with("-set/1"), "{document:#}");
+        schemas::check(document);
+    }
+}
+
 /// A schema is only worth something if it says no.
 #[test]
 fn schemas_notice_what_is_missing_added_or_of_another_type() {

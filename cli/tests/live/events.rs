@@ -7,6 +7,7 @@ use serde_json::Value;
 use xtask::live::Target;
 use xtask::{child, wine, workspace};
 
+use crate::schemas;
 use crate::session::{Session, expect};
 
 const SEEN: usize = 5;
@@ -18,6 +19,7 @@ fn recorded(path: &Path) -> Vec<(Value, String)> {
     let line = |line: &str| {
         let value: Value = serde_json::from_str(line).unwrap();
         assert_eq!(value["schema"], "hpgen-event/1");
+        schemas::check(&value);
         assert!(value["time"].as_str().unwrap().ends_with('Z'), "{value}");
         let text = |name: &str| value[name].as_str().unwrap().to_owned();
         let what = format!("{} {}", text("action"), text("event"));

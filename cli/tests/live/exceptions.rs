@@ -44,7 +44,7 @@ fn exceptions_pass_frames_of_both_builds() {
     let [plain_old, plain_new] = plain.map(lines);
 
     // Exactly the changed functions are new; whatever they throw to, catch from and are left through is old.
-    let functions = process["patch"]["functions"].as_array().unwrap();
+    let functions = process["images"][0]["functions"].as_array().unwrap();
     let names: Vec<&str> = functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
     assert!(names.iter().all(|name| name.contains("changed_")), "{names:?}");
     assert_eq!(names.len(), 17, "{names:?}");
@@ -76,7 +76,7 @@ fn status_names_the_frames_of_threads() {
     let target = Target::start(&old, [SECONDS.to_string(), wine::windows_path(&stop_file)]).unwrap();
     let steps = |when: &str| target.wait_for_lines(when, SEEN, |_| true).map(drop).unwrap();
     steps("the first steps");
-    let patch = session.apply(0, target.pid(), &payload)["patch"].clone();
+    let patch = session.apply(0, target.pid(), &payload)["images"][0].clone();
     steps("patched steps");
 
     let text = fs::read_to_string(workspace::testdata().join("throw_host").join("rest.cpp")).unwrap();

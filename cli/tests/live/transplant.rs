@@ -68,7 +68,7 @@ fn replace_all(name: &str, functions: usize, share: f64) {
     let [unpatched, target] = [&images[1], &images[0]].map(|image| Target::start(image, &arguments).unwrap());
     let steps = |when: &str, count| target.wait_for_lines(when, count, |_| true).map(drop).unwrap();
     steps("the first steps", SEEN);
-    let patch = session.apply(0, target.pid(), &all)["patch"].clone();
+    let patch = session.apply(0, target.pid(), &all)["images"][0].clone();
     steps("steps of the transplanted program", 10 * SEEN);
     session.roll_back(target.pid());
     steps("steps after the rollback", SEEN);
@@ -79,7 +79,7 @@ fn replace_all(name: &str, functions: usize, share: f64) {
     // Those that the command line can name.
     let some: Vec<&str> = replaced.iter().copied().filter(|name| !name.contains(',')).step_by(2).collect();
     let (half, _) = author(&session, "half.hpx", &images, &some.join(","));
-    let half = session.apply(0, target.pid(), &half)["patch"]["functions"].as_array().unwrap().len();
+    let half = session.apply(0, target.pid(), &half)["images"][0]["functions"].as_array().unwrap().len();
     assert!(half >= replaced.len() / 4, "{half} of {}", replaced.len());
     steps("steps of the program half of which is replaced", 10 * SEEN);
     session.roll_back(target.pid());

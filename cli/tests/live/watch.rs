@@ -8,6 +8,7 @@ use xtask::child::Running;
 use xtask::live::{PATIENCE, Target};
 use xtask::{wine, workspace};
 
+use crate::schemas;
 use crate::session::Session;
 
 const SEEN: usize = 5;
@@ -37,6 +38,7 @@ fn start(session: &Session, folder: &Path) -> Running {
 fn says(watch: &Running, number: usize, pid: u32, known: &str) {
     let lines = watch.wait_for("the watch's line", PATIENCE, |lines| lines.len() >= number).unwrap();
     let line: Value = serde_json::from_str(&lines[number - 1]).unwrap();
+    schemas::check(&line);
     assert_eq!((&line["pid"], &line["known"]), (&pid.into(), &known.into()), "{line}");
     assert_eq!(line["schema"], "hpgen-watch/1");
 }

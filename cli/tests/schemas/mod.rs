@@ -24,6 +24,9 @@ pub fn check(document: &Value) {
     let path = all().into_iter().find(|path| path.ends_with(&file)).unwrap_or_else(|| panic!("no schema {file}"));
     let problems = problems(&path, document);
     assert!(problems.is_empty(), "{name}: {}\nin {document:#}", problems.join("\n"));
+    // A set of documents.
+    let parts = document["images"].as_array().into_iter().flatten();
+    parts.filter(|part| part.get("schema").is_some()).for_each(check);
 }
 
 /// What is wrong with a document.
