@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hpgen_runtime::ApplyOptions;
 
 /// Authors hotpatches for Windows programs and applies them to running processes.
 ///
@@ -256,9 +258,46 @@ pub struct ApplyArguments {
     pub trust: Trust,
     #[command(flatten)]
     pub recording: Recording,
+    #[command(flatten)]
+    pub moment: Moment,
+    /// Write the entries while threads run, where all of the payload's can be written so; their pages are writable and executable at
+    /// once for as long as that takes.
+    #[arg(long)]
+    pub no_stop: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// When functions are switched.
+#[derive(Debug, Args)]
+pub struct Moment {
+    /// Whether each call enters the new code from now on, or all functions are switched at once when none of them is on a stack.
+    #[arg(long, value_enum, default_value_t = Consistency::Immediate)]
+    pub consistency: Consistency,
+    /// How long to try again when threads are in the way, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    pub patience: u64,
+}
+
+/// When calls enter the new code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Consistency {
+    /// Each call from now on; what runs goes on in the old code.
+    Immediate,
+    /// All functions at once, when none of them is on any thread's stack.
+    Quiescent,
+}
+
+impl Moment {
+    /// In the loader's terms.
+    pub fn options(&self, no_stop: bool) -> ApplyOptions {
+        let consistency = match self.consistency {
+            Consistency::Immediate => hpgen_runtime::Consistency::Immediate,
+            Consistency::Quiescent => hpgen_runtime::Consistency::Quiescent,
+        };
+        ApplyOptions { patience: Duration::from_millis(self.patience), consistency, no_stop }
+    }
 }
 
 /// Which processes.
@@ -300,6 +339,8 @@ pub struct RollbackArguments {
     pub repair: bool,
     #[command(flatten)]
     pub recording: Recording,
+    #[command(flatten)]
+    pub moment: Moment,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

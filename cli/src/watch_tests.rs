@@ -104,6 +104,7 @@ fn candidate(number: u8, series: u32, images: &[&str]) -> Candidate {
         variables: vec![],
         hooks: vec![],
         assignments: vec![],
+        bodies: vec![],
     };
     let payload = PayloadFile { payloads: images.iter().map(payload).collect() };
     Candidate { name: format!("{number}.hpx"), payload, seal: Seal([number; 32]) }

@@ -8,12 +8,13 @@ use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
-    self, Assignment, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, PayloadFile, Protection,
-    Relocation, RelocationKind, Segment, Space, Trampoline, TrampolineForm, Unwind, Variable,
+    self, Assignment, Body, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, PayloadFile, Protection,
+    Relocation, RelocationKind, Segment, Space, Trampoline, Unwind, Variable,
 };
 
 use crate::layout::{FILLER, Layout, length};
 use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler};
+use crate::sites::Site;
 
 /// Why a plan cannot be turned into a payload. Each of these is a defect of hpgen or a limit of the format, not of the input.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +103,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         variables: lasting_variables(new, plan, &layout),
         hooks: hooks(plan, &layout),
         assignments: assignments(old, new, plan, &layout),
+        bodies: bodies(plan),
     })
 }
 
@@ -122,22 +124,17 @@ fn unwind_count(new: &Program, plan: &Plan) -> u32 {
 }
 
 fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {
-    let mut trampolines: Vec<Trampoline> = plan
-        .functions
-        .iter()
-        .filter_map(|(index, planned)| {
-            let (_, site) = planned.replaces.as_ref()?;
-            Some(Trampoline {
-                entry_rva: site.entry.0,
-                target: *layout.atoms.get(index)?,
-                form: TrampolineForm::Jump32,
-                expected: site.expected.clone(),
-                rebased_at: site.rebased_at,
-            })
-        })
-        .collect();
+    let sites = plan.sites.iter();
+    let mut trampolines: Vec<Trampoline> =
+        sites.filter_map(|(index, site)| Some(site.trampoline(*layout.atoms.get(index)?))).collect();
     trampolines.sort_by_key(|t| t.entry_rva);
     trampolines
+}
+
+fn bodies(plan: &Plan) -> Vec<Body> {
+    let mut bodies: Vec<Body> = plan.sites.values().flat_map(Site::bodies).collect();
+    bodies.sort_unstable();
+    bodies
 }
 
 /// The variables that the next payload of the image takes over, under names that the next build gives them as well.
@@ -190,7 +187,7 @@ fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<
             Some(format::Function {
                 offset: *layout.atoms.get(index)?,
                 size: planned.size,
-                old_rva: planned.replaces.as_ref().and_then(|(old_index, _)| old.atom(*old_index)).map(|a| a.rva.0),
+                old_rva: planned.replaces.and_then(|old_index| old.atom(old_index)).map(|a| a.rva.0),
                 name: new.linkage_name(new.atom(*index)?),
             })
         })

@@ -36,6 +36,7 @@ fn payload(code: &[u8], relocations: Vec<Relocation>) -> Payload {
         ],
         relocations,
         trampolines: Vec::new(),
+        bodies: Vec::new(),
         functions: vec![function(CODE, code.len() as u32, "own"), function(0x1100, 16, "_ZN5other4makeEv")],
         imports: vec![Import { slot: 0x2000, dll: "k.dll".to_owned(), symbol: ImportSymbol::Ordinal(7) }],
         unwind: Unwind::default(),

@@ -4,13 +4,16 @@
 //! that this crate prefers to make is to refuse a function that could have been patched.
 #![forbid(unsafe_code)]
 
+mod bodies;
 pub mod build;
 mod correspondence;
 pub mod disassembly;
+mod gaps;
 mod hooks;
 mod layout;
 pub mod plan;
 mod readings;
 pub mod rules;
+pub mod sites;
 pub mod symbol_file;
 pub mod trampoline;

@@ -12,16 +12,18 @@ use hpgen_diff::exceptions::{Field, Item};
 use hpgen_diff::image::Import;
 use hpgen_diff::initialisers::initialisers;
 use hpgen_diff::program::{DataFieldKind, Function, Location, Program};
-use hpgen_diff::rva::{Rva, span};
+use hpgen_diff::rva::Rva;
 use hpgen_diff::tables::JumpTable;
 use hpgen_diff::x64::{Named, Reference, ReferenceKind, Role};
 
 use hpgen_runtime::format::HookKind;
 
 use crate::correspondence::Correspondence;
+use crate::gaps::Gaps;
 use crate::hooks::hooks;
 use crate::readings;
-use crate::trampoline::{self, EntryLabels, Site};
+use crate::sites::{self, Site};
+use crate::trampoline::{Entries, Ways};
 
 /// Everything that goes into a payload, in the order of the new image.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ pub struct Plan {
     pub functions: BTreeMap<AtomIndex, PlannedFunction>,
     /// Constants and new variables by their atom in the new program.
     pub data: BTreeMap<AtomIndex, PlannedData>,
+    /// How old functions are redirected, by the function in the new program that replaces them.
+    pub sites: BTreeMap<AtomIndex, Site>,
     /// Imports that the old image lacks.
     pub imports: BTreeSet<Import>,
     /// Functions that the loader calls, in this order.
@@ -47,8 +51,8 @@ pub struct Plan {
 /// One function of the payload.
 #[derive(Debug)]
 pub struct PlannedFunction {
-    /// The old function that it replaces, and the bytes to be written there.
-    pub replaces: Option<(AtomIndex, Site)>,
+    /// The old function that it replaces.
+    pub replaces: Option<AtomIndex>,
     /// Bytes of code, padding behind the last instruction left out.
     pub size: u32,
     /// Destination of each reference of the code, in the same order.
@@ -129,7 +133,9 @@ impl Plan {
         hooks.retain(|(_, index)| !programs.is_unchanged(*index));
         let mut planner = Planner {
             programs,
-            labels: EntryLabels::of(old),
+            entries: Entries::of(old),
+            gaps: Gaps::of(old),
+            ways: BTreeMap::new(),
             initialisers: initialisers(new),
             assignments: assignments(old, new, comparison, changes, &include.set),
             hooks,
@@ -166,7 +172,10 @@ impl Plan {
 
 struct Planner<'a> {
     programs: Correspondence<'a>,
-    labels: EntryLabels,
+    entries: Entries,
+    gaps: Gaps,
+    /// The ways to redirect old functions, by the function that replaces them.
+    ways: BTreeMap<AtomIndex, Ways>,
     /// Variables that get their new initial value: new and old.
     assignments: Vec<(AtomIndex, AtomIndex)>,
     /// Functions that the loader calls.
@@ -207,7 +216,7 @@ impl Planner<'_> {
         while let Some((item, root)) = self.queue.pop() {
             self.add(item, root);
         }
-        self.check_neighbours();
+        self.choose_sites();
     }
 
     fn select(&mut self, include: &Include) {
@@ -277,8 +286,8 @@ impl Planner<'_> {
                     "it stands for several functions of the old build".to_owned(),
                 ));
             };
-            let site = trampoline::site(self.programs.old, &self.labels, old)?;
-            Some((old, site))
+            self.ways.insert(index, self.entries.ways(self.programs.old, old)?);
+            Some(old)
         } else {
             None
         };
@@ -536,27 +545,18 @@ impl Planner<'_> {
         Ok(PlannedData { writable: atom.kind == AtomKind::Writable, pointers })
     }
 
-    /// Trampolines must not run into each other.
-    fn check_neighbours(&mut self) {
-        let mut sites: Vec<(Rva, Rva, AtomIndex)> = self
-            .plan
-            .functions
-            .iter()
-            .filter_map(|(new, planned)| {
-                let (_, site) = planned.replaces.as_ref()?;
-                Some((site.entry, span(site.entry, trampoline::JUMP).end, *new))
-            })
-            .collect();
-        sites.sort_unstable();
-        for pair in sites.windows(2) {
-            if let &[(_, end, _), (start, _, index)] = pair
-                && start < end
-            {
-                let symbol =
-                    self.programs.new.atom(index).map(|a| self.programs.new.linkage_name(a)).unwrap_or_default();
-                let message = format!("its entry {start} lies inside the jump that the entry before it needs");
-                self.refuse(index, Reason { code: "entries-too-close", symbol, message });
-            }
+    /// Settles how each replaced function is redirected, now that all of them are known.
+    fn choose_sites(&mut self) {
+        let old = self.programs.old;
+        let olds: BTreeMap<AtomIndex, AtomIndex> =
+            self.plan.functions.iter().filter_map(|(new, planned)| Some((*new, planned.replaces?))).collect();
+        let ways = olds.keys().filter_map(|new| Some((*new, self.ways.get(new)?.clone()))).collect();
+        let bodies = |new: AtomIndex| olds.get(&new).map(|index| self.entries.bodies(old, *index)).unwrap_or_default();
+        let (sites, refused) = sites::choose(&ways, bodies, self.gaps.clone());
+        self.plan.sites = sites;
+        for (index, (code, message)) in refused {
+            let symbol = self.programs.new.atom(index).map(|atom| self.programs.new.linkage_name(atom));
+            self.refuse(index, Reason { code, symbol: symbol.unwrap_or_default(), message });
         }
     }
 }

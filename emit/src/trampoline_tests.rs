@@ -1,4 +1,4 @@
-//! Entries that take a jump and entries that do not: a function of a fixture is replaced by code assembled for the test.
+//! Entries that take a jump and entries that do not, and what that demands: a function of a fixture is replaced by code assembled for the test.
 
 use std::fs;
 use std::path::Path;
@@ -12,6 +12,8 @@ use super::*;
 const PRINT: u32 = 0x1050;
 const PRINT_SIZE: usize = 71;
 const PRINT_ROOM: usize = 0x50;
+/// `fixture_round`, which begins at 0x1010.
+const ROUND_SIZE: usize = 0x32;
 /// `fee`: `lea eax, [rcx+7]; ret`, and padding behind it.
 const FEE: u32 = 0x1000;
 
@@ -25,8 +27,16 @@ fn assemble(write: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
     assembler.assemble(u64::from(PRINT)).unwrap()
 }
 
-/// The site of the function at an address of the fixture, after bytes were changed at other addresses.
-fn site_at(entry: u32, changes: &[(u32, &[u8])]) -> Result<Site, (&'static str, String)> {
+/// The ways to redirect the function at an address of the fixture, after bytes were changed at other addresses.
+fn ways_at(entry: u32, changes: &[(u32, &[u8])]) -> Result<Ways, Refusal> {
+    with_program(changes, |program| {
+        let index = program.atom_before(Rva(entry)).unwrap();
+        assert_eq!(program.atom(index).map(|atom: &Atom| atom.rva), Some(Rva(entry)));
+        Entries::of(program).ways(program, index)
+    })
+}
+
+fn with_program<T>(changes: &[(u32, &[u8])], look: impl FnOnce(&Program) -> T) -> T {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures/constant");
     let mut image = fs::read(fixture.join("old.exe")).unwrap();
     for (rva, bytes) in changes {
@@ -36,21 +46,27 @@ fn site_at(entry: u32, changes: &[(u32, &[u8])]) -> Result<Site, (&'static str, 
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("old.exe"), image).unwrap();
     fs::copy(fixture.join("old.pdb"), folder.path().join("old.pdb")).unwrap();
-    let program = Program::load(&folder.path().join("old.exe"), None).unwrap();
-    let index = program.atom_before(Rva(entry)).unwrap();
-    assert_eq!(program.atom(index).map(|atom: &Atom| atom.rva), Some(Rva(entry)));
-    site(&program, &EntryLabels::of(&program), index)
+    look(&Program::load(&folder.path().join("old.exe"), None).unwrap())
 }
 
-fn site_of(code: &[u8]) -> Result<Site, (&'static str, String)> {
+fn ways_of(code: &[u8]) -> Ways {
+    ways_at(PRINT, &[(PRINT, &room(code))]).unwrap()
+}
+
+fn room(code: &[u8]) -> [u8; PRINT_ROOM] {
     assert!(code.len() <= PRINT_SIZE);
     let mut room = [0xcc; PRINT_ROOM];
     room[..code.len()].copy_from_slice(code);
-    site_at(PRINT, &[(PRINT, &room)])
+    room
+}
+
+/// Demands of the long and the short jump.
+fn demands(ways: &Ways) -> (Demand, Demand) {
+    (ways.long.as_ref().unwrap().demand, ways.short.as_ref().unwrap().demand)
 }
 
 #[track_caller]
-fn assert_refused(result: Result<Site, (&'static str, String)>, code: &str, text: &str) {
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Refusal>, code: &str, text: &str) {
     let (found, message) = result.unwrap_err();
     assert_eq!(found, code, "{message}");
     assert!(message.contains(text), "{message}");
@@ -67,12 +83,37 @@ fn expected_bytes_end_with_an_instruction() {
         a.pop(rsi).unwrap();
         a.ret().unwrap();
     });
-    let site = site_of(&code).unwrap();
-    assert_eq!(site, Site { entry: Rva(PRINT), expected: code[..6].to_vec(), rebased_at: None });
+    let long =
+        Way { form: TrampolineForm::Jump32, demand: Demand::Entry, expected: code[..6].to_vec(), rebased_at: None };
+    // One byte each: push rsi, push rdi.
+    let short = Way { form: TrampolineForm::Jump8, expected: code[..2].to_vec(), ..long.clone() };
+    assert_eq!(ways_of(&code), Ways { entry: Rva(PRINT), long: Ok(long), short: Ok(short) });
 }
 
 #[test]
-fn a_branch_back_to_the_entry_would_run_into_the_jump() {
+fn a_first_instruction_as_long_as_the_jump_demands_nothing() {
+    let first = |size: usize| {
+        let code = assemble(|a| {
+            match size {
+                2 => a.xor(eax, eax).unwrap(),
+                3 => a.mov(rax, rcx).unwrap(),
+                4 => a.sub(rsp, 0x28).unwrap(),
+                _ => a.mov(eax, 7).unwrap(),
+            }
+            a.mov(edx, 7).unwrap();
+            a.ret().unwrap();
+        });
+        demands(&ways_of(&code))
+    };
+    for size in [2, 3, 4] {
+        assert_eq!(first(size), (Demand::Entry, Demand::Nothing), "{size}");
+    }
+    assert_eq!(first(5), (Demand::Nothing, Demand::Nothing));
+}
+
+/// No check of instruction pointers helps: the branch comes later.
+#[test]
+fn a_branch_back_to_the_entry_demands_the_whole_function() {
     for target in [0, 2, 4] {
         let code = assemble(|a| {
             let mut labels = [a.create_label(), a.create_label(), a.create_label()];
@@ -84,7 +125,9 @@ fn a_branch_back_to_the_entry_would_run_into_the_jump() {
             a.jne(labels[target / 2]).unwrap();
             a.ret().unwrap();
         });
-        assert_refused(site_of(&code), "branch-into-entry", &format!("back to +{target:#x}"));
+        // Behind two bytes, a short jump is out of the branch's way.
+        let short = if target == 0 { Demand::Body } else { Demand::Nothing };
+        assert_eq!(demands(&ways_of(&code)), (Demand::Body, short), "back to +{target:#x}");
     }
     let behind = assemble(|a| {
         let mut top = a.create_label();
@@ -94,25 +137,26 @@ fn a_branch_back_to_the_entry_would_run_into_the_jump() {
         a.jne(top).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(site_of(&behind).map(|site| site.expected.len()), Ok(5), "back to +5 is behind the jump");
+    assert_eq!(demands(&ways_of(&behind)), (Demand::Nothing, Demand::Nothing), "back to +5 is behind the jump");
 }
 
 #[test]
-fn nothing_may_return_into_the_jump() {
-    let call = |a: &mut CodeAssembler| {
+fn a_call_that_returns_into_the_jump_demands_the_whole_function() {
+    let call = assemble(|a| {
         a.call(rax).unwrap();
         a.nop().unwrap();
         a.mov(eax, 7).unwrap();
         a.ret().unwrap();
-    };
-    assert_refused(site_of(&assemble(call)), "call-in-entry", "return into the jump");
+    });
+    // It returns behind the two bytes of a short jump.
+    assert_eq!(demands(&ways_of(&call)), (Demand::Body, Demand::Nothing));
     // A call of five bytes returns to the instruction behind the jump.
     let whole = assemble(|a| {
         a.call(u64::from(FEE)).unwrap();
         a.mov(eax, 7).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(site_of(&whole).map(|site| site.expected.len()), Ok(5));
+    assert_eq!(demands(&ways_of(&whole)), (Demand::Nothing, Demand::Nothing));
 }
 
 #[test]
@@ -122,22 +166,60 @@ fn another_function_that_jumps_behind_the_entry_is_seen() {
         a.mov(ecx, 7).unwrap();
         a.ret().unwrap();
     });
-    let mut print = [0xcc; PRINT_ROOM];
-    print[..entered.len()].copy_from_slice(&entered);
-    // `fixture_round` begins with a jump to print+2.
+    let print = room(&entered);
+    // `fixture_round` begins with a jump into print.
     let round = 0x1010u32;
-    let distance = (PRINT + 2).wrapping_sub(round + 5).to_le_bytes();
-    let jump = [&[0xe9][..], &distance].concat();
-    assert_refused(site_at(PRINT, &[(PRINT, &print), (round, &jump)]), "branch-into-entry", "+0x2");
-    assert!(site_at(PRINT, &[(PRINT, &print)]).is_ok());
+    let jump_to = |offset: u32| {
+        let distance = (PRINT + offset).wrapping_sub(round + 5).to_le_bytes();
+        [&[0xe9][..], &distance, &[0xcc; ROUND_SIZE - 5]].concat()
+    };
+    let ways = ways_at(PRINT, &[(PRINT, &print), (round, &jump_to(2))]).unwrap();
+    assert_refused(ways.long, "branch-into-entry", "+0x2");
+    assert_eq!(ways.short.unwrap().demand, Demand::Nothing, "it lands behind two bytes");
+    let ways = ways_at(PRINT, &[(PRINT, &print), (round, &jump_to(1))]);
+    assert_refused(ways, "branch-into-entry", "+0x1");
+    let ways = ways_at(PRINT, &[(PRINT, &print)]).unwrap();
+    assert_eq!(demands(&ways), (Demand::Entry, Demand::Nothing));
+}
+
+/// Functions that jump into each other's middle are one: what stands in either counts, and a jump to the entry is no call.
+#[test]
+fn parts_elsewhere_belong_to_the_function() {
+    let entered = assemble(|a| {
+        a.xor(eax, eax).unwrap();
+        a.mov(ecx, 7).unwrap();
+        a.mov(edx, 7).unwrap();
+        a.ret().unwrap();
+    });
+    let (print, round) = (room(&entered), 0x1010u32);
+    let jump = |from: u32, to: u32| [&[0xe9][..], &to.wrapping_sub(from + 5).to_le_bytes()].concat();
+    let cold = [&jump(round, PRINT + 7)[..], &jump(round + 5, PRINT), &[0xcc; ROUND_SIZE - 10]].concat();
+    let changes = [(PRINT, &print[..]), (round, &cold[..])];
+    assert_eq!(demands(&ways_at(PRINT, &changes).unwrap()), (Demand::Body, Demand::Body));
+    let runs = with_program(&changes, |program| {
+        Entries::of(program).bodies(program, program.atom_before(Rva(PRINT)).unwrap())
+    });
+    let starts: Vec<Rva> = runs.iter().map(|run| run.start).collect();
+    assert_eq!(starts, [Rva(round), Rva(PRINT)]);
+    // A jump to the entry from a function that is no part of it is a call like others.
+    let tail = jump(round, PRINT);
+    let ways = ways_at(PRINT, &[(PRINT, &print), (round, &tail)]).unwrap();
+    assert_eq!(demands(&ways), (Demand::Entry, Demand::Nothing));
 }
 
 #[test]
 fn a_short_function_needs_padding_behind_it() {
-    let site = site_at(FEE, &[]).unwrap();
-    assert_eq!(site.expected, [0x8d, 0x41, 0x07, 0xc3, 0xcc], "four bytes of code and one of padding");
-    assert_refused(site_at(FEE, &[(FEE + 4, &[0x00])]), "function-too-short", "4 bytes");
-    assert!(site_at(FEE, &[(FEE + 4, &[0x90])]).is_ok());
+    let ways = ways_at(FEE, &[]).unwrap();
+    let long = ways.long.as_ref().unwrap();
+    assert_eq!(long.expected, [0x8d, 0x41, 0x07, 0xc3, 0xcc], "four bytes of code and one of padding");
+    assert_eq!(demands(&ways), (Demand::Entry, Demand::Nothing), "two bytes of the first instruction's three");
+    let ways = ways_at(FEE, &[(FEE + 4, &[0x00])]).unwrap();
+    assert_refused(ways.long, "function-too-short", "4 bytes");
+    assert_eq!(ways.short.unwrap().expected, [0x8d, 0x41, 0x07]);
+    assert!(ways_at(FEE, &[(FEE + 4, &[0x90])]).unwrap().long.is_ok());
+    // A single return, and something else right behind it.
+    let ways = ways_at(FEE, &[(FEE, &[0xc3, 0xcc, 0xcc, 0xcc, 0x00])]).unwrap();
+    assert_eq!(ways.short.unwrap().demand, Demand::Entry, "its only instruction ends inside");
 }
 
 /// What was not decoded could come back to the entry.
@@ -149,5 +231,5 @@ fn an_old_body_that_is_not_all_code_is_refused() {
     });
     // push es does not exist in 64-bit code; a jump to the entry behind it is not seen.
     code.extend([0x06, 0xeb, 0xf7]);
-    assert_refused(site_of(&code), "unresolved-reference", "+0x6");
+    assert_refused(ways_at(PRINT, &[(PRINT, &room(&code))]), "unresolved-reference", "+0x6");
 }

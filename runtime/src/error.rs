@@ -78,16 +78,15 @@ impl ProcessError {
 /// Code cannot be exchanged under the feet of the process's threads.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// A thread stayed inside the bytes that have to be written.
-    #[error(
-        "thread {thread} stayed inside the first bytes of {function} for {} ms: try again when the process is less busy",
-        waited.as_millis()
-    )]
+    /// A thread stayed where none may be.
+    #[error("thread {thread} stayed {} for {} ms: {}", part.place(function), waited.as_millis(), part.advice())]
     Busy {
         /// Thread id.
         thread: u32,
         /// The function whose entry is to be changed.
         function: String,
+        /// Where in it.
+        part: Part,
         /// For how long it was tried.
         waited: Duration,
     },
@@ -100,6 +99,17 @@ pub enum StopError {
         call: &'static str,
         /// Its error.
         error: io::Error,
+    },
+    /// A thread runs fibers, and functions must not be on any stack.
+    #[error(
+        "thread {thread} runs fibers: whether one that does not run at this moment is inside {function} cannot be seen; \
+         nothing was changed"
+    )]
+    Fibers {
+        /// Thread id.
+        thread: u32,
+        /// A function that must not be on any stack.
+        function: String,
     },
     /// Threads come into being faster than they can be stopped.
     #[error("the process starts threads faster than they can be stopped; nothing was changed")]
@@ -458,6 +468,37 @@ impl RunError {
             RunError::Apply(error) => error.is_refusal(),
             RunError::Process(error) => error.is_refusal(),
             _ => false,
+        }
+    }
+}
+
+/// What a thread was found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The bytes that have to be written.
+    Entry,
+    /// A function that must not run when its entry is written.
+    Body,
+    /// New code that must not run when it is taken back.
+    Patch,
+}
+
+impl Part {
+    fn place(self, function: &str) -> String {
+        match self {
+            Part::Entry => format!("inside the first bytes of {function}"),
+            Part::Body => format!("in {function}, or in what that called"),
+            Part::Patch => format!("in the patch's {function}, or in what that called"),
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Part::Entry => "try again when the process is less busy",
+            Part::Body | Part::Patch => {
+                "nothing may be in it at that moment; try again when the process is less busy, with more patience, or, \
+                 where all functions were to be switched at once, with immediate consistency"
+            }
         }
     }
 }

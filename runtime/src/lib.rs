@@ -36,7 +36,7 @@ mod loader;
 mod loader;
 
 #[cfg(feature = "std")]
-pub use error::{ApplyError, ProcessError, RollbackError, RunError, StopError};
+pub use error::{ApplyError, Part, ProcessError, RollbackError, RunError, StopError};
 #[cfg(all(feature = "std", windows, target_arch = "x86_64"))]
 #[doc(hidden)]
 pub use loader::own_threads_are_stopped;
@@ -47,7 +47,7 @@ pub use loader::{
 };
 #[cfg(feature = "std")]
 pub use patch::{
-    ApplyOptions, PatchFrame, PatchState, PatchStatus, RedirectedFunction, RegionFate, Repaired, RolledBack,
-    RunCommand, RunningProcess, Severity, ThreadFrames,
+    ApplyOptions, Consistency, PatchFrame, PatchState, PatchStatus, RedirectedFunction, RegionFate, Repaired,
+    RolledBack, RunCommand, RunningProcess, Severity, ThreadFrames,
 };
 pub use policy::{Accepted, Policy, PolicyError};

@@ -6,7 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::format::{
-    JUMP32_LEN, Payload, Protection, Relocation, RelocationKind, Segment, Space, Trampoline, TrampolineForm,
+    Demand, Gap, JUMP8_LEN, JUMP32_LEN, Payload, Protection, Relocation, RelocationKind, Segment, Space, Trampoline,
+    TrampolineForm,
 };
 
 /// Bytes of a `RUNTIME_FUNCTION` on x64.
@@ -90,6 +91,27 @@ pub struct LinkedTrampoline {
     pub expected: Vec<u8>,
     /// What is written there; shorter than or as long as `expected`.
     pub replacement: Vec<u8>,
+    /// The form of what is written.
+    pub form: TrampolineForm,
+    /// Where no thread may be when it is written.
+    pub demand: Demand,
+    /// Whether it can be written while threads run.
+    pub is_no_stop: bool,
+    /// The long jump, where the one at the entry is short.
+    pub gap: Option<LinkedGap>,
+}
+
+/// A jump in the padding between functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkedGap {
+    /// RVA of its first byte.
+    pub rva: u32,
+    /// Address of its first byte.
+    pub address: u64,
+    /// What must be there.
+    pub expected: [u8; JUMP32_LEN],
+    /// What is written there.
+    pub replacement: [u8; JUMP32_LEN],
 }
 
 /// Arguments of `RtlAddFunctionTable`.
@@ -245,24 +267,45 @@ impl Context<'_> {
         let entry = self.image_base.checked_add(trampoline.entry_rva.into()).ok_or(overflow.clone())?;
         let target = self.region_base.checked_add(trampoline.target.into()).ok_or(overflow.clone())?;
         let function = String::from(trampoline_function(self.payload, trampoline));
-        let replacement = match trampoline.form {
-            TrampolineForm::Jump32 => {
-                let end = entry.checked_add(JUMP32_LEN as u64).ok_or(overflow)?;
-                let distance = distance32(end, target).ok_or_else(|| LinkError::Trampoline {
-                    function: function.clone(),
-                    rva: trampoline.entry_rva,
-                    target,
-                })?;
-                let mut jump = Vec::from([0xe9]);
-                jump.extend_from_slice(&distance.to_le_bytes());
-                jump
+        let jump = |from: u64| {
+            let end = from.checked_add(JUMP32_LEN as u64).ok_or(overflow.clone())?;
+            let distance = distance32(end, target).ok_or_else(|| LinkError::Trampoline {
+                function: function.clone(),
+                rva: trampoline.entry_rva,
+                target,
+            })?;
+            let [a, b, c, d] = distance.to_le_bytes();
+            Ok([0xe9, a, b, c, d])
+        };
+        let (replacement, gap) = match trampoline.form {
+            TrampolineForm::Jump32 => (Vec::from(jump(entry)?), None),
+            TrampolineForm::Jump8 => {
+                let gap = trampoline.gap.ok_or(unsound(trampoline.entry_rva, "a short jump without a gap"))?;
+                let Gap { rva, expected } = gap;
+                let from = i64::from(trampoline.entry_rva) + JUMP8_LEN as i64;
+                let distance = i8::try_from(i64::from(rva) - from)
+                    .map_err(|_| unsound(rva, "the gap is out of a short jump's reach"))?;
+                let address = self.image_base.checked_add(rva.into()).ok_or(overflow.clone())?;
+                let linked = LinkedGap { rva, address, expected, replacement: jump(address)? };
+                (Vec::from([0xeb, distance.cast_unsigned()]), Some(linked))
             }
         };
         let expected = rebased_expected(self.payload, trampoline, self.image_base)?;
         if expected.len() < replacement.len() {
             return Err(unsound(trampoline.entry_rva, "fewer expected bytes than are written"));
         }
-        Ok(LinkedTrampoline { function, entry_rva: trampoline.entry_rva, entry, target, expected, replacement })
+        Ok(LinkedTrampoline {
+            function,
+            entry_rva: trampoline.entry_rva,
+            entry,
+            target,
+            expected,
+            replacement,
+            form: trampoline.form,
+            demand: trampoline.demand,
+            is_no_stop: trampoline.is_no_stop(),
+            gap,
+        })
     }
 
     fn function_table(&self) -> Result<Option<FunctionTable>, LinkError> {

@@ -27,6 +27,8 @@ fn sample() -> Payload {
             entry_rva: 0x4000,
             target: 0x1010,
             form: TrampolineForm::Jump32,
+            demand: Demand::Entry,
+            gap: None,
             expected: vec![0x48, 0xb8, 0x44, 0x33, 0x22, 0x81, 1, 0, 0, 0],
             rebased_at: Some(2),
         }],
@@ -36,6 +38,7 @@ fn sample() -> Payload {
         variables: vec![],
         hooks: vec![],
         assignments: vec![],
+        bodies: vec![Body { entry_rva: 0x4000, start: 0x4000, size: 0x20 }],
     }
 }
 
@@ -111,6 +114,25 @@ fn trampolines() {
     assert_eq!(trampoline.function, "f");
     let error = link(&sample(), IMAGE + (1 << 32), IMAGE, &[]).unwrap_err();
     assert!(matches!(error, LinkError::Trampoline { rva: 0x4000, .. }), "{error}");
+}
+
+#[test]
+fn a_short_jump_leads_to_the_gap_and_on() {
+    let mut payload = sample();
+    payload.trampolines[0].form = TrampolineForm::Jump8;
+    payload.trampolines[0].gap = Some(Gap { rva: 0x3ff0, expected: [0xcc; 5] });
+    let linked = link(&payload, ABOVE, IMAGE, &[]).unwrap();
+    let trampoline = &linked.trampolines[0];
+    // 0x3ff0 - (0x4000 + 2)
+    assert_eq!(trampoline.replacement, [0xeb, 0xee]);
+    let gap = trampoline.gap.unwrap();
+    assert_eq!((gap.address, gap.expected), (IMAGE + 0x3ff0, [0xcc; 5]));
+    // (0x1_5000_1010) - (0x1_4000_3ff0 + 5)
+    assert_eq!(gap.replacement, [0xe9, 0x1b, 0xd0, 0xff, 0x0f]);
+    payload.trampolines[0].gap = Some(Gap { rva: 0x4082, expected: [0xcc; 5] });
+    link(&payload, ABOVE, IMAGE, &[]).unwrap_err();
+    payload.trampolines[0].gap = None;
+    link(&payload, ABOVE, IMAGE, &[]).unwrap_err();
 }
 
 #[test]

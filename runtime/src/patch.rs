@@ -4,18 +4,33 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::format::Seal;
+use crate::format::{Demand, Seal, TrampolineForm};
 
 /// How to apply or roll back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApplyOptions {
-    /// How long to try again while a thread stands where bytes have to be written. Threads run between the attempts.
+    /// How long to try again while a thread stands where none may be. Threads run between the attempts.
     pub patience: Duration,
+    /// When calls enter the new code, or the old one again.
+    pub consistency: Consistency,
+    /// Write entries while threads run, where all of the payload's can be written so (`FORMAT.md` 2.4). For as long as that takes, the
+    /// pages that they are on are writable and executable at once, which is why it is off by default.
+    pub no_stop: bool,
+}
+
+/// When calls enter the new code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Each call from now on. What runs in an old function goes on there to its end.
+    #[default]
+    Immediate,
+    /// All functions at once, at a moment when none of them is on any thread's stack.
+    Quiescent,
 }
 
 impl Default for ApplyOptions {
     fn default() -> Self {
-        ApplyOptions { patience: Duration::from_secs(2) }
+        ApplyOptions { patience: Duration::from_secs(2), consistency: Consistency::Immediate, no_stop: false }
     }
 }
 
@@ -107,6 +122,12 @@ pub struct RedirectedFunction {
     pub old_address: u64,
     /// Address of the new body.
     pub new_address: u64,
+    /// What is written over the entry.
+    pub form: TrampolineForm,
+    /// Where no thread could be when it was written.
+    pub demand: Demand,
+    /// Whether it can be written while threads run.
+    pub is_no_stop: bool,
     /// Whether the entry holds the redirection at this moment. `false` in an applied patch means that somebody else
     /// wrote over it.
     pub redirected: bool,

@@ -36,15 +36,19 @@ fn sample() -> Payload {
                 entry_rva: 0x1100,
                 target: 0x1000,
                 form: TrampolineForm::Jump32,
+                demand: Demand::Entry,
                 expected: vec![1, 2, 3, 4, 5],
                 rebased_at: None,
+                gap: None,
             },
             Trampoline {
                 entry_rva: 0x1200,
                 target: 0x1020,
-                form: TrampolineForm::Jump32,
+                form: TrampolineForm::Jump8,
+                demand: Demand::Nothing,
                 expected: vec![0x48, 0xb8, 0, 0, 0, 0x40, 1, 0, 0, 0],
                 rebased_at: Some(2),
+                gap: Some(Gap { rva: 0x1182, expected: [0xcc, 0xcc, 0x90, 0xcc, 0xcc] }),
             },
         ],
         functions: vec![
@@ -67,6 +71,11 @@ fn sample() -> Payload {
         assignments: vec![
             Assignment { rva: 0x5000, value: 0x3050, size: 16 },
             Assignment { rva: 0x5010, value: 0x3050, size: 4 },
+        ],
+        bodies: vec![
+            Body { entry_rva: 0x1100, start: 0x1100, size: 0x20 },
+            Body { entry_rva: 0x1200, start: 0x1200, size: 0x30 },
+            Body { entry_rva: 0x1200, start: 0x1300, size: 0x10 },
         ],
     }
 }
@@ -227,7 +236,45 @@ fn example() -> Payload {
     payload.variables.clear();
     payload.hooks.clear();
     payload.assignments.clear();
+    payload.bodies.truncate(1);
     payload
+}
+
+/// What section 2.4 and 2.11 forbid, one thing each.
+#[test]
+fn trampolines_against_the_rules() {
+    type Breakage = (&'static str, fn(&mut Payload));
+    let breakages: [Breakage; 12] = [
+        ("fewer bytes than written", |p| p.trampolines[0].expected.truncate(4)),
+        ("a short jump without a gap", |p| p.trampolines[1].gap = None),
+        ("a gap that is not used", |p| p.trampolines[0].gap = p.trampolines[1].gap.take()),
+        ("a gap that is not padding", |p| p.trampolines[1].gap.as_mut().unwrap().expected[4] = 0),
+        ("out of reach below", |p| p.trampolines[1].gap.as_mut().unwrap().rva = 0x1181),
+        ("out of reach above", |p| p.trampolines[1].gap.as_mut().unwrap().rva = 0x1282),
+        ("a gap in its own entry", |p| p.trampolines[1].gap.as_mut().unwrap().rva = 0x1209),
+        ("a gap before its own entry", |p| p.trampolines[1].gap.as_mut().unwrap().rva = 0x11fc),
+        ("no body", |p| p.bodies.truncate(1)),
+        ("a body of nothing", |p| p.bodies[2].entry_rva = 0x1201),
+        ("bodies that overlap", |p| p.bodies[2].start = 0x122f),
+        ("a body outside the image", |p| p.bodies[2].start = 0x7ff1),
+    ];
+    for (what, breakage) in breakages {
+        let mut payload = sample();
+        breakage(&mut payload);
+        let error = PayloadFile::decode(&seal(&PayloadFile::from(payload).encode_body().unwrap())).unwrap_err();
+        let is_named = error.to_string().starts_with("trampolines") || error.to_string().starts_with("bodies");
+        assert!(is_named, "{what}: {error}");
+    }
+    for rva in [0x1182, 0x11fb, 0x120a, 0x1281] {
+        let mut payload = sample();
+        payload.trampolines[1].gap.as_mut().unwrap().rva = rva;
+        PayloadFile::decode(&seal(&PayloadFile::from(payload).encode_body().unwrap())).unwrap();
+    }
+    let mut crossing = sample();
+    assert!(crossing.trampolines[1].is_no_stop());
+    crossing.trampolines[1].entry_rva += 7;
+    assert!(!crossing.trampolines[1].is_no_stop(), "two bytes in two windows");
+    assert!(!sample().trampolines[0].is_no_stop(), "threads may stand in it");
 }
 
 fn dump(bytes: &[u8]) -> String {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod accounting;
+mod bodies;
 mod changes;
 mod claims;
 mod code;
@@ -32,6 +33,7 @@ use rayon::prelude::*;
 
 pub use report::{Counts, Finding, Report};
 
+use bodies::Pieces;
 use facts::Facts;
 use process::Process;
 use trampolines::NamedPlaces;
@@ -43,10 +45,11 @@ pub fn verify(payload: &Payload, old: &Program, new: &Program, comparison: &Comp
     let mut report = Report::new(payload, &old.image);
     report.findings.extend(facts.identity_findings());
     let named = NamedPlaces::of(old);
+    let pieces = Pieces::of(old);
     let placements = placement::placements(&old.image, payload);
     let walked: Vec<Result<Walked, String>> = placements
         .par_iter()
-        .map(|placement| Ok(walk::walk(&facts, &Process::load(&facts, *placement)?, &named)))
+        .map(|placement| Ok(walk::walk(&facts, &Process::load(&facts, *placement)?, (&named, &pieces))))
         .collect();
     for (placement, walked) in placements.into_iter().zip(walked) {
         match walked {

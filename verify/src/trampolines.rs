@@ -1,14 +1,17 @@
 //! The bytes that are written over entries of the old image: the only ones of it that change.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::x64::{ReferenceKind, Role};
+use hpgen_runtime::format::{Demand, Trampoline};
 use hpgen_runtime::link::LinkedTrampoline;
 use iced_x86::{Code, Decoder, DecoderOptions};
 
+use crate::bodies::Pieces;
 use crate::facts::Facts;
 use crate::process::{Place, Process};
 use crate::report::Finding;
@@ -23,56 +26,73 @@ impl NamedPlaces {
         let pointers = image.base_relocations.iter().filter_map(|place| image.relocated_target(*place));
         let symbols = old.symbols.publics.iter().map(|public| public.rva);
         let exports = image.exports.iter().map(|export| export.rva);
-        NamedPlaces(code.chain(pointers).chain(symbols).chain(exports).collect())
+        let tables = old.functions.iter().flat_map(|f| &f.data_tables).flat_map(|table| table.targets.iter().copied());
+        NamedPlaces(code.chain(pointers).chain(symbols).chain(exports).chain(tables).collect())
     }
 }
 
+/// A statement about a trampoline that does not hold: what should be, and what is.
+type Doubt = (String, String);
+
 /// Checks all redirections in one process.
-pub(crate) fn look(facts: &Facts<'_>, process: &Process, named: &NamedPlaces) -> Vec<Finding> {
+pub(crate) fn look(facts: &Facts<'_>, process: &Process, named: &NamedPlaces, pieces: &Pieces) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut written_up_to = Rva(0);
-    for trampoline in &process.linked.trampolines {
+    let mut written: Vec<Range<Rva>> = Vec::new();
+    for (trampoline, record) in process.linked.trampolines.iter().zip(&facts.payload.trampolines) {
         let entry = Rva(trampoline.entry_rva);
-        let written = span(entry, trampoline.replacement.len() as u32);
-        let mut problem = |expected: &str, found: String| {
-            findings.push(Finding {
-                code: "trampoline",
-                function: Some(trampoline.function.clone()),
-                offset: None,
-                instruction: None,
-                expected: expected.to_owned(),
-                found,
-            });
+        let own = [span(entry, trampoline.replacement.len() as u32)];
+        let gap = trampoline.gap.map(|gap| span(Rva(gap.rva), gap.replacement.len() as u32));
+        let own: Vec<Range<Rva>> = own.into_iter().chain(gap).collect();
+        let is_written = |range: &&Range<Rva>| written.iter().any(|w| w.start < range.end && range.start < w.end);
+        let mut doubts = Vec::new();
+        if let Some(range) = own.iter().find(is_written) {
+            doubts.push(("bytes that no other jump takes".to_owned(), format!("an overlap at {}", range.start)));
+        }
+        written.extend(own);
+        let checks: Vec<Result<(), Doubt>> = match facts.old_function_at(entry) {
+            Some(index) => vec![
+                target(facts, process, trampoline),
+                expected_bytes(facts.old, process, trampoline, index),
+                free_entry(facts.old, index, trampoline, named),
+                free_gap(facts.old, process, trampoline, named),
+                demand(facts, trampoline, index, pieces),
+                bodies(facts, record, index, pieces),
+            ],
+            None => vec![Err(("the entry of a function of the old image".to_owned(), entry.to_string()))],
         };
-        if written.start < written_up_to {
-            problem("an entry behind the jump before it", format!("an overlap at {entry}"));
-        }
-        written_up_to = written.end;
-        let Some(index) = facts.old_function_at(entry) else {
-            problem("the entry of a function of the old image", entry.to_string());
-            continue;
-        };
-        if let Err((expected, found)) = target(facts, process, trampoline) {
-            problem(&expected, found);
-        }
-        if let Err((expected, found)) = expected_bytes(facts.old, process, trampoline, index) {
-            problem(&expected, found);
-        }
-        if let Err(found) = free_entry(facts.old, index, &written, named) {
-            problem("an entry of which five bytes can be replaced", found);
-        }
+        doubts.extend(checks.into_iter().filter_map(Result::err));
+        findings.extend(doubts.into_iter().map(|(expected, found)| Finding {
+            code: "trampoline",
+            function: Some(trampoline.function.clone()),
+            offset: None,
+            instruction: None,
+            expected,
+            found,
+        }));
     }
     findings
 }
 
-/// The jump as the processor sees it leads to the function of the payload that replaces this one.
-fn target(facts: &Facts<'_>, process: &Process, trampoline: &LinkedTrampoline) -> Result<(), (String, String)> {
+/// Where the one jump in `bytes` leads as the processor sees it.
+fn jump(bytes: &[u8], address: u64) -> Option<u64> {
+    let jump = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).decode();
+    let is_jump = matches!(jump.code(), Code::Jmp_rel32_64 | Code::Jmp_rel8_64) && jump.len() == bytes.len();
+    is_jump.then(|| jump.near_branch_target())
+}
+
+/// The jump, or the one in the gap that it leads to, leads to the function of the payload that replaces this one.
+fn target(facts: &Facts<'_>, process: &Process, trampoline: &LinkedTrampoline) -> Result<(), Doubt> {
     let entry = process.in_image(Rva(trampoline.entry_rva));
-    let jump = Decoder::with_ip(64, &trampoline.replacement, entry, DecoderOptions::NONE).decode();
-    let is_jump = jump.code() == Code::Jmp_rel32_64 && jump.len() == trampoline.replacement.len();
-    let target = is_jump.then(|| process.place(jump.near_branch_target()));
+    let first = jump(&trampoline.replacement, entry);
+    let last = match trampoline.gap {
+        None => first,
+        Some(gap) if first == Some(process.in_image(Rva(gap.rva))) && first == Some(gap.address) => {
+            jump(&gap.replacement, gap.address)
+        }
+        Some(_) => None,
+    };
     let replaces = |offset: u32| facts.functions_at.get(&offset).and_then(|function| function.old_rva);
-    let found = match target {
+    let found = match last.map(|target| process.place(target)) {
         Some(Place::Region(offset)) if replaces(offset) == Some(trampoline.entry_rva) => return Ok(()),
         Some(Place::Region(offset)) => format!("a jump to region offset {offset:#x}"),
         _ => format!("{:02x?}", trampoline.replacement),
@@ -86,7 +106,7 @@ fn expected_bytes(
     process: &Process,
     trampoline: &LinkedTrampoline,
     index: AtomIndex,
-) -> Result<(), (String, String)> {
+) -> Result<(), Doubt> {
     let entry = Rva(trampoline.entry_rva);
     let length = trampoline.expected.len() as u32;
     let there = process.read(process.in_image(entry), length);
@@ -103,27 +123,23 @@ fn expected_bytes(
     Ok(())
 }
 
-/// Nothing leads into the bytes that are replaced, except to the first one from outside the function.
+/// Nothing but the function itself leads into the bytes that are replaced, except to the first one.
 fn free_entry(
     old: &Program,
     index: AtomIndex,
-    written: &std::ops::Range<Rva>,
+    trampoline: &LinkedTrampoline,
     named: &NamedPlaces,
-) -> Result<(), String> {
+) -> Result<(), Doubt> {
     let (Some(atom), Some(function)) = (old.atom(index), old.function(index)) else { return Ok(()) };
+    let written = span(atom.rva, trampoline.replacement.len() as u32);
     let length = written.end.0 - written.start.0;
+    let doubt = |found: String| Err((format!("an entry of which {length} bytes can be replaced"), found));
     if let Some(unresolved) = function.code.unresolved.first() {
-        return Err(format!("what was not understood at +{:#x}: {}", unresolved.offset, unresolved.reason));
+        return doubt(format!("what was not understood at +{:#x}: {}", unresolved.offset, unresolved.reason));
     }
     let inside = Rva(written.start.0.saturating_add(1))..written.end;
     if let Some(place) = named.0.range(inside).next() {
-        return Err(format!("a reference to {place} inside them"));
-    }
-    if let Some(from) = own_branch(function, length) {
-        return Err(format!("a branch of the function itself at +{from:#x} that leads into them"));
-    }
-    if let Some(end) = return_places(function).find(|end| *end < length) {
-        return Err(format!("a call that returns to +{end:#x} inside them"));
+        return doubt(format!("a reference to {place} inside them"));
     }
     if length > atom.size {
         let gap = old.image.bytes_up_to(span(atom.rva, atom.size).end..written.end);
@@ -132,10 +148,79 @@ fn free_entry(
             && gap.len() as u32 == length - atom.size
             && gap.iter().all(|byte| matches!(byte, 0xcc | 0x90));
         if !is_free {
-            return Err(format!("only {} bytes, and no padding behind them", atom.size));
+            return doubt(format!("only {} bytes, and no padding behind them", atom.size));
         }
     }
     Ok(())
+}
+
+/// The bytes of a gap are padding behind a function that control leaves, and nothing names one of them.
+fn free_gap(old: &Program, process: &Process, trampoline: &LinkedTrampoline, named: &NamedPlaces) -> Result<(), Doubt> {
+    let Some(gap) = trampoline.gap else { return Ok(()) };
+    let range = span(Rva(gap.rva), gap.replacement.len() as u32);
+    let doubt = |found: String| Err((format!("padding between functions at {}", range.start), found));
+    let there = process.read(process.in_image(range.start), gap.expected.len() as u32);
+    if there.as_deref() != Some(&gap.expected[..]) || gap.expected.iter().any(|byte| !matches!(byte, 0xcc | 0x90)) {
+        return doubt(format!("{there:02x?} where {:02x?} is expected", gap.expected));
+    }
+    let before = old.atom_before(range.start);
+    let Some((atom, function)) = before.and_then(|index| Some((old.atom(index)?, old.function(index)?))) else {
+        return doubt("no function before it".to_owned());
+    };
+    let next = before.and_then(|index| old.atom(AtomIndex(index.0.saturating_add(1))));
+    if range.start < atom.end() || next.is_none_or(|next| next.rva < range.end) {
+        return doubt(format!("a part of {}, or of what is behind it", old.display(atom)));
+    }
+    if !range.start.distance_from(atom.end()).unsigned_abs().is_multiple_of(gap.expected.len() as u64) {
+        return doubt("a beginning that another payload of the series may not have".to_owned());
+    }
+    let is_code = old.image.section_at(atom.rva).is_some_and(|s| s.is_executable() && range.end <= s.range.end);
+    let returns_there = return_places(function).any(|end| end >= atom.size);
+    if !is_code || function.code.falls_through || !function.code.unresolved.is_empty() || returns_there {
+        return doubt(format!("control of {} that may run on into it", old.display(atom)));
+    }
+    // From where the padding begins: whoever names its first byte may mean all of it.
+    if let Some(place) = named.0.range(atom.end()..range.end).next() {
+        return doubt(format!("a reference to {place}"));
+    }
+    let covered = old.image.runtime_functions.iter().find(|f| f.range.start < range.end && range.start < f.range.end);
+    covered.map_or(Ok(()), |f| doubt(format!("unwind data from {} to {}", f.range.start, f.range.end)))
+}
+
+/// What the trampoline demands of threads is what the old code requires.
+fn demand(facts: &Facts<'_>, trampoline: &LinkedTrampoline, index: AtomIndex, pieces: &Pieces) -> Result<(), Doubt> {
+    let Some(function) = facts.old.function(index) else { return Ok(()) };
+    let length = trampoline.replacement.len() as u32;
+    let comes_back = own_branch(function, length).is_some()
+        || return_places(function).any(|end| end < length)
+        || pieces.comes_back(index);
+    let required = if comes_back {
+        Demand::Body
+    } else if first_instruction(&trampoline.expected) < trampoline.replacement.len() {
+        Demand::Entry
+    } else {
+        Demand::Nothing
+    };
+    if trampoline.demand == required {
+        return Ok(());
+    }
+    Err((format!("the demand `{}`", required.name()), format!("`{}`", trampoline.demand.name())))
+}
+
+/// Bytes of the first of the expected instructions.
+fn first_instruction(expected: &[u8]) -> usize {
+    Decoder::new(64, expected, DecoderOptions::NONE).decode().len()
+}
+
+/// The payload says of all code of the old function that it is that.
+fn bodies(facts: &Facts<'_>, record: &Trampoline, index: AtomIndex, pieces: &Pieces) -> Result<(), Doubt> {
+    let own = facts.payload.bodies.iter().filter(|body| body.entry_rva == record.entry_rva);
+    let found: Vec<Range<u32>> = own.map(|body| body.start..body.start.saturating_add(body.size)).collect();
+    let required = pieces.runs(facts.old, index);
+    if found == required {
+        return Ok(());
+    }
+    Err((format!("the function's code at {required:x?}"), format!("{found:x?}")))
 }
 
 /// Where the function branches into its own first bytes: threads that are in the old body would run into the jump.

@@ -11,6 +11,7 @@ use hpgen_diff::rva::Rva;
 use rayon::prelude::*;
 
 use crate::accounting;
+use crate::bodies::Pieces;
 use crate::changes;
 use crate::claims::{Claim, Looked, Occupied, Origin, Part};
 use crate::code::CodeWalk;
@@ -30,7 +31,7 @@ pub(crate) struct Walked {
 }
 
 /// Walks one process.
-pub(crate) fn walk(facts: &Facts<'_>, process: &Process, named: &NamedPlaces) -> Walked {
+pub(crate) fn walk(facts: &Facts<'_>, process: &Process, old: (&NamedPlaces, &Pieces)) -> Walked {
     let mut findings = Vec::new();
     let table = FunctionTable::read(process, &mut findings);
     let mut walk = Walk {
@@ -51,7 +52,7 @@ pub(crate) fn walk(facts: &Facts<'_>, process: &Process, named: &NamedPlaces) ->
     walk.values();
     walk.follow();
     walk.bind_the_rest();
-    walk.finish(named)
+    walk.finish(old)
 }
 
 /// Something to look at.
@@ -217,10 +218,10 @@ impl Walk<'_> {
         }
     }
 
-    fn finish(mut self, named: &NamedPlaces) -> Walked {
+    fn finish(mut self, (named, pieces): (&NamedPlaces, &Pieces)) -> Walked {
         let Meaning { facts, process } = self.meaning;
         self.redirected_elsewhere();
-        self.findings.extend(trampolines::look(facts, process, named));
+        self.findings.extend(trampolines::look(facts, process, named, pieces));
         self.findings.extend(changes::look(facts, &self.functions));
         self.findings.extend(records::variables(facts, &self.bound));
         self.findings.extend(records::called_hooks(facts, &self.functions));

@@ -35,9 +35,10 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
     if processes.is_empty() {
         bail!("no running process has {} loaded", arguments.target.image.as_deref().unwrap_or("the image"));
     }
+    let options = arguments.moment.options(arguments.no_stop);
     let mut results = Vec::new();
     for pid in processes {
-        let result = apply(pid, &payload, &seal);
+        let result = apply(pid, &payload, &seal, &options);
         if arguments.format == Format::Text {
             report(pid, &result);
         }
@@ -85,8 +86,8 @@ pub fn accept(path: &Path, trust: &Trust) -> Result<Option<Accepted>> {
     }
 }
 
-fn apply(pid: u32, payload: &PayloadFile, seal: &Seal) -> Result<Vec<PatchStatus>, ApplyError> {
-    let applied = apply_to_process(pid, payload, seal, &ApplyOptions::default())?;
+fn apply(pid: u32, payload: &PayloadFile, seal: &Seal, options: &ApplyOptions) -> Result<Vec<PatchStatus>, ApplyError> {
+    let applied = apply_to_process(pid, payload, seal, options)?;
     Ok(applied.status()?)
 }
 

@@ -8,7 +8,7 @@ use hpgen_diff::pdb::describe_identity;
 use hpgen_diff::program::Program;
 use hpgen_emit::disassembly::{Disassembly, Line};
 use hpgen_runtime::format::{
-    Function, ImportSymbol, Payload, PayloadFile, Protection, PublicKey, RelocationKind, Seal, Space,
+    Demand, Function, ImportSymbol, Payload, PayloadFile, Protection, PublicKey, RelocationKind, Seal, Space,
 };
 use serde_json::{Map, Value, json};
 
@@ -139,6 +139,16 @@ fn symbol(symbol: &ImportSymbol) -> String {
     }
 }
 
+/// What redirecting a function takes, in words.
+pub fn demand(demand: Demand, is_no_stop: bool) -> &'static str {
+    match demand {
+        Demand::Nothing if is_no_stop => "needs no stop",
+        Demand::Nothing => "needs a stop",
+        Demand::Entry => "needs free first bytes",
+        Demand::Body => "needs quiescence",
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
@@ -195,8 +205,9 @@ fn text(payload: &Payload) -> String {
             })
             .collect(),
     );
+    let no_stop = payload.trampolines.iter().filter(|t| t.is_no_stop()).count();
     section(
-        count(payload.trampolines.len(), "trampoline"),
+        format!("{}, {no_stop} without a stop", count(payload.trampolines.len(), "trampoline")),
         payload
             .trampolines
             .iter()
@@ -204,6 +215,8 @@ fn text(payload: &Payload) -> String {
                 vec![
                     format!("{:#x}", t.entry_rva),
                     format!("-> {:#x}", t.target),
+                    t.gap.map_or(t.form.name().to_owned(), |gap| format!("{} by {:#x}", t.form.name(), gap.rva)),
+                    demand(t.demand, t.is_no_stop()).to_owned(),
                     format!("expects {}", hex(&t.expected)),
                     t.rebased_at.map(|at| format!("address at +{at}")).unwrap_or_default(),
                 ]
@@ -243,6 +256,13 @@ fn text(payload: &Payload) -> String {
     section(
         count(payload.hooks.len(), "hook"),
         payload.hooks.iter().map(|h| vec![h.kind.name().to_owned(), format!("-> {:#x}", h.function)]).collect(),
+    );
+    let elsewhere = payload.bodies.iter().filter(|body| body.start != body.entry_rva);
+    section(
+        count(elsewhere.clone().count(), "part") + " elsewhere",
+        elsewhere
+            .map(|b| vec![format!("{:#x}", b.start), format!("{} bytes", b.size), format!("of {:#x}", b.entry_rva)])
+            .collect(),
     );
     section(
         count(payload.assignments.len(), "assignment"),
@@ -301,7 +321,9 @@ fn tables(payload: &Payload) -> Value {
             "name": f.name, "offset": f.offset, "size": f.size, "old_rva": f.old_rva,
         })).collect::<Vec<_>>(),
         "trampolines": payload.trampolines.iter().map(|t| json!({
-            "entry_rva": t.entry_rva, "target": t.target, "form": "jump32", "expected": hex(&t.expected), "rebased_at": t.rebased_at,
+            "entry_rva": t.entry_rva, "target": t.target, "form": t.form.name(), "demand": t.demand.name(),
+            "no_stop": t.is_no_stop(), "expected": hex(&t.expected), "rebased_at": t.rebased_at,
+            "gap": t.gap.map(|gap| json!({ "rva": gap.rva, "expected": hex(&gap.expected) })),
         })).collect::<Vec<_>>(),
         "relocations": payload.relocations.iter().map(|r| json!({
             "place": r.place, "kind": kind(r.kind), "space": space(r.space), "target": r.target, "addend": r.addend,
@@ -317,6 +339,9 @@ fn tables(payload: &Payload) -> Value {
         })).collect::<Vec<_>>(),
         "assignments": payload.assignments.iter().map(|a| json!({
             "rva": a.rva, "value": a.value, "size": a.size,
+        })).collect::<Vec<_>>(),
+        "bodies": payload.bodies.iter().map(|b| json!({
+            "entry_rva": b.entry_rva, "start": b.start, "size": b.size,
         })).collect::<Vec<_>>(),
         "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
     })

@@ -24,7 +24,8 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
     if arguments.repair {
         return repair(arguments.pid, arguments.format);
     }
-    let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &ApplyOptions::default()) {
+    let options = arguments.moment.options(false);
+    let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &options) {
         Ok(done) => done,
         Err(error) if error.is_refusal() => {
             output::refusal(&format!("{} process {}: {error}", paint(BAD, "refused:"), arguments.pid));

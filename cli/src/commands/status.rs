@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Format, StatusArguments};
-use crate::commands::symbolize;
+use crate::commands::{inspect, symbolize};
 use crate::output::{self, BAD, BOLD, DIM, NOTE, count, paint};
 use crate::payload_file;
 
@@ -151,6 +151,9 @@ pub fn value(patch: &PatchStatus) -> Value {
             "old_rva": f.old_rva,
             "old_address": f.old_address,
             "new_address": f.new_address,
+            "form": f.form.name(),
+            "demand": f.demand.name(),
+            "no_stop": f.is_no_stop,
             "redirected": f.redirected,
         })).collect::<Vec<_>>(),
     })
@@ -176,7 +179,9 @@ fn text(pid: u32, patches: &[PatchStatus]) -> String {
             .iter()
             .map(|f| {
                 let note = if f.redirected { String::new() } else { paint(BAD, "not redirected") };
-                vec![paint(BOLD, &f.name), paint(DIM, format!("{:#x} -> {:#x}", f.old_address, f.new_address)), note]
+                let place = paint(DIM, format!("{:#x} -> {:#x}", f.old_address, f.new_address));
+                let demand = inspect::demand(f.demand, f.is_no_stop);
+                vec![paint(BOLD, &f.name), place, f.form.name().to_owned(), demand.to_owned(), note]
             })
             .collect();
         text.push_str(&output::table(&rows));

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 use xtask::live::Target;
-use xtask::{child, wine, workspace};
+use xtask::{wine, workspace};
 
 use crate::schemas;
-use crate::session::{Session, expect};
+use crate::session::Session;
 
 const SEEN: usize = 5;
 const MANY_ROUNDS: &str = "100000";
@@ -76,8 +76,8 @@ fn the_system_log_gets_the_same() {
     let target = Target::start(&workspace::fixture("constant", "old"), [MANY_ROUNDS]).unwrap();
     let pid = target.pid().to_string();
     let mut command = session.windows.command(["rollback", "--pid", &pid]);
-    let ended = child::run(command.env("WINEDEBUG", "+eventlog"), xtask::live::PATIENCE).unwrap();
-    expect(1, &ended);
+    let ended = xtask::child::run(command.env("WINEDEBUG", "+eventlog"), xtask::live::PATIENCE).unwrap();
+    crate::session::expect(1, &ended);
     let logged = |severity: &str, event: &str| {
         let is_it = |line: &&str| line.contains(severity) && line.contains("ReportEventW") && line.contains(event);
         ended.stderr.lines().filter(is_it).count()

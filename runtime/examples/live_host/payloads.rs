@@ -66,8 +66,10 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         entry_rva: rva,
         target: CODE,
         form: TrampolineForm::Jump32,
+        demand: Demand::Entry,
         expected: first_bytes(old, 8),
         rebased_at: None,
+        gap: None,
     };
     Payload {
         identity,
@@ -84,6 +86,7 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         variables: vec![],
         hooks: vec![],
         assignments: vec![],
+        bodies: vec![Body { entry_rva: rva, start: rva, size: 8 }],
     }
 }
 

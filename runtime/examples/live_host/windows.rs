@@ -122,7 +122,7 @@ fn adding(n: u8) -> Payload {
 }
 
 fn options(patience_ms: u64) -> ApplyOptions {
-    ApplyOptions { patience: Duration::from_millis(patience_ms) }
+    ApplyOptions { patience: Duration::from_millis(patience_ms), ..ApplyOptions::default() }
 }
 
 pub fn main() {
@@ -553,10 +553,14 @@ fn check_many() {
         entry_rva: rva(base + index * 16),
         target: CODE + index as u32 * 8,
         form: TrampolineForm::Jump32,
+        demand: Demand::Entry,
         expected: first_bytes(base + index * 16, 6),
         rebased_at: None,
+        gap: None,
     };
     payload.trampolines = (0..count).map(trampoline).collect();
+    payload.bodies =
+        payload.trampolines.iter().map(|t| Body { entry_rva: t.entry_rva, start: t.entry_rva, size: 6 }).collect();
     payload.functions = (0..count)
         .map(|index| Function {
             offset: CODE + index as u32 * 8,

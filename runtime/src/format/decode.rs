@@ -171,7 +171,7 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     let (count, rest) =
         zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
     if count.get() as usize != KINDS.len() {
-        return Err(malformed(SECTION, "not the twelve sections of version 3"));
+        return Err(malformed(SECTION, "not the thirteen sections of version 3"));
     }
     let (entries, _) =
         <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len()).map_err(|_| malformed(SECTION, "cut off"))?;
@@ -212,19 +212,22 @@ pub(super) fn decode_part(part: &[u8]) -> Result<Payload, FormatError> {
         variables,
         hooks,
         assignments,
+        bodies,
     ] = split_sections(part)?;
     let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
     let identity = decode_identity(Table::single("identity", identity)?, strings)?;
     let segments = decode_segments(&Table::new("segments", segments)?, contents)?;
     let functions = decode_functions(&Table::new("functions", functions)?, &segments, &identity, strings)?;
+    let trampolines = decode_trampolines(&Table::new("trampolines", trampolines)?, &functions, &identity)?;
     let payload = Payload {
         relocations: decode_relocations(&Table::new("relocations", relocations)?, &segments, &identity)?,
-        trampolines: decode_trampolines(&Table::new("trampolines", trampolines)?, &functions, &identity)?,
         imports: decode_imports(&Table::new("imports", imports)?, &segments, strings)?,
         unwind: decode_unwind(Table::single("unwind", unwind)?, &segments)?,
         variables: decode_variables(&Table::new("variables", variables)?, &segments, strings)?,
         hooks: decode_hooks(&Table::new("hooks", hooks)?, &functions)?,
         assignments: decode_assignments(&Table::new("assignments", assignments)?, &segments, &identity)?,
+        bodies: decode_bodies(&Table::new("bodies", bodies)?, &trampolines, &identity)?,
+        trampolines,
         identity,
         segments,
         functions,
@@ -376,37 +379,103 @@ fn decode_trampolines(
     identity: &Identity,
 ) -> Result<Vec<Trampoline>, FormatError> {
     let mut end = 0;
-    table.collect(|record| {
-        let form = match record.form {
-            1 => TrampolineForm::Jump32,
-            _ => return Err("unknown form"),
-        };
-        let entry_rva = record.entry_rva.get();
-        if entry_rva < end {
+    let trampolines = table.collect(|record| {
+        let trampoline = decode_trampoline(record, identity)?;
+        if trampoline.entry_rva < end {
             return Err("overlaps the trampoline before it, or is out of order");
         }
-        let length = usize::from(record.expected_len);
-        if !(JUMP32_LEN..=MAX_EXPECTED).contains(&length) {
-            return Err("the number of expected bytes is not 5 to 20");
-        }
-        end = entry_rva
-            .checked_add(length as u32)
-            .filter(|end| *end <= identity.size_of_image)
-            .ok_or("not inside the image")?;
-        let (expected, rest) = record.expected.split_at(length);
-        if record.reserved != 0 || rest.iter().any(|byte| *byte != 0) {
-            return Err("a reserved field is not zero");
-        }
-        let rebased_at = Some(record.rebased_at).filter(|at| *at != NOT_REBASED);
-        if rebased_at.is_some_and(|at| usize::from(at) + 8 > length) {
-            return Err("the rebased address is not inside the expected bytes");
-        }
-        let target = record.target.get();
-        if functions.binary_search_by_key(&target, |f| f.offset).is_err() {
+        end = trampoline.entry_rva + trampoline.expected.len() as u32;
+        if functions.binary_search_by_key(&trampoline.target, |f| f.offset).is_err() {
             return Err("the target is not the first byte of a function");
         }
-        Ok(Trampoline { entry_rva, target, form, expected: expected.to_owned(), rebased_at })
-    })
+        Ok(trampoline)
+    })?;
+    check_gaps(&trampolines)?;
+    Ok(trampolines)
+}
+
+fn decode_trampoline(record: &TrampolineRecord, identity: &Identity) -> Result<Trampoline, &'static str> {
+    let form = TrampolineForm::from_code(record.form).ok_or("unknown form")?;
+    let demand = Demand::from_code(record.demand).ok_or("unknown demand")?;
+    let (entry_rva, length) = (record.entry_rva.get(), usize::from(record.expected_len));
+    if !(form.written()..=MAX_EXPECTED).contains(&length) {
+        return Err("the number of expected bytes is above 20, or less than what is written");
+    }
+    let is_inside = |start: u32, size: usize| {
+        start.checked_add(size as u32).is_some_and(|end| start != 0 && end <= identity.size_of_image)
+    };
+    if !is_inside(entry_rva, length) {
+        return Err("not inside the image");
+    }
+    let (expected, rest) = record.expected.split_at(length);
+    if record.reserved != [0; 3] || rest.iter().any(|byte| *byte != 0) {
+        return Err("a reserved field is not zero");
+    }
+    let rebased_at = Some(record.rebased_at).filter(|at| *at != NOT_REBASED);
+    if rebased_at.is_some_and(|at| usize::from(at) + 8 > length) {
+        return Err("the rebased address is not inside the expected bytes");
+    }
+    let gap = Gap { rva: record.gap.get(), expected: record.gap_expected };
+    let gap = match form {
+        TrampolineForm::Jump32 if gap != (Gap { rva: 0, expected: [0; JUMP32_LEN] }) => {
+            return Err("a gap that the form does not use");
+        }
+        TrampolineForm::Jump32 => None,
+        TrampolineForm::Jump8 if !is_inside(gap.rva, JUMP32_LEN) => return Err("the gap is not inside the image"),
+        TrampolineForm::Jump8 if gap.expected.iter().any(|byte| !matches!(byte, 0xcc | 0x90)) => {
+            return Err("the gap is not padding");
+        }
+        TrampolineForm::Jump8 => {
+            let from = i64::from(entry_rva) + JUMP8_LEN as i64;
+            i8::try_from(i64::from(gap.rva) - from).map_err(|_| "the gap is out of a short jump's reach")?;
+            Some(gap)
+        }
+    };
+    let target = record.target.get();
+    Ok(Trampoline { entry_rva, target, form, demand, expected: expected.to_owned(), rebased_at, gap })
+}
+
+/// No byte is written twice, and no gap lies where another trampoline expects something.
+fn check_gaps(trampolines: &[Trampoline]) -> Result<(), FormatError> {
+    let entries = trampolines.iter().enumerate().map(|(index, t)| (t.entry_rva, t.expected.len() as u32, index));
+    let gaps = trampolines.iter().enumerate().filter_map(|(index, t)| Some((t.gap?.rva, JUMP32_LEN as u32, index)));
+    let mut all: Vec<(u32, u32, usize)> = entries.chain(gaps).collect();
+    all.sort_unstable();
+    let overlap = all.windows(2).find_map(|pair| match pair {
+        [(start, size, _), (next, _, index)] if *next - *start < *size => Some(*index),
+        _ => None,
+    });
+    let problem = "the gap overlaps another gap or an entry";
+    overlap.map_or(Ok(()), |index| Err(FormatError::Record { section: "trampolines", index, problem }))
+}
+
+fn decode_bodies(
+    table: &Table<'_, BodyRecord>,
+    trampolines: &[Trampoline],
+    identity: &Identity,
+) -> Result<Vec<Body>, FormatError> {
+    let mut before = Body { entry_rva: 0, start: 0, size: 0 };
+    let bodies = table.collect(|record| {
+        let body = Body { entry_rva: record.entry.get(), start: record.start.get(), size: record.size.get() };
+        let is_next = match body.entry_rva == before.entry_rva {
+            true => body.start >= before.start + before.size,
+            false => body.entry_rva > before.entry_rva,
+        };
+        if !is_next {
+            return Err("overlaps the body before it, or is out of order");
+        }
+        if body.size == 0 || body.start.checked_add(body.size).is_none_or(|end| end > identity.size_of_image) {
+            return Err("not inside the image");
+        }
+        if trampolines.binary_search_by_key(&body.entry_rva, |t| t.entry_rva).is_err() {
+            return Err("no trampoline has that entry");
+        }
+        before = body;
+        Ok(body)
+    })?;
+    let mut entries = bodies.iter().filter(|body| body.start == body.entry_rva).map(|body| body.entry_rva);
+    let is_missing = trampolines.iter().any(|t| entries.next() != Some(t.entry_rva));
+    if is_missing { Err(malformed("bodies", "a trampoline's function is missing")) } else { Ok(bodies) }
 }
 
 fn decode_imports(

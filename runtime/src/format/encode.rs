@@ -85,13 +85,14 @@ impl Payload {
             let record = TrampolineRecord {
                 entry_rva: t.entry_rva.into(),
                 target: t.target.into(),
-                form: match t.form {
-                    TrampolineForm::Jump32 => 1,
-                },
+                form: t.form.code(),
                 expected_len: t.expected.len() as u8,
                 rebased_at: t.rebased_at.unwrap_or(NOT_REBASED),
-                reserved: 0,
+                demand: t.demand.code(),
                 expected,
+                gap: t.gap.map_or(0, |gap| gap.rva).into(),
+                gap_expected: t.gap.map_or([0; JUMP32_LEN], |gap| gap.expected),
+                reserved: [0; 3],
             };
             trampolines.extend_from_slice(record.as_bytes());
         }
@@ -142,6 +143,7 @@ impl Payload {
                 record.as_bytes().to_vec()
             })
             .collect();
+        let bodies: Vec<u8> = self.bodies.iter().flat_map(|body| body_record(body).as_bytes().to_vec()).collect();
         join_sections([
             identity.as_bytes(),
             &segments,
@@ -155,8 +157,13 @@ impl Payload {
             &variables,
             &hooks,
             &assignments,
+            &bodies,
         ])
     }
+}
+
+fn body_record(body: &Body) -> BodyRecord {
+    BodyRecord { entry: body.entry_rva.into(), start: body.start.into(), size: body.size.into() }
 }
 
 /// The whole file: header with its seal, then `stored`, the zstd-compressed form of a body of `body_size` bytes.

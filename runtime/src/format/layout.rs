@@ -3,6 +3,8 @@
 use zerocopy::little_endian::{I32, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::JUMP32_LEN;
+
 pub(super) const MAGIC: [u8; 8] = *b"HPGENHPX";
 pub(super) const VERSION: u16 = 3;
 pub(super) const SIGNATURE_MAGIC: [u8; 8] = *b"HPGENSIG";
@@ -11,7 +13,7 @@ pub(super) const NOT_REBASED: u8 = 255;
 pub(super) const MAX_EXPECTED: usize = 20;
 
 /// Section kinds in the order in which they stand.
-pub(super) const KINDS: [(u32, &str); 12] = [
+pub(super) const KINDS: [(u32, &str); 13] = [
     (1, "identity"),
     (2, "segments"),
     (3, "contents"),
@@ -24,6 +26,7 @@ pub(super) const KINDS: [(u32, &str); 12] = [
     (10, "variables"),
     (11, "hooks"),
     (12, "assignments"),
+    (13, "bodies"),
 ];
 
 macro_rules! records {
@@ -72,8 +75,11 @@ records! {
         form: u8,
         expected_len: u8,
         rebased_at: u8,
-        reserved: u8,
+        demand: u8,
         expected: [u8; MAX_EXPECTED],
+        gap: U32,
+        gap_expected: [u8; JUMP32_LEN],
+        reserved: [u8; 3],
     }
     /// Section 2.5.
     FunctionRecord { offset: U32, size: U32, old_rva: U32, reserved: U32, name: StringRef }
@@ -87,6 +93,8 @@ records! {
     HookRecord { kind: U32, function: U32 }
     /// Section 2.10.
     AssignmentRecord { rva: U32, value: U32, size: U32 }
+    /// Section 2.11.
+    BodyRecord { entry: U32, start: U32, size: U32 }
     /// Section 3.
     SignatureBlock { magic: [u8; 8], key: [u8; 32], signature: [u8; 64] }
 }

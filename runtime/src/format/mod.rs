@@ -5,6 +5,7 @@ mod encode;
 mod file;
 mod layout;
 mod signature;
+mod trampoline;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,6 +14,7 @@ pub use decode::{FormatError, unseal};
 pub use encode::{EncodeError, seal_file};
 pub use file::{MAX_IMAGES, PayloadFile};
 pub use signature::{PublicKey, SignatureError, SigningMessage, append_signature};
+pub use trampoline::{Body, Demand, Gap, JUMP8_LEN, JUMP32_LEN, Trampoline, TrampolineForm};
 
 /// PE `Machine` value of x64 images.
 pub const MACHINE_X64: u16 = 0x8664;
@@ -22,8 +24,6 @@ pub const PAGE: u32 = 0x1000;
 pub const MAX_BODY: u64 = 256 << 20;
 /// Largest region that is accepted.
 pub const MAX_REGION: u64 = 1 << 30;
-/// Bytes written by [`TrampolineForm::Jump32`].
-pub const JUMP32_LEN: usize = 5;
 
 /// What a file holds for one image (section 2). Every range in it was checked: see [`PayloadFile::decode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Payload {
     pub hooks: Vec<Hook>,
     /// Variables of the image that get a new value together with the new code, by rising RVA.
     pub assignments: Vec<Assignment>,
+    /// Where the code of the redirected functions is, by rising entry and start.
+    pub bodies: Vec<Body>,
 }
 
 /// What a loaded module must be for the payload to fit (section 2.1).
@@ -138,28 +140,6 @@ pub struct Relocation {
     pub target: u32,
     /// Added to the target.
     pub addend: i32,
-}
-
-/// The bytes that lead from an old entry to its new body (section 2.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrampolineForm {
-    /// `E9` and a 32-bit distance, five bytes.
-    Jump32,
-}
-
-/// One redirected function (section 2.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trampoline {
-    /// RVA of the old entry.
-    pub entry_rva: u32,
-    /// Region offset of the new body.
-    pub target: u32,
-    /// What is written.
-    pub form: TrampolineForm,
-    /// What must stand at the entry beforehand, at the preferred base: 5 to 20 bytes.
-    pub expected: Vec<u8>,
-    /// Where in `expected` a 64-bit absolute address begins that the loader rebases.
-    pub rebased_at: Option<u8>,
 }
 
 /// A function in the region (section 2.5).

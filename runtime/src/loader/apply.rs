@@ -21,6 +21,7 @@ use super::{records, system};
 use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
 use crate::target::record::{PROGRESS, Progress, Record};
+use crate::target::zones::Zones;
 use crate::{ApplyError, ApplyOptions, PatchState};
 
 /// Applies; gives the patch's number in the process. Tells of the attempt and its end.
@@ -71,8 +72,11 @@ fn put_in(
     let marks: Vec<_> = prepared.iter().flat_map(|image| image.marks.iter().copied()).collect();
     let mut assignments: Vec<_> =
         prepared.iter_mut().flat_map(|image| std::mem::take(&mut image.assignments)).collect();
+    let images = fitting.iter().zip(&prepared);
+    let zones = Zones::new(images.flat_map(|(fitting, image)| fitting.zones(image, options.consistency)).collect());
     let mut operation = Operation {
         edits: &edits,
+        zones: &zones,
         assignments: &mut assignments,
         marks: &marks,
         watch: &[],

@@ -15,7 +15,8 @@ use super::write_routine::{Interrupted, Piece, WriteRoutine};
 use crate::target::journal::{Pages, Phase};
 use crate::target::memory::Memory;
 use crate::target::record::{PROGRESS, state_code};
-use crate::{PatchState, StopError};
+use crate::target::zones::{Zone, Zones};
+use crate::{Part, PatchState, StopError};
 
 const PAGE: u64 = 0x1000;
 
@@ -35,6 +36,8 @@ pub(super) struct Edit {
 /// One operation. Edits rise by address and do not overlap.
 pub(super) struct Operation<'a> {
     pub edits: &'a [Edit],
+    /// Where no thread may be, nor return to.
+    pub zones: &'a Zones,
     /// Variables to write, with room for what was there.
     pub assignments: &'a mut [Assignment],
     /// States of patches, written together with the edits to their records.
@@ -88,7 +91,8 @@ pub(super) struct Report {
 /// What went wrong while threads stood still: a plain value, turned into words when they run again.
 enum Fault {
     Threads(ThreadFault),
-    Busy { thread: u32, edit: usize },
+    Busy { thread: u32, zone: usize },
+    Fibers { thread: u32 },
     Mismatch { edit: usize },
     Unreadable { span: usize },
     Write { address: u64, call: &'static str, code: u32 },
@@ -225,8 +229,12 @@ impl<'p> Scene<'p> {
     /// Everything that happens while threads stand still. Allocates nothing.
     fn exchange(&mut self, threads: &mut Threads<'_>, operation: &mut Operation<'_>) -> Result<Option<u32>, Fault> {
         let edits = operation.edits;
-        if let Some((thread, edit)) = threads.find(false, |address| edit_around(edits, address)) {
-            return Err(Fault::Busy { thread, edit });
+        let zones = operation.zones;
+        if let Some(thread) = zones.need_every_stack().then(|| threads.find_fiber()).flatten() {
+            return Err(Fault::Fibers { thread });
+        }
+        if let Some((thread, zone)) = threads.find(false, |address| zones.at(address)) {
+            return Err(Fault::Busy { thread, zone });
         }
         for (index, span) in self.spans.iter_mut().enumerate() {
             self.process.read(span.address, &mut span.before).ok_or(Fault::Unreadable { span: index })?;
@@ -359,9 +367,16 @@ impl<'p> Scene<'p> {
                 }
                 None => StopError::Thread { thread: id, call, error: error(code) },
             },
-            Fault::Busy { thread, edit: index } => {
-                let function = edit(index).map(|edit| edit.function.clone()).unwrap_or_default();
-                StopError::Busy { thread, function, waited }
+            Fault::Busy { thread, zone } => match operation.zones.get(zone) {
+                Some(Zone { function, part, .. }) => {
+                    StopError::Busy { thread, function: function.clone(), part: *part, waited }
+                }
+                None => StopError::ThreadFlood,
+            },
+            Fault::Fibers { thread } => {
+                let mut all = (0..).map_while(|index| operation.zones.get(index));
+                let function = all.find(|zone| zone.part != Part::Entry).map(|zone| zone.function.clone());
+                StopError::Fibers { thread, function: function.unwrap_or_default() }
             }
             Fault::Mismatch { edit: index } => {
                 let Some(edit) = edit(index) else {
@@ -392,13 +407,6 @@ impl Span {
         self.before.resize(size as usize, 0);
         self.after.resize(size as usize, 0);
     }
-}
-
-/// The index of the edit whose written bytes have `address` strictly inside.
-fn edit_around(edits: &[Edit], address: u64) -> Option<usize> {
-    let index = edits.partition_point(|edit| edit.address < address).checked_sub(1)?;
-    let edit = edits.get(index)?;
-    (address - edit.address < edit.replacement.len() as u64).then_some(index)
 }
 
 /// Where an edit's expected bytes are in the new content.

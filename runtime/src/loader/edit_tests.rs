@@ -9,6 +9,7 @@ use windows_sys::Win32::System::Memory::{
 use super::*;
 
 /// Two threads must not stop each other; outside tests the process's lock sees to it.
+static NO_ZONES: std::sync::LazyLock<Zones> = std::sync::LazyLock::new(Zones::default);
 static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn edit(address: u64, expected: u8) -> Edit {
@@ -17,7 +18,16 @@ fn edit(address: u64, expected: u8) -> Edit {
 
 fn operation(edits: &[Edit]) -> Operation<'_> {
     // The own stack is full of these tests' addresses.
-    Operation { edits, assignments: &mut [], marks: &[], watch: &[], patience: Duration::ZERO, own_stack: u64::MAX }
+    let zones = &NO_ZONES;
+    Operation {
+        edits,
+        zones,
+        assignments: &mut [],
+        marks: &[],
+        watch: &[],
+        patience: Duration::ZERO,
+        own_stack: u64::MAX,
+    }
 }
 
 /// Pages that cannot be made writable: a view of a read-only mapping.

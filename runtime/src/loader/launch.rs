@@ -23,7 +23,8 @@ use super::system::ThreadCalls;
 use crate::format::{PayloadFile, Seal};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
-use crate::{ApplyError, ApplyOptions, ProcessError, RunCommand, RunError};
+use crate::target::zones::{Zone, Zones};
+use crate::{ApplyError, ApplyOptions, Part, ProcessError, RunCommand, RunError};
 
 /// `jmp $`
 const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
@@ -110,8 +111,12 @@ fn run_to_entry(
             expected: expected.to_vec(),
             replacement: replacement.to_vec(),
         };
+        // At the entry's first byte, where the thread stands, it has not begun.
+        let range = entry + 1..entry + JUMP_TO_ITSELF.len() as u64;
+        let zones = Zones::new(vec![Zone { range, function: edit.function.clone(), part: Part::Entry }]);
         let mut operation = Operation {
             edits: &[edit],
+            zones: &zones,
             assignments: &mut [],
             marks: &[],
             watch: &[],

@@ -3,6 +3,7 @@
 mod apply;
 mod call;
 mod edit;
+mod entries;
 mod event_log;
 mod find;
 mod frames;

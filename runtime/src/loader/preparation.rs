@@ -8,12 +8,13 @@ use super::modules::{Module, Modules};
 use super::process::Process;
 use super::region::Region;
 use super::succession::Succession;
-use super::{imports, records};
+use super::{entries, imports, records};
 use crate::format::{Identity, PAGE, Payload, Protection, Seal};
-use crate::link::{Linked, TakenOver, link_taking_over, rebased_expected, trampoline_function};
+use crate::link::{Linked, TakenOver, link_taking_over, trampoline_function};
 use crate::target::image::LoadedImage;
 use crate::target::record::{self, Record, RecordAssignment, RecordEntry, RecordFunction, RecordVariable};
-use crate::{ApplyError, PatchState, ProcessError};
+use crate::target::zones::Zone;
+use crate::{ApplyError, Consistency, PatchState, ProcessError};
 
 /// What the loader itself runs through while it writes.
 const SYSTEM_IMAGES: [&str; 3] = ["ntdll.dll", "kernel32.dll", "kernelbase.dll"];
@@ -40,9 +41,15 @@ impl<'a> Fitting<'a> {
         let image = find_image(process, modules, &payload.identity)?;
         let succession = Succession::of(present, payload, seal, &image)?;
         let taken_over = succession.taken_over(payload)?;
-        check_expected(process, &succession.edits(entry_checks(payload, &image)?, &image))?;
+        check_expected(process, &succession.edits(entries::checks(payload, &image)?, &image))?;
         let addresses = imports::resolve_all(process, modules, payload)?;
         Ok(Fitting { payload, image, succession, taken_over, addresses })
+    }
+
+    /// Where no thread may be when its entries are written.
+    pub fn zones(&self, prepared: &Prepared<'_>, consistency: Consistency) -> Vec<Zone> {
+        let own = entries::zones(self.payload, &prepared.linked, &self.image, consistency);
+        own.into_iter().chain(self.succession.zones(&self.image)).collect()
     }
 }
 
@@ -56,6 +63,7 @@ pub(super) struct Prepared<'p> {
     pub edits: Vec<Edit>,
     pub marks: Vec<Mark>,
     pub assignments: Vec<Assignment>,
+    linked: Linked,
 }
 
 impl<'p> Prepared<'p> {
@@ -77,9 +85,10 @@ impl<'p> Prepared<'p> {
         let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
         Ok(Prepared {
             registration,
-            edits: succession.edits(edits(&linked), image),
+            edits: succession.edits(entries::edits(&linked), image),
             marks: succession.marks().chain([own]).collect(),
             assignments: assignments(&linked, &record),
+            linked,
             region,
             held,
             record,
@@ -132,31 +141,6 @@ fn assignments(linked: &Linked, record: &Record) -> Vec<Assignment> {
         Some(Assignment { address: assigned.address, value, only_if: None, before, saved_at: Some(saved_at) })
     };
     record.assignments.iter().filter_map(assignment).collect()
-}
-
-/// The entries as they must be, for a look before anything is touched.
-fn entry_checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>, ApplyError> {
-    let check = |trampoline: &crate::format::Trampoline| {
-        Ok(Edit {
-            function: trampoline_function(payload, trampoline).to_owned(),
-            rva: trampoline.entry_rva,
-            address: image.base + u64::from(trampoline.entry_rva),
-            expected: rebased_expected(payload, trampoline, image.base)?,
-            replacement: Vec::new(),
-        })
-    };
-    payload.trampolines.iter().map(check).collect()
-}
-
-fn edits(linked: &Linked) -> Vec<Edit> {
-    let edit = |t: &crate::link::LinkedTrampoline| Edit {
-        function: t.function.clone(),
-        rva: t.entry_rva,
-        address: t.entry,
-        expected: t.expected.clone(),
-        replacement: t.replacement.clone(),
-    };
-    linked.trampolines.iter().map(edit).collect()
 }
 
 /// Memory for the payload's region and, behind it, the record's tables.

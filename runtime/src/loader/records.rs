@@ -6,7 +6,7 @@ use windows_sys::Win32::System::Memory::{PAGE_GUARD, PAGE_NOACCESS};
 
 use super::process::{PageState, Process};
 use crate::target::memory::Memory;
-use crate::target::record::{MAGIC, Record};
+use crate::target::record::{MAGIC, Record, RecordGap};
 use crate::{PatchStatus, RedirectedFunction};
 
 /// 100 ns steps from 1601 (as Windows counts) to 1970.
@@ -29,13 +29,17 @@ pub(super) fn find(process: &Process) -> Vec<Record> {
 pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
     let function = |entry: &crate::target::record::RecordEntry| {
         let old_address = record.image_base + u64::from(entry.rva);
-        let now = process.bytes(old_address, entry.replacement.len());
+        let holds = |address, bytes: &[u8]| process.bytes(address, bytes.len()).as_deref() == Some(bytes);
+        let gap_holds = |gap: RecordGap| holds(record.image_base + u64::from(gap.rva), &gap.replacement);
         RedirectedFunction {
             name: entry.name.clone(),
             old_rva: entry.rva,
             old_address,
             new_address: entry.target,
-            redirected: now.as_ref() == Some(&entry.replacement),
+            form: entry.form,
+            demand: entry.demand,
+            is_no_stop: entry.is_no_stop,
+            redirected: holds(old_address, &entry.replacement) && entry.gap.is_none_or(gap_holds),
         }
     };
     PatchStatus {

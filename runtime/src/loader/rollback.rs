@@ -13,8 +13,9 @@ use crate::events;
 use crate::format::{HookKind, PAGE};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
-use crate::target::record::{Record, SAVED};
-use crate::{ApplyOptions, PatchState, RegionFate, RollbackError, RolledBack, StopError};
+use crate::target::record::{Record, RecordEntry, SAVED, Spot};
+use crate::target::zones::{Zone, Zones};
+use crate::{ApplyOptions, Consistency, Part, PatchState, RegionFate, RollbackError, RolledBack, StopError};
 
 /// Which patch to roll back.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +69,12 @@ fn take_out(
         assignments.extend(self::assignments(process, record)?);
     }
     let marks: Vec<Mark> = patch.iter().flat_map(|record| marks(&present, record)).collect();
+    let zones = Zones::new(patch.iter().flat_map(|record| zones(record, &edits, options.consistency)).collect());
     // Only the loader knows of the first page, by the region's address in a status.
     let code = |record: &Record| record.region_base + u64::from(PAGE)..record.region_base + record.region_size;
     let mut operation = Operation {
         edits: &edits,
+        zones: &zones,
         assignments: &mut assignments,
         marks: &marks,
         watch: &patch.iter().map(code).collect::<Vec<_>>(),
@@ -79,6 +82,9 @@ fn take_out(
         own_stack,
     };
     let report = perform(process, &mut operation).map_err(changed)?;
+    // An entry and its gap are one function.
+    let entries = patch.iter().flat_map(|record| record.entries.iter().map(|e| record.image_base + u64::from(e.rva)));
+    let functions = entries.filter(|entry| edits.iter().any(|edit| edit.address == *entry)).count();
     for record in patch.iter().filter(|record| record.state == PatchState::Applied) {
         // The entries are restored; that a hook fails afterwards changes nothing about that.
         let _ = hooks::run(process, &record.hooks, HookKind::PostRollback);
@@ -94,7 +100,7 @@ fn take_out(
     };
     Ok(RolledBack {
         patch_id: patch_id(&patch),
-        functions: edits.len(),
+        functions,
         region,
         stopped: report.stopped,
         threads_stopped: report.threads,
@@ -222,23 +228,45 @@ fn assignments(process: &Process, record: &Record) -> Result<Vec<Assignment>, Ro
     Ok(assignments)
 }
 
+/// Where no thread may be: in jumps that go away, and, where all is to go at once, in the new code.
+fn zones(record: &Record, edits: &[Edit], consistency: Consistency) -> Vec<Zone> {
+    let spots = record.entries.iter().flat_map(RecordEntry::spots);
+    let jumps = spots.filter_map(|spot| {
+        let address = record.image_base + u64::from(spot.rva);
+        edits.iter().find(|edit| edit.address == address)?;
+        // At the first byte of an entry a thread has not begun; that of a gap is behind the entry.
+        let start = if spot.is_gap { address } else { address + 1 };
+        let end = record.image_base + u64::from(spot.range().end);
+        Some(Zone { range: start..end, function: spot.function.to_owned(), part: Part::Entry })
+    });
+    let is_in = matches!(record.state, PatchState::Applied | PatchState::Prepared);
+    let code = (consistency == Consistency::Quiescent && is_in).then(|| Zone {
+        range: record.region_base + u64::from(PAGE)..record.region_base + record.region_size,
+        function: "code".to_owned(),
+        part: Part::Patch,
+    });
+    jumps.chain(code).collect()
+}
+
 /// What has to be restored. An interrupted apply redirected all entries or none; each is restored where it is redirected.
 fn edits(process: &Process, record: &Record) -> Vec<Edit> {
-    let edit = |entry: &crate::target::record::RecordEntry| {
-        let address = record.image_base + u64::from(entry.rva);
-        let untouched = || process.bytes(address, entry.original.len()).as_ref() == Some(&entry.original);
+    let edit = |spot: Spot<'_>| {
+        let address = record.image_base + u64::from(spot.rva);
+        let untouched = || process.bytes(address, spot.original.len()).as_deref() == Some(spot.original);
         let needed = match record.state {
             PatchState::Applied => true,
             PatchState::Prepared => !untouched(),
             PatchState::Retired | PatchState::Replaced => false,
         };
         needed.then(|| Edit {
-            function: entry.name.clone(),
-            rva: entry.rva,
+            function: spot.function.to_owned(),
+            rva: spot.rva,
             address,
-            expected: entry.replacement.clone(),
-            replacement: entry.original.clone(),
+            expected: spot.replacement.to_vec(),
+            replacement: spot.original.to_vec(),
         })
     };
-    record.entries.iter().filter_map(edit).collect()
+    let mut edits: Vec<Edit> = record.entries.iter().flat_map(RecordEntry::spots).filter_map(edit).collect();
+    edits.sort_by_key(|edit| edit.address);
+    edits
 }

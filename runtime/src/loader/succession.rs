@@ -1,11 +1,14 @@
 //! What a payload finds of earlier ones: those of a lower series it replaces in the same step, with their variables.
 
+use std::ops::Range;
+
 use super::edit::{Edit, Mark};
 use crate::format::{Payload, Seal};
 use crate::link::{TakenOver, trampoline_function};
 use crate::target::image::LoadedImage;
-use crate::target::record::{Record, RecordEntry, RecordVariable};
-use crate::{ApplyError, PatchState};
+use crate::target::record::{Record, RecordEntry, RecordVariable, Spot};
+use crate::target::zones::Zone;
+use crate::{ApplyError, Part, PatchState};
 
 /// The patches that a payload takes the place of, and what it has from them.
 #[derive(Debug, Default)]
@@ -36,15 +39,8 @@ impl Succession {
                 replaced.push(record.clone());
                 continue;
             }
-            for trampoline in &payload.trampolines {
-                let (start, end) = (trampoline.entry_rva, trampoline.entry_rva + trampoline.expected.len() as u32);
-                if record.entries.iter().any(|e| e.rva < end && start < e.rva + e.original.len() as u32) {
-                    return Err(ApplyError::AlreadyRedirected {
-                        function: trampoline_function(payload, trampoline).to_owned(),
-                        rva: start,
-                        patch,
-                    });
-                }
+            if let Some((function, rva)) = overlap(payload, record) {
+                return Err(ApplyError::AlreadyRedirected { function, rva, patch });
             }
         }
         Ok(Succession { replaced })
@@ -94,37 +90,82 @@ impl Succession {
         self.replaced.iter().rev().find_map(|record| Some((record, record.variables.get(with(record)?)?)))
     }
 
-    fn entries(&self) -> impl Iterator<Item = &RecordEntry> {
-        self.replaced.iter().flat_map(|record| &record.entries)
+    fn spots(&self) -> impl Iterator<Item = Spot<'_>> {
+        self.replaced.iter().flat_map(|record| &record.entries).flat_map(RecordEntry::spots)
     }
 
-    /// What is to be written: the payload's own edits, over those of replaced patches where they have the same entry, and the old code
-    /// where only the replaced ones had theirs.
+    /// What is to be written: the payload's own edits, over those of replaced patches where these wrote the same bytes, and the old code
+    /// where only the replaced ones wrote.
     pub fn edits(&self, mut edits: Vec<Edit>, image: &LoadedImage) -> Vec<Edit> {
-        let restored: Vec<Edit> = self
-            .entries()
-            .filter(|entry| !edits.iter().any(|edit| edit.rva == entry.rva))
-            .map(|entry| Edit {
-                function: entry.name.clone(),
-                rva: entry.rva,
-                address: image.base + u64::from(entry.rva),
-                expected: entry.replacement.clone(),
-                replacement: entry.original.clone(),
-            })
-            .collect();
+        let covered = edits.iter().map(|edit| edit.rva..edit.rva + edit.expected.len() as u32).collect::<Vec<_>>();
         for edit in &mut edits {
-            // Where a replaced patch redirected the same entry, its jump stands there.
-            if let Some(entry) = self.entries().find(|entry| entry.rva == edit.rva) {
-                edit.expected.iter_mut().zip(&entry.replacement).for_each(|(to, from)| *to = *from);
+            edit.over(self.spots());
+        }
+        for spot in self.spots() {
+            let is_own = |rva: &u32| covered.iter().any(|range| range.contains(rva));
+            let left: Vec<u32> = spot.range().filter(|rva| !is_own(rva)).collect();
+            // Runs of bytes that the payload leaves alone.
+            for run in left.chunk_by(|before, after| before + 1 == *after) {
+                let part = |bytes: &[u8]| {
+                    let byte = |rva: &u32| bytes.get((rva - spot.rva) as usize).copied();
+                    run.iter().filter_map(byte).collect::<Vec<u8>>()
+                };
+                let Some(rva) = run.first().copied() else { continue };
+                edits.push(Edit {
+                    function: spot.function.to_owned(),
+                    rva,
+                    address: image.base + u64::from(rva),
+                    expected: part(spot.replacement),
+                    replacement: part(spot.original),
+                });
             }
         }
-        edits.extend(restored);
         edits.sort_by_key(|edit| edit.address);
         edits
+    }
+
+    /// Where no thread may be besides where the payload says so: in the jumps of replaced patches.
+    pub fn zones(&self, image: &LoadedImage) -> impl Iterator<Item = Zone> {
+        self.spots().map(|spot| {
+            // At the first byte of an entry a thread has not begun; that of a gap is behind the entry.
+            let start = image.base + u64::from(spot.rva) + u64::from(!spot.is_gap);
+            let end = image.base + u64::from(spot.range().end);
+            Zone { range: start..end, function: spot.function.to_owned(), part: Part::Entry }
+        })
     }
 
     /// The replaced patches' states, written in the same step.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
         self.replaced.iter().map(|record| Mark::new(record.region_base, PatchState::Applied, PatchState::Replaced))
     }
+}
+
+impl Edit {
+    /// Expects what replaced patches wrote, and puts back what they wrote beyond its own bytes.
+    fn over<'r>(&mut self, spots: impl Iterator<Item = Spot<'r>>) {
+        let own = self.replacement.len();
+        let mut wanted = self.expected.clone();
+        wanted.iter_mut().zip(&self.replacement).for_each(|(to, from)| *to = *from);
+        for spot in spots {
+            for (rva, byte) in spot.range().zip(spot.replacement) {
+                let place = rva.checked_sub(self.rva).and_then(|offset| self.expected.get_mut(offset as usize));
+                place.into_iter().for_each(|place| *place = *byte);
+            }
+        }
+        let differs = wanted.iter().zip(&self.expected).rposition(|(wanted, there)| wanted != there);
+        wanted.truncate(own.max(differs.map_or(0, |last| last + 1)));
+        self.replacement = wanted;
+    }
+}
+
+/// A function of the payload whose entry or gap another patch has written to, with the place.
+fn overlap(payload: &Payload, record: &Record) -> Option<(String, u32)> {
+    let taken: Vec<Range<u32>> = record.entries.iter().flat_map(RecordEntry::spots).map(|spot| spot.range()).collect();
+    payload.trampolines.iter().find_map(|trampoline| {
+        let entry = trampoline.entry_rva..trampoline.entry_rva + trampoline.expected.len() as u32;
+        let gap = trampoline.gap.map(|gap| gap.rva..gap.rva + gap.expected.len() as u32);
+        let mut own = std::iter::once(entry).chain(gap);
+        let range = own.find(|own| taken.iter().any(|other| other.start < own.end && own.start < other.end))?;
+        Some((trampoline_function(payload, trampoline).to_owned(), range.start))
+    })
 }

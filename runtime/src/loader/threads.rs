@@ -281,6 +281,25 @@ impl<'p> Threads<'p> {
         None
     }
 
+    /// A thread that runs fibers: the stacks of those that do not run at this moment are not known.
+    pub fn find_fiber(&self) -> Option<u32> {
+        // NT_TIB: FiberData, which is a small number (or 0) where the thread is no fiber.
+        const FIBER_DATA: u64 = 0x20;
+        const SMALL: u64 = 0x1_0000;
+        let runs_fibers = |teb: u64| {
+            let mut data = 0u64;
+            let place = zerocopy::IntoBytes::as_mut_bytes(&mut data);
+            teb != 0 && (self.process.read(teb + FIBER_DATA, place).is_none() || data >= SMALL)
+        };
+        let stopped = self.stopped.iter().find(|thread| runs_fibers(thread.teb)).map(|thread| thread.id);
+        let own = || {
+            // SAFETY: takes nothing.
+            let (teb, id) = (own_teb(), unsafe { GetCurrentThreadId() });
+            (self.process.is_own() && runs_fibers(teb)).then_some(id)
+        };
+        stopped.or_else(own)
+    }
+
     fn find_on_stack<T>(&mut self, stack: &Stack, hit: &impl Fn(u64) -> Option<T>) -> Option<T> {
         let mut at = stack.from & !7;
         let end = stack.end.min(at.saturating_add(MAX_STACK));
@@ -417,6 +436,14 @@ fn suspension_count(thread: &ThreadHandle) -> u32 {
         NtQueryInformationThread(thread.0, THREAD_SUSPEND_COUNT, (&raw mut count).cast(), size, std::ptr::null_mut())
     };
     if status < 0 { 0 } else { count }
+}
+
+/// Address of the own thread environment block.
+fn own_teb() -> u64 {
+    let teb: u64;
+    // SAFETY: reads the block's pointer to itself.
+    unsafe { core::arch::asm!("mov {}, gs:[0x30]", out(reg) teb, options(nostack, preserves_flags, readonly)) };
+    teb
 }
 
 /// 0 when the thread has none (yet).

@@ -10,3 +10,4 @@ pub(crate) mod reach;
 pub(crate) mod record;
 pub(crate) mod stack_walk;
 pub(crate) mod unwind;
+pub(crate) mod zones;

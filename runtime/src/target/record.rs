@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::format::{HookKind, MAX_ASSIGNED, PAGE, Payload, Seal};
-use crate::link::Linked;
+use crate::format::{Demand, HookKind, JUMP32_LEN, MAX_ASSIGNED, PAGE, Payload, Seal, TrampolineForm};
+use crate::link::{Linked, LinkedGap};
 use crate::patch::PatchState;
 use crate::target::memory::Memory;
 
@@ -81,6 +81,12 @@ struct Entry {
     length: u8,
     original: [u8; MAX_CODE],
     replacement: [u8; MAX_CODE],
+    form: u8,
+    demand: u8,
+    no_stop: u8,
+    gap: U32,
+    gap_original: [u8; JUMP32_LEN],
+    gap_replacement: [u8; JUMP32_LEN],
     name: NameRef,
 }
 
@@ -160,6 +166,19 @@ pub(crate) struct RecordEntry {
     pub target: u64,
     pub original: Vec<u8>,
     pub replacement: Vec<u8>,
+    pub form: TrampolineForm,
+    pub demand: Demand,
+    /// Whether it could be written while threads run.
+    pub is_no_stop: bool,
+    pub gap: Option<RecordGap>,
+}
+
+/// A long jump in the padding between functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordGap {
+    pub rva: u32,
+    pub original: [u8; JUMP32_LEN],
+    pub replacement: [u8; JUMP32_LEN],
 }
 
 /// Where a variable of a payload is.
@@ -218,7 +237,37 @@ impl Progress {
     }
 }
 
+/// Bytes of the image that a patch wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot<'r> {
+    pub function: &'r str,
+    pub rva: u32,
+    pub original: &'r [u8],
+    pub replacement: &'r [u8],
+    pub is_gap: bool,
+}
+
+impl Spot<'_> {
+    pub fn range(&self) -> std::ops::Range<u32> {
+        self.rva..self.rva.saturating_add(self.original.len() as u32)
+    }
+}
+
 impl RecordEntry {
+    /// Its entry, and its gap where it has one.
+    pub fn spots(&self) -> impl Iterator<Item = Spot<'_>> {
+        let (function, original, replacement) = (self.name.as_str(), &self.original[..], &self.replacement[..]);
+        let entry = Spot { function, rva: self.rva, original, replacement, is_gap: false };
+        let gap = self.gap.as_ref().map(|RecordGap { rva, original, replacement }| Spot {
+            function,
+            rva: *rva,
+            original,
+            replacement,
+            is_gap: true,
+        });
+        std::iter::once(entry).chain(gap)
+    }
+
     /// What a linked payload's trampolines put into the record.
     pub fn from_linked(linked: &Linked) -> Vec<RecordEntry> {
         let entry = |t: &crate::link::LinkedTrampoline| RecordEntry {
@@ -227,6 +276,14 @@ impl RecordEntry {
             target: t.target,
             original: t.expected.get(..t.replacement.len()).unwrap_or_default().to_vec(),
             replacement: t.replacement.clone(),
+            form: t.form,
+            demand: t.demand,
+            is_no_stop: t.is_no_stop,
+            gap: t.gap.map(|LinkedGap { rva, expected, replacement, .. }| RecordGap {
+                rva,
+                original: expected,
+                replacement,
+            }),
         };
         linked.trampolines.iter().map(entry).collect()
     }
@@ -265,6 +322,12 @@ impl Record {
                 length: entry.original.len().min(MAX_CODE) as u8,
                 original: padded(&entry.original),
                 replacement: padded(&entry.replacement),
+                form: entry.form.code(),
+                demand: entry.demand.code(),
+                no_stop: entry.is_no_stop.into(),
+                gap: entry.gap.map_or(0, |gap| gap.rva).into(),
+                gap_original: entry.gap.map_or([0; JUMP32_LEN], |gap| gap.original),
+                gap_replacement: entry.gap.map_or([0; JUMP32_LEN], |gap| gap.replacement),
                 name: add(&entry.name),
             };
             content.extend_from_slice(entry.as_bytes());
@@ -355,12 +418,27 @@ impl Record {
             let (rva, length) = (entry.rva.get(), usize::from(entry.length));
             let end = rva.checked_add(u32::from(entry.length))?;
             (end <= image_size && length > 0).then_some(())?;
+            let form = TrampolineForm::from_code(entry.form)?;
+            let gap = match form {
+                TrampolineForm::Jump32 => None,
+                TrampolineForm::Jump8 => Some(RecordGap {
+                    rva: entry.gap.get(),
+                    original: entry.gap_original,
+                    replacement: entry.gap_replacement,
+                }),
+            };
+            let gap_end = gap.map_or(Some(0), |gap| gap.rva.checked_add(JUMP32_LEN as u32))?;
+            (gap_end <= image_size).then_some(())?;
             Some(RecordEntry {
                 name: name(entry.name)?,
                 rva,
                 target: entry.target.get(),
                 original: entry.original.get(..length)?.to_vec(),
                 replacement: entry.replacement.get(..length)?.to_vec(),
+                form,
+                demand: Demand::from_code(entry.demand)?,
+                is_no_stop: entry.no_stop == 1,
+                gap,
             })
         };
         let (table_address, table_count) = (fixed.table_address.get(), fixed.table_count.get());
@@ -450,6 +528,17 @@ mod tests {
             target: BASE + 0x1000,
             original: vec![1, 2, 3, 4, 5],
             replacement: vec![0xe9, 0, 0, 0, 1],
+            form: TrampolineForm::Jump32,
+            demand: Demand::Entry,
+            is_no_stop: false,
+            gap: None,
+        };
+        let short = RecordEntry {
+            form: TrampolineForm::Jump8,
+            demand: Demand::Nothing,
+            is_no_stop: true,
+            gap: Some(RecordGap { rva: 0x1110, original: [0xcc; 5], replacement: [0xe9, 0, 0, 0, 2] }),
+            ..entry("third", 0x1100)
         };
         let record = Record {
             region_base: BASE,
@@ -463,7 +552,7 @@ mod tests {
             image_timestamp: 99,
             function_table: Some((BASE + 0x2000, 4)),
             series: 4,
-            entries: vec![entry("first", 0x1000), entry("", 0x1005), entry("third", 0x1100)],
+            entries: vec![entry("first", 0x1000), entry("", 0x1005), short],
             variables: vec![RecordVariable { name: "calls".into(), address: BASE - 0x1000, size: 8 }],
             hooks: vec![(HookKind::PreRollback, BASE + 0x1080)],
             assignments: vec![RecordAssignment { address: 0x1_4000_5000, size: 8, value: BASE + 0x2010 }],
@@ -503,7 +592,8 @@ mod tests {
 
     #[test]
     fn lies_with_a_right_digest_are_noticed() {
-        let lies: [fn(&mut Record); 10] = [
+        let lies: [fn(&mut Record); 11] = [
+            |r| r.entries[2].gap.as_mut().unwrap().rva = 0x1_fffc,
             |r| r.entries[1].rva = 0x1004,
             |r| r.entries[2].rva = 0x1_fffc,
             |r| r.entries[0].original.clear(),

@@ -4,8 +4,8 @@ use hpgen_diff::atoms::{AtomIndex, AtomKind};
 use hpgen_diff::program::{Location, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_runtime::format::{
-    Assignment, Function, HookKind, Import, ImportSymbol, Payload, Protection, Relocation, RelocationKind, Space,
-    Trampoline, Variable,
+    Assignment, Body, Demand, Function, Gap, HookKind, Import, ImportSymbol, Payload, Protection, Relocation,
+    RelocationKind, Space, Trampoline, TrampolineForm, Variable,
 };
 
 /// What is wrong, and what makes it so.
@@ -121,6 +121,35 @@ impl List {
         );
         change("rebased at 0", Box::new(|t| t.rebased_at = Some(0)));
         change("not rebased", Box::new(|t| t.rebased_at = None));
+        for demand in [Demand::Nothing, Demand::Entry, Demand::Body] {
+            change(demand.name(), Box::new(move |t| t.demand = demand));
+        }
+        for form in [TrampolineForm::Jump32, TrampolineForm::Jump8] {
+            change(form.name(), Box::new(move |t| t.form = form));
+        }
+        if trampoline.gap.is_some() {
+            let mut in_gap = |how: &str, edit: fn(&mut Gap)| {
+                change(how, Box::new(move |t| t.gap.iter_mut().for_each(edit)));
+            };
+            in_gap("gap +1", |gap| gap.rva += 1);
+            in_gap("gap -1", |gap| gap.rva -= 1);
+            in_gap("gap +16", |gap| gap.rva += 16);
+            in_gap("gap -16", |gap| gap.rva -= 16);
+            in_gap("gap expects another byte", |gap| gap.expected[2] ^= 0xcc ^ 0x90);
+        }
+        for (number, body) in payload.bodies.iter().enumerate().filter(|(_, body)| body.entry_rva == entry) {
+            let mut change = |how: &str, edit: fn(&mut Body)| {
+                self.add(format!("trampoline at {entry:#x}: body at {:#x} {how}", body.start), move |payload| {
+                    edit(&mut payload.bodies[number])
+                });
+            };
+            change("one byte less", |body| body.size -= 1);
+            change("one byte more", |body| body.size += 1);
+            change("one byte on", |body| body.start += 1);
+            self.add(format!("trampoline at {entry:#x}: body at {:#x} removed", body.start), move |payload| {
+                payload.bodies.remove(number);
+            });
+        }
         self.add(format!("trampoline at {entry:#x}: removed"), move |payload| {
             payload.trampolines.remove(index);
         });

@@ -1,0 +1,119 @@
+//! Which form of jump each redirected function gets.
+//!
+//! One that can be written wherever threads are comes first, then one that only its first bytes must be free for, then one that the whole
+//! function must be free for; among equals, the one without a gap. Gaps go to functions that cannot do without before they go to those that could.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::rva::{Rva, span};
+use hpgen_runtime::format::{Body, Demand, Gap, Trampoline};
+
+use crate::gaps::Gaps;
+use crate::trampoline::{JUMP, Refusal, Way, Ways};
+
+/// Where and how an old function is redirected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The old function's entry.
+    pub entry: Rva,
+    pub(crate) way: Way,
+    pub(crate) gap: Option<Gap>,
+    pub(crate) bodies: Vec<Range<Rva>>,
+}
+
+impl Site {
+    /// The payload's record of it, leading to a region offset.
+    pub(crate) fn trampoline(&self, target: u32) -> Trampoline {
+        trampoline(self.entry, &self.way, self.gap, target)
+    }
+
+    /// The payload's records of where the function's code is.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = Body> {
+        let body =
+            |run: &Range<Rva>| Body { entry_rva: self.entry.0, start: run.start.0, size: run.end.0 - run.start.0 };
+        self.bodies.iter().map(body)
+    }
+}
+
+fn trampoline(entry: Rva, way: &Way, gap: Option<Gap>, target: u32) -> Trampoline {
+    Trampoline {
+        entry_rva: entry.0,
+        target,
+        form: way.form,
+        demand: way.demand,
+        expected: way.expected.clone(),
+        rebased_at: way.rebased_at,
+        gap,
+    }
+}
+
+/// What a way costs a process: less is better.
+fn cost(entry: Rva, way: &Way) -> (bool, Demand) {
+    (!trampoline(entry, way, None, 0).is_no_stop(), way.demand)
+}
+
+/// Chooses for all functions of a payload.
+pub(crate) fn choose(
+    ways: &BTreeMap<AtomIndex, Ways>,
+    bodies: impl Fn(AtomIndex) -> Vec<Range<Rva>>,
+    mut gaps: Gaps,
+) -> (BTreeMap<AtomIndex, Site>, BTreeMap<AtomIndex, Refusal>) {
+    let mut order: Vec<(&AtomIndex, &Ways)> = ways.iter().collect();
+    order.sort_unstable_by_key(|(_, ways)| ways.entry);
+    let reserved: Vec<Range<Rva>> = order.iter().map(|(_, ways)| span(ways.entry, JUMP)).collect();
+    let needs_gap = |ways: &Ways| match (&ways.long, &ways.short) {
+        (Err(_), _) => true,
+        (Ok(long), Ok(short)) => long.demand == Demand::Body && short.demand != Demand::Body,
+        (Ok(_), Err(_)) => false,
+    };
+    // A stable sort: by entry within each half.
+    order.sort_by_key(|(_, ways)| !needs_gap(ways));
+    let (mut sites, mut refused) = (BTreeMap::new(), BTreeMap::new());
+    for (index, ways) in order {
+        match site(ways, &mut gaps, &reserved) {
+            Ok((way, gap)) => {
+                sites.insert(*index, Site { entry: ways.entry, way, gap, bodies: bodies(*index) });
+            }
+            Err(refusal) => {
+                refused.insert(*index, refusal);
+            }
+        }
+    }
+    refuse_neighbours(&mut sites, &mut refused);
+    (sites, refused)
+}
+
+fn site(ways: &Ways, gaps: &mut Gaps, reserved: &[Range<Rva>]) -> Result<(Way, Option<Gap>), Refusal> {
+    let (entry, long) = (ways.entry, &ways.long);
+    if let Ok(short) = &ways.short
+        && long.as_ref().map_or(true, |long| cost(entry, short) < cost(entry, long))
+        && let Some(gap) = gaps.take(entry, reserved)
+    {
+        return Ok((short.clone(), Some(gap)));
+    }
+    let no_gap = |(code, message): Refusal| match &ways.short {
+        Ok(_) => (code, format!("{message}; nor is there a gap between functions that a short jump could reach")),
+        Err(_) => (code, message),
+    };
+    long.clone().map(|long| (long, None)).map_err(no_gap)
+}
+
+/// Jumps must not run into each other.
+fn refuse_neighbours(sites: &mut BTreeMap<AtomIndex, Site>, refused: &mut BTreeMap<AtomIndex, Refusal>) {
+    let mut spans: Vec<(Rva, Rva, AtomIndex)> = sites
+        .iter()
+        .map(|(index, site)| (site.entry, span(site.entry, site.way.expected.len() as u32).end, *index))
+        .collect();
+    spans.sort_unstable();
+    for pair in spans.windows(2) {
+        if let &[(_, end, _), (start, _, index)] = pair
+            && start < end
+        {
+            sites.remove(&index);
+            let message = format!("its entry {start} lies inside the jump that the entry before it needs");
+            refused.insert(index, ("entries-too-close", message));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! A payload's entries and gaps: what must stand there, what is written, and where no thread may be then.
+
+use super::edit::Edit;
+use crate::format::{Demand, Payload};
+use crate::link::{LinkError, Linked, LinkedTrampoline, rebased_expected, trampoline_function};
+use crate::target::image::LoadedImage;
+use crate::target::zones::Zone;
+use crate::{Consistency, Part};
+
+/// The entries and gaps as they must be, for a look before anything is touched.
+pub(super) fn checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>, LinkError> {
+    let mut checks = Vec::new();
+    for trampoline in &payload.trampolines {
+        let mut check = |rva: u32, expected: Vec<u8>| {
+            checks.push(Edit {
+                function: trampoline_function(payload, trampoline).to_owned(),
+                rva,
+                address: image.base + u64::from(rva),
+                expected,
+                replacement: Vec::new(),
+            });
+        };
+        check(trampoline.entry_rva, rebased_expected(payload, trampoline, image.base)?);
+        if let Some(gap) = trampoline.gap {
+            check(gap.rva, gap.expected.to_vec());
+        }
+    }
+    Ok(checks)
+}
+
+/// What is written.
+pub(super) fn edits(linked: &Linked) -> Vec<Edit> {
+    let both = |t: &LinkedTrampoline| {
+        let entry = Edit {
+            function: t.function.clone(),
+            rva: t.entry_rva,
+            address: t.entry,
+            expected: t.expected.clone(),
+            replacement: t.replacement.clone(),
+        };
+        let gap = t.gap.map(|gap| Edit {
+            function: t.function.clone(),
+            rva: gap.rva,
+            address: gap.address,
+            expected: gap.expected.to_vec(),
+            replacement: gap.replacement.to_vec(),
+        });
+        std::iter::once(entry).chain(gap)
+    };
+    linked.trampolines.iter().flat_map(both).collect()
+}
+
+/// Where no thread may be when it is written.
+pub(super) fn zones(payload: &Payload, linked: &Linked, image: &LoadedImage, consistency: Consistency) -> Vec<Zone> {
+    let mut zones = Vec::new();
+    for trampoline in &linked.trampolines {
+        let mut zone = |range, part| zones.push(Zone { range, function: trampoline.function.clone(), part });
+        if consistency == Consistency::Quiescent || trampoline.demand == Demand::Body {
+            for body in payload.bodies.iter().filter(|body| body.entry_rva == trampoline.entry_rva) {
+                let start = image.base + u64::from(body.start);
+                zone(start..start + u64::from(body.size), Part::Body);
+            }
+        }
+        if trampoline.demand != Demand::Nothing {
+            // At the first byte a thread has not begun.
+            zone(trampoline.entry + 1..trampoline.entry + trampoline.replacement.len() as u64, Part::Entry);
+        }
+    }
+    zones
+}
