@@ -260,10 +260,6 @@ pub struct ApplyArguments {
     pub recording: Recording,
     #[command(flatten)]
     pub moment: Moment,
-    /// Write the entries while threads run, where all of the payload's can be written so; their pages are writable and executable at
-    /// once for as long as that takes.
-    #[arg(long)]
-    pub no_stop: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -291,12 +287,12 @@ pub enum Consistency {
 
 impl Moment {
     /// In the loader's terms.
-    pub fn options(&self, no_stop: bool) -> ApplyOptions {
+    pub fn options(&self) -> ApplyOptions {
         let consistency = match self.consistency {
             Consistency::Immediate => hpgen_runtime::Consistency::Immediate,
             Consistency::Quiescent => hpgen_runtime::Consistency::Quiescent,
         };
-        ApplyOptions { patience: Duration::from_millis(self.patience), consistency, no_stop }
+        ApplyOptions { patience: Duration::from_millis(self.patience), consistency, no_stop: false }
     }
 }
 

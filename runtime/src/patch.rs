@@ -13,8 +13,9 @@ pub struct ApplyOptions {
     pub patience: Duration,
     /// When calls enter the new code, or the old one again.
     pub consistency: Consistency,
-    /// Write entries while threads run, where all of the payload's can be written so (`FORMAT.md` 2.4). For as long as that takes, the
-    /// pages that they are on are writable and executable at once, which is why it is off by default.
+    /// Write entries of the own process while its threads run, where all of the payload's can be written so (`FORMAT.md` 2.4). For as
+    /// long as that takes, the pages that they are on are writable and executable at once, which is why it is off by default. Threads of
+    /// other processes are always stopped.
     pub no_stop: bool,
 }
 

@@ -35,7 +35,7 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
     if processes.is_empty() {
         bail!("no running process has {} loaded", arguments.target.image.as_deref().unwrap_or("the image"));
     }
-    let options = arguments.moment.options(arguments.no_stop);
+    let options = arguments.moment.options();
     let mut results = Vec::new();
     for pid in processes {
         let result = apply(pid, &payload, &seal, &options);

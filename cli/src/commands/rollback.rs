@@ -24,7 +24,7 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
     if arguments.repair {
         return repair(arguments.pid, arguments.format);
     }
-    let options = arguments.moment.options(false);
+    let options = arguments.moment.options();
     let done = match rollback_process(arguments.pid, arguments.patch.as_deref(), &options) {
         Ok(done) => done,
         Err(error) if error.is_refusal() => {

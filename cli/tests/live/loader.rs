@@ -28,8 +28,18 @@ const DLL_BASE: &str = "140000000";
 
 #[test]
 fn own_process() {
-    let rounds = std::env::var("HPGEN_LIVE_ROUNDS").unwrap_or_else(|_| ROUNDS.to_owned());
-    check(&["self", &rounds]);
+    check(&["self", &rounds()]);
+}
+
+fn rounds() -> String {
+    std::env::var("HPGEN_LIVE_ROUNDS").unwrap_or_else(|_| ROUNDS.to_owned())
+}
+
+/// Every form of jump, with threads that are busy where it matters.
+#[test]
+fn forms_of_jumps() {
+    let done = |output: String| output.trim_end().ends_with("every form of jump works");
+    assert!(check(&["forms", &rounds()]).is_none_or(done), "it ended early");
 }
 
 #[test]
@@ -68,13 +78,14 @@ fn incomplete_program() {
     check(&["early", "incomplete.exe"]);
 }
 
-/// Runs one of the program's checks.
-fn check(arguments: &[&str]) {
-    let Some(host) = host() else { return };
+/// Runs one of the program's checks; gives what it printed.
+fn check(arguments: &[&str]) -> Option<String> {
+    let host = host()?;
     let mut command = wine::command(&host);
     let ended = child::run(command.args(arguments).current_dir(host.parent().unwrap()), PATIENCE).unwrap();
     expect(0, &ended);
     println!("{}", ended.stdout);
+    Some(ended.stdout)
 }
 
 /// The program, built.

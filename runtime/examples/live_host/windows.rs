@@ -1,5 +1,7 @@
 //! The checks.
 
+#[path = "forms.rs"]
+mod forms;
 #[path = "payloads.rs"]
 mod payloads;
 
@@ -131,6 +133,7 @@ pub fn main() {
     match all[1..] {
         ["self", rounds] => check_self(rounds.parse().unwrap()),
         ["dll", path, preferred] => check_dll(path, u64::from_str_radix(preferred, 16).unwrap()),
+        ["forms", rounds] => forms::check_forms(rounds.parse().unwrap()),
         ["remote"] => check_remote(),
         ["run"] => check_run(),
         ["early", path] => check_early(path),

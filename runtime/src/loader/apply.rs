@@ -7,7 +7,8 @@
 //!    final protection, never writable and executable; its record says *prepared*; its unwind data is registered (`preparation.rs`). Then
 //!    pre-apply hooks are called and may say no;
 //! 4. all threads are stopped; none may stand where bytes are written; the entries are compared once more and written; the records say
-//!    *applied*, those of replaced patches *replaced*; the threads go on (`edit.rs`); post-apply hooks are called.
+//!    *applied*, those of replaced patches *replaced*; the threads go on (`edit.rs`); post-apply hooks are called. Who allows it for the own
+//!    process gets entries that demand nothing written while threads run (`running.rs`).
 
 use super::edit::{Operation, perform};
 use super::hooks::{self, Veto};
@@ -16,13 +17,14 @@ use super::lock::Lock;
 use super::modules::Modules;
 use super::preparation::{Fitting, Prepared};
 use super::process::Process;
+use super::running::perform_running;
 use super::succession::Succession;
 use super::{records, system};
 use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
 use crate::target::record::{PROGRESS, Progress, Record};
 use crate::target::zones::Zones;
-use crate::{ApplyError, ApplyOptions, PatchState};
+use crate::{ApplyError, ApplyOptions, Consistency, PatchState};
 
 /// Applies; gives the patch's number in the process. Tells of the attempt and its end.
 pub(super) fn apply(
@@ -83,7 +85,16 @@ fn put_in(
         patience: options.patience,
         own_stack,
     };
-    let report = perform(process, &mut operation)?;
+    let runs = options.no_stop && process.is_own() && options.consistency == Consistency::Immediate;
+    let is_no_stop = fitting.iter().zip(&prepared).all(|(fitting, image)| {
+        fitting.succession.replaces_none() && image.is_no_stop() && image.record.assignments.is_empty()
+    });
+    let report = if runs && is_no_stop {
+        let linked: Vec<_> = prepared.iter().map(|image| &image.linked).collect();
+        perform_running(process, &linked, &operation)?
+    } else {
+        perform(process, &mut operation)?
+    };
 
     let stopped = u64::try_from(report.stopped.as_micros()).unwrap_or(u64::MAX);
     let progress = Progress::new(PatchState::Applied, report.threads, records::filetime_now(), stopped);

@@ -233,7 +233,7 @@ impl<'p> Scene<'p> {
         if let Some(thread) = zones.need_every_stack().then(|| threads.find_fiber()).flatten() {
             return Err(Fault::Fibers { thread });
         }
-        if let Some((thread, zone)) = threads.find(false, |address| zones.at(address)) {
+        if let Some((thread, zone)) = threads.find(false, |rip| zones.at(rip), |word| zones.returned_to(word)) {
             return Err(Fault::Busy { thread, zone });
         }
         for (index, span) in self.spans.iter_mut().enumerate() {
@@ -269,7 +269,7 @@ impl<'p> Scene<'p> {
             return Ok(None);
         }
         let is_watched = |address| operation.watch.iter().any(|range| range.contains(&address)).then_some(());
-        Ok(threads.find(true, is_watched).map(|(thread, ())| thread))
+        Ok(threads.find(true, is_watched, is_watched).map(|(thread, ())| thread))
     }
 
     /// Writes the variables and keeps what was there, or leaves all as they were.

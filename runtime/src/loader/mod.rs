@@ -20,6 +20,7 @@ mod records;
 mod region;
 mod repair;
 mod rollback;
+mod running;
 mod succession;
 mod system;
 mod threads;

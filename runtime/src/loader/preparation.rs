@@ -63,7 +63,7 @@ pub(super) struct Prepared<'p> {
     pub edits: Vec<Edit>,
     pub marks: Vec<Mark>,
     pub assignments: Vec<Assignment>,
-    linked: Linked,
+    pub linked: Linked,
 }
 
 impl<'p> Prepared<'p> {
@@ -93,6 +93,11 @@ impl<'p> Prepared<'p> {
             held,
             record,
         })
+    }
+
+    /// Whether all entries can be written while threads run.
+    pub fn is_no_stop(&self) -> bool {
+        self.linked.trampolines.iter().all(|trampoline| trampoline.is_no_stop)
     }
 
     /// Leaves it in the process.

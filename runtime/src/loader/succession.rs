@@ -124,6 +124,11 @@ impl Succession {
         edits
     }
 
+    /// Whether it takes the place of no patch.
+    pub fn replaces_none(&self) -> bool {
+        self.replaced.is_empty()
+    }
+
     /// Where no thread may be besides where the payload says so: in the jumps of replaced patches.
     pub fn zones(&self, image: &LoadedImage) -> impl Iterator<Item = Zone> {
         self.spots().map(|spot| {

@@ -246,13 +246,19 @@ impl<'p> Threads<'p> {
     }
 
     /// The first thread that executes at, or may return to, an address that `hit` recognises, with what `hit` said.
-    /// Conservative: every word on a stack that looks like such an address counts as one. With `pointers`, registers count as well.
-    pub fn find<T>(&mut self, pointers: bool, hit: impl Fn(u64) -> Option<T>) -> Option<(u32, T)> {
+    /// Conservative: every word on a stack that looks like such an address (`hit`) counts as one. What executes is told by `at`. With
+    /// `pointers`, registers count as well.
+    pub fn find<T>(
+        &mut self,
+        pointers: bool,
+        at: impl Fn(u64) -> Option<T>,
+        hit: impl Fn(u64) -> Option<T>,
+    ) -> Option<(u32, T)> {
         for index in 0..self.stopped.len() {
             let thread = self.stopped.get(index)?;
             let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
             let in_registers = || thread.registers.iter().find_map(|register| hit(*register));
-            if let Some(found) = hit(thread.rip).or_else(|| if pointers { in_registers() } else { None }) {
+            if let Some(found) = at(thread.rip).or_else(|| if pointers { in_registers() } else { None }) {
                 return Some((id, found));
             }
             if teb == 0 {
