@@ -214,8 +214,9 @@ pub struct VerifyArguments {
     /// The baseline that it is for; for a payload of several images each of them, in any order.
     #[arg(long, value_name = "FILE", required = true)]
     pub old: Vec<PathBuf>,
-    /// The fixed build that it was made from, in the order of the baselines.
-    #[arg(long, value_name = "FILE", required = true)]
+    /// The fixed build that it was made from, in the order of the baselines. Without it, what the payload means is not checked:
+    /// the report says what else is not.
+    #[arg(long, value_name = "FILE")]
     pub new: Vec<PathBuf>,
     /// PDB of OLD, in the same order; beside it when not named.
     #[arg(long, value_name = "FILE")]

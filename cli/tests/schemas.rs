@@ -47,6 +47,7 @@ fn documents_of_every_command() {
             printed(folder, 0, &["diff", "old.exe", "new.exe"]),
             printed(folder, 0, &["inspect", "fix.hpx", "--asm", "--old", "old.exe"]),
             printed(folder, 0, &["verify", "fix.hpx", "--old", "old.exe", "--new", "new.exe"]),
+            printed(folder, 0, &["verify", "fix.hpx", "--old", "old.exe"]),
             printed(folder, 0, &["symbolize", "fix.hpx", "+0x1000", "+0x10", "0x1001", "--region", "0x2000"]),
             serde_json::from_str(&fs::read_to_string(folder.join("fix.hpx.sym")).unwrap()).unwrap(),
         ];

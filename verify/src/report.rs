@@ -20,6 +20,9 @@ pub struct Report {
     pub placements: Vec<Placement>,
     /// What is wrong; empty for a payload that is sound.
     pub findings: Vec<Finding>,
+    /// What could not be looked at, since the new build was not at hand.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
 }
 
 /// Numbers of one placement; they are the same at each.
@@ -137,7 +140,7 @@ impl Report {
             assignments: payload.assignments.len(),
             ..Counts::default()
         };
-        Report { image: old.file_name(), counts, placements: Vec::new(), findings: Vec::new() }
+        Report { image: old.file_name(), counts, placements: Vec::new(), findings: Vec::new(), unchecked: Vec::new() }
     }
 
     /// Findings in order, each once: most are found at every placement.

@@ -81,6 +81,16 @@ impl FunctionTable {
         }
     }
 
+    /// Whether an entry begins at an address.
+    pub fn covers(&self, address: u64) -> bool {
+        self.entries.iter().any(|entry| entry.begin == address)
+    }
+
+    /// Begin, end and record of each entry.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        self.entries.iter().map(|entry| (entry.begin, entry.end, entry.info))
+    }
+
     /// Entries that begin inside a range of addresses.
     fn inside(&self, range: std::ops::Range<u64>) -> Vec<Entry> {
         let first = self.entries.partition_point(|entry| entry.begin < range.start);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Format, VerifyArguments};
-use crate::output::{self, BAD, BOLD, DIM, GOOD, count, paint};
+use crate::output::{self, BAD, BOLD, DIM, GOOD, NOTE, count, paint};
 use crate::{identity, payload_file};
 
 /// Name and version of the JSON form.
@@ -34,8 +34,10 @@ pub fn execute(arguments: &VerifyArguments) -> Result<Outcome> {
     let mut open: Vec<&Payload> = file.payloads.iter().collect();
     let mut images = Vec::new();
     for (old, new) in &pairs {
-        let comparison = Comparison::of(old, new);
-        comparison.check_related(old, new)?;
+        let comparison = new.as_ref().map(|new| (new, Comparison::of(old, new)));
+        if let Some((new, comparison)) = &comparison {
+            comparison.check_related(old, new)?;
+        }
         let place = open.iter().position(|payload| identity::fits(old, payload));
         // The only payload is looked at even if it is for another image: what differs is a finding then.
         let place = place.or_else(|| (file.payloads.len() == 1 && !open.is_empty()).then_some(0));
@@ -43,7 +45,10 @@ pub fn execute(arguments: &VerifyArguments) -> Result<Outcome> {
             bail!("the payload has nothing for {}, or it was named twice", old.image.path().display());
         };
         let payload = open.remove(place);
-        let report = hpgen_verify::verify(payload, old, new, &comparison);
+        let report = match &comparison {
+            Some((new, comparison)) => hpgen_verify::verify(payload, old, new, comparison),
+            None => hpgen_verify::verify_without_new(payload, old),
+        };
         images.push(Verified { image: payload.identity.image_name.clone(), report });
     }
     if let Some(payload) = open.first() {
@@ -57,20 +62,18 @@ pub fn execute(arguments: &VerifyArguments) -> Result<Outcome> {
     Ok(if verified { Outcome::Done } else { Outcome::NotVerified })
 }
 
-/// The builds that were named.
-fn pairs(arguments: &VerifyArguments) -> Result<Vec<(Program, Program)>> {
+/// The builds that were named; new ones for all images or for none.
+fn pairs(arguments: &VerifyArguments) -> Result<Vec<(Program, Option<Program>)>> {
     let (olds, news) = (&arguments.old, &arguments.new);
-    if olds.len() != news.len() {
+    if !news.is_empty() && olds.len() != news.len() {
         bail!("--old was given {} times and --new {} times: name both builds of every image", olds.len(), news.len());
     }
     let load = |image: &Path, pdb: Option<&PathBuf>| Program::load(image, pdb.map(PathBuf::as_path));
-    olds.iter()
-        .zip(news)
-        .enumerate()
-        .map(|(index, (old, new))| {
-            Ok((load(old, arguments.old_pdb.get(index))?, load(new, arguments.new_pdb.get(index))?))
-        })
-        .collect()
+    let pair = |(index, old): (usize, &PathBuf)| {
+        let new = news.get(index).map(|new| load(new, arguments.new_pdb.get(index))).transpose()?;
+        Ok((load(old, arguments.old_pdb.get(index))?, new))
+    };
+    olds.iter().enumerate().map(pair).collect()
 }
 
 /// For programs: flat for a payload of one image, with a list for one of several.
@@ -123,7 +126,12 @@ fn text(report: &Report) -> String {
     if let Some(more) = report.findings.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         text.push_str(&format!("  and {more} more\n"));
     }
-    text + &summary(report)
+    text.push_str(&summary(report));
+    if !report.unchecked.is_empty() {
+        text.push_str(&paint(NOTE, "without the new build these were not checked:\n"));
+        text.extend(report.unchecked.iter().map(|what| format!("  {what}\n")));
+    }
+    text
 }
 
 fn finding_text(finding: &Finding) -> String {
