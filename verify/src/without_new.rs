@@ -9,6 +9,7 @@ use hpgen_diff::rva::Rva;
 use hpgen_runtime::format::{Payload, Protection, RelocationKind};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
+use crate::bodies::Pieces;
 use crate::facts::Facts;
 use crate::placement;
 use crate::process::{Place, Process};
@@ -30,6 +31,7 @@ pub(crate) fn verify(payload: &Payload, old: &Program) -> Report {
     let itself = Comparison::of(old, old);
     let facts = Facts::of(payload, old, old, &itself);
     let named = NamedPlaces::of(old);
+    let pieces = Pieces::of(old);
     let mut report = Report::new(payload, &old.image);
     report.unchecked = UNCHECKED.map(str::to_owned).to_vec();
     report.findings.extend(facts.identity_findings());
@@ -38,7 +40,7 @@ pub(crate) fn verify(payload: &Payload, old: &Program) -> Report {
             Ok(process) => {
                 let (starts, references) = (instruction_starts(payload, &process), References::default());
                 let mut look = Look { facts: &facts, process: &process, starts, references, findings: Vec::new() };
-                look.findings.extend(trampolines::look(&facts, &process, &named));
+                look.findings.extend(trampolines::look(&facts, &process, &named, &pieces));
                 look.records();
                 look.relocations();
                 payload.functions.iter().for_each(|function| look.code(function.offset, function.size, &function.name));
