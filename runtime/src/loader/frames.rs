@@ -1,7 +1,6 @@
 //! Which threads execute code of patches, or will return into it. One thread at a time stands still, while its registers and its
 //! stack are copied; frames are unwound afterwards. Between suspend and resume nothing is allocated.
 
-use windows_sys::Wdk::System::Threading::{NtQueryInformationThread, ThreadBasicInformation};
 use windows_sys::Win32::Foundation::{CloseHandle, HANDLE};
 use windows_sys::Win32::System::Diagnostics::Debug::{
     CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext,
@@ -15,6 +14,7 @@ use super::modules::Modules;
 use super::process::Process;
 use super::records;
 use super::system::ThreadCalls;
+use super::threads::teb_address;
 use crate::ProcessError;
 use crate::format::PAGE;
 use crate::patch::{PatchFrame, ThreadFrames};
@@ -169,7 +169,7 @@ impl Thread {
     /// Also gives the number of words that there are to copy.
     fn copy_once(&self, process: &Process, calls: ThreadCalls, stack: &mut [u64]) -> Option<(Copied, usize)> {
         // A thread without an environment block has run nothing yet, and to ask for its context might be to wait for ever.
-        let teb = teb_address(self.handle).filter(|teb| *teb != 0)?;
+        let teb = Some(teb_address(self.handle)).filter(|teb| *teb != 0)?;
         // SAFETY: a record of numbers.
         let mut context = Context(unsafe { std::mem::zeroed() });
         context.0.ContextFlags = CONTEXT_CONTROL_AMD64 | CONTEXT_INTEGER_AMD64;
@@ -206,22 +206,4 @@ fn copy_stack(process: &Process, teb: u64, c: &CONTEXT, stack: &mut [u64]) -> Op
         [c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14, c.R15];
     let registers = Registers { rip: c.Rip, general };
     Some((Copied { registers, stack_base: from, words, is_whole: words == wanted }, wanted))
-}
-
-/// None when the system does not say.
-fn teb_address(thread: HANDLE) -> Option<u64> {
-    /// `THREAD_BASIC_INFORMATION`
-    #[repr(C)]
-    struct Basic {
-        exit_status: i32,
-        teb: u64,
-        client: [u64; 2],
-        affinity: u64,
-        priorities: [i32; 2],
-    }
-    let mut basic = Basic { exit_status: 0, teb: 0, client: [0; 2], affinity: 0, priorities: [0; 2] };
-    let (place, size) = ((&raw mut basic).cast(), size_of_val(&basic) as u32);
-    // SAFETY: the handle is open; the result's place is valid and of the given size.
-    let status = unsafe { NtQueryInformationThread(thread, ThreadBasicInformation, place, size, std::ptr::null_mut()) };
-    (status >= 0).then_some(basic.teb)
 }

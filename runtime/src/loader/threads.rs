@@ -222,7 +222,7 @@ impl<'p> Threads<'p> {
     /// Suspending only asks for it; a thread whose context was read does stand still. All are asked before the first is waited for.
     fn settle(&mut self, from: usize) -> Result<(), Fault> {
         for thread in self.stopped.iter_mut().skip(from) {
-            thread.teb = teb_address(&thread.handle);
+            thread.teb = teb_address(thread.handle.0);
             if thread.teb == 0 {
                 // Wine shows a thread before it is quite made, and its maker may be stopped by now: it has run no instruction, will
                 // not run any before it is resumed, and to ask for its context would be to wait for ever.
@@ -453,7 +453,7 @@ fn own_teb() -> u64 {
 }
 
 /// 0 when the thread has none (yet).
-fn teb_address(thread: &ThreadHandle) -> u64 {
+pub(super) fn teb_address(thread: HANDLE) -> u64 {
     /// `THREAD_BASIC_INFORMATION`
     #[repr(C)]
     struct Basic {
@@ -466,6 +466,6 @@ fn teb_address(thread: &ThreadHandle) -> u64 {
     let mut basic = Basic { exit_status: 0, teb: 0, client: [0; 2], affinity: 0, priorities: [0; 2] };
     let (place, size) = ((&raw mut basic).cast(), size_of_val(&basic) as u32);
     // SAFETY: the handle is open; the result's place is valid and of the given size.
-    unsafe { NtQueryInformationThread(thread.0, ThreadBasicInformation, place, size, std::ptr::null_mut()) };
+    unsafe { NtQueryInformationThread(thread, ThreadBasicInformation, place, size, std::ptr::null_mut()) };
     basic.teb
 }
