@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use xtask::live::Target;
+use xtask::suite::{relinked, subjects};
 use xtask::workspace;
 
 use crate::session::{Session, expect};
@@ -186,4 +187,37 @@ fn shadow_state_is_attached_to_live_objects() {
     }
     session.roll_back(pid);
     target.wait_for_lines("rounds after the rollback", SEEN, |line: &str| line.ends_with(" used")).unwrap();
+}
+
+/// The same of Rust, with `hpgen-shadow`.
+#[test]
+fn shadow_state_of_rust() {
+    let Some(session) = Session::start("shadow_rust") else { return };
+    let subjects = subjects::shadow_host();
+    let [old, new] = relinked::build_pair([&subjects[0], &subjects[1]]).unwrap();
+    let first = session.build("first.hpx", &old, &new, &[]);
+    let second = session.build("second.hpx", &old, &new, &["--series", "2"]);
+    let stop_file = session.file("stop");
+    let target = Target::start(&old, ["240".to_owned(), xtask::wine::windows_path(&stop_file)]).unwrap();
+    let pid = target.pid();
+    let counts = |line: &str| line.chars().last().is_some_and(|c| c.is_ascii_digit());
+    target.wait_for_lines("the first rounds", SEEN, |line: &str| !counts(line)).unwrap();
+    session.apply(0, pid, &first);
+    target.wait_for_lines("rounds with the first", SEEN, counts).unwrap();
+    session.apply(0, pid, &second);
+    let lines = target.wait_for_lines("rounds with the second", SEEN, counts).unwrap();
+    for lamp in ["used red ", "used green ", "used blue "] {
+        let counts: Vec<usize> = lines.iter().filter_map(|line| line.strip_prefix(lamp)?.parse().ok()).collect();
+        assert!(counts.len() >= SEEN / 2, "{lamp}: {counts:?}");
+        assert!(counts.iter().enumerate().all(|(index, count)| *count == index + 1), "{lamp}: {counts:?}");
+    }
+    session.roll_back(pid);
+    target.wait_for_lines("rounds after the rollback", SEEN, |line: &str| !counts(line)).unwrap();
+    // What was attached is gone: the counts begin anew.
+    session.apply(0, pid, &first);
+    let lines = target.wait_for_lines("rounds with the first again", SEEN, counts).unwrap();
+    let again: Vec<&String> = lines.iter().rev().take_while(|line| counts(line)).collect();
+    assert!(again.last().is_some_and(|line| line.ends_with(" 1")), "{again:?}");
+    std::fs::write(&stop_file, "").unwrap();
+    expect(0, &target.end().unwrap());
 }

@@ -75,6 +75,18 @@ pub fn throw_host() -> Result<[Subject; 2]> {
     Ok([build("old", &[]), build("new", &["-DNEW"])])
 }
 
+/// The Rust program whose new build attaches state to live objects. Of no suite either.
+pub fn shadow_host() -> [Subject; 2] {
+    ["old", "new"].map(|build| {
+        let folder = ours("shadow_host");
+        let mut subject = subject("shadow_host", Kind::Rust, vec![folder.join(build).join("shadow_host.rs")]);
+        subject.name = format!("shadow_host/{build}");
+        // What its modules are read from.
+        subject.includes.extend([folder, workspace::root().join("shadow").join("src")]);
+        subject
+    })
+}
+
 /// A folder with the sources of a fixture's old variant under the names that they are compiled with; see `fixtures.rs`.
 fn staged(fixture: &str) -> Result<PathBuf> {
     let folder = workspace::target().join("suite").join("fixtures").join(fixture).join("src");
