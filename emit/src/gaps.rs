@@ -43,17 +43,29 @@ impl Gaps {
 
     /// Takes the nearest free one within reach of a short jump at `entry`.
     pub fn take(&mut self, entry: Rva, reserved: &[Range<Rva>]) -> Option<Gap> {
+        let index = self.nearest(entry, reserved)?;
+        let (rva, expected) = self.slots.remove(index);
+        Some(Gap { rva: rva.0, expected })
+    }
+
+    /// The same, and leaves it there.
+    pub fn look(&self, entry: Rva, reserved: &[Range<Rva>]) -> Option<Gap> {
+        let (rva, expected) = *self.slots.get(self.nearest(entry, reserved)?)?;
+        Some(Gap { rva: rva.0, expected })
+    }
+
+    fn nearest(&self, entry: Rva, reserved: &[Range<Rva>]) -> Option<usize> {
         let from = i64::from(entry.0) + JUMP8_LEN as i64;
         let distance = |rva: Rva| i64::from(rva.0) - from;
         let is_reserved = |rva: Rva| {
             let room = span(rva, JUMP32_LEN as u32);
             reserved.iter().any(|range| range.start < room.end && room.start < range.end)
         };
-        let reachable = self.slots.iter().enumerate().filter(|(_, (rva, _))| i8::try_from(distance(*rva)).is_ok());
+        let first = self.slots.partition_point(|(rva, _)| distance(*rva) < i8::MIN.into());
+        let slots = self.slots.iter().enumerate().skip(first);
+        let reachable = slots.take_while(|(_, (rva, _))| distance(*rva) <= i8::MAX.into());
         let free = reachable.filter(|(_, (rva, _))| !is_reserved(*rva));
-        let (index, _) = free.min_by_key(|(_, (rva, _))| (distance(*rva).abs(), *rva))?;
-        let (rva, expected) = self.slots.remove(index);
-        Some(Gap { rva: rva.0, expected })
+        free.min_by_key(|(_, (rva, _))| (distance(*rva).abs(), *rva)).map(|(index, _)| index)
     }
 }
 

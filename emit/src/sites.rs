@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::program::Program;
 use hpgen_diff::rva::{Rva, span};
 use hpgen_runtime::format::{Body, Demand, Gap, Trampoline};
 
 use crate::gaps::Gaps;
-use crate::trampoline::{JUMP, Refusal, Way, Ways};
+use crate::trampoline::{Entries, JUMP, Refusal, Way, Ways};
 
 /// Where and how an old function is redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub(crate) fn choose(
     order.sort_by_key(|(_, ways)| !needs_gap(ways));
     let (mut sites, mut refused) = (BTreeMap::new(), BTreeMap::new());
     for (index, ways) in order {
-        match site(ways, &mut gaps, &reserved) {
+        match site(ways, |entry| gaps.take(entry, &reserved)) {
             Ok((way, gap)) => {
                 sites.insert(*index, Site { entry: ways.entry, way, gap, bodies: bodies(*index) });
             }
@@ -85,11 +86,11 @@ pub(crate) fn choose(
     (sites, refused)
 }
 
-fn site(ways: &Ways, gaps: &mut Gaps, reserved: &[Range<Rva>]) -> Result<(Way, Option<Gap>), Refusal> {
+fn site(ways: &Ways, mut gap_for: impl FnMut(Rva) -> Option<Gap>) -> Result<(Way, Option<Gap>), Refusal> {
     let (entry, long) = (ways.entry, &ways.long);
     if let Ok(short) = &ways.short
         && long.as_ref().map_or(true, |long| cost(entry, short) < cost(entry, long))
-        && let Some(gap) = gaps.take(entry, reserved)
+        && let Some(gap) = gap_for(entry)
     {
         return Ok((short.clone(), Some(gap)));
     }
@@ -115,5 +116,55 @@ fn refuse_neighbours(sites: &mut BTreeMap<AtomIndex, Site>, refused: &mut BTreeM
             let message = format!("its entry {start} lies inside the jump that the entry before it needs");
             refused.insert(index, ("entries-too-close", message));
         }
+    }
+}
+
+/// How the functions of an image could be redirected, were each the only one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// Without stopping a thread.
+    pub no_stop: usize,
+    /// Those among them that take a gap.
+    pub by_gap: usize,
+    /// With threads stopped, wherever they are.
+    pub stop: usize,
+    /// With their first bytes free.
+    pub entry: usize,
+    /// With nothing in them.
+    pub body: usize,
+    /// Not at all.
+    pub refused: usize,
+}
+
+impl Survey {
+    /// Looks at all functions but funclets, which are never redirected.
+    pub fn of(program: &Program) -> Survey {
+        let (entries, gaps, funclets) = (Entries::of(program), Gaps::of(program), program.funclets());
+        let mut survey = Survey::default();
+        for index in program.functions.iter().map(|function| function.atom).filter(|index| !funclets.contains(index)) {
+            let chosen = entries.ways(program, index).and_then(|ways| {
+                let reserved = [span(ways.entry, JUMP)];
+                Ok((ways.entry, site(&ways, |entry| gaps.look(entry, &reserved))?))
+            });
+            let counter = match chosen {
+                Err(_) => &mut survey.refused,
+                Ok((entry, (way, gap))) => match way.demand {
+                    Demand::Nothing if trampoline(entry, &way, gap, 0).is_no_stop() => {
+                        survey.by_gap += usize::from(gap.is_some());
+                        &mut survey.no_stop
+                    }
+                    Demand::Nothing => &mut survey.stop,
+                    Demand::Entry => &mut survey.entry,
+                    Demand::Body => &mut survey.body,
+                },
+            };
+            *counter += 1;
+        }
+        survey
+    }
+
+    /// How many functions there are.
+    pub fn all(&self) -> usize {
+        self.no_stop + self.stop + self.entry + self.body + self.refused
     }
 }

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod digest;
 pub mod edit;
 pub mod fixtures;
+pub mod forms;
 pub mod jobs;
 pub mod live;
 pub mod msvc_abi;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::{metamorphic, msvc, mutation};
 use xtask::toolchain::Toolchain;
-use xtask::{bless, check, corpus, demo, fixtures, programs, setup, sizes};
+use xtask::{bless, check, corpus, demo, fixtures, forms, programs, setup, sizes};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -36,6 +36,11 @@ enum Task {
         /// What to prove
         #[command(subcommand)]
         suite: Suite,
+    },
+    /// How many functions of each test program, and of the images in these folders, can be redirected without stopping a thread
+    Forms {
+        /// Folders with images that have their PDBs beside them
+        folders: Vec<std::path::PathBuf>,
     },
     /// Compare the sizes of payloads with those of binary patches of the same images, for everything that can be patched
     Sizes,
@@ -110,6 +115,7 @@ fn main() -> Result<ExitCode> {
             return msvc::run(&msvc::Selection { sample, bless, packages });
         }
         Task::Sizes => sizes::sizes()?,
+        Task::Forms { folders } => forms::forms(&folders)?,
         Task::Corpus { again, authoring_only, names } => {
             return corpus::run(&corpus::Selection { names, again, authoring_only });
         }
