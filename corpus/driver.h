@@ -5,7 +5,7 @@
  * About every 20 ms it does all of `regression` and one input that a fix is about, and prints
  *     seq N regression HEX probe TEXT
  * N counts from 1; HEX is a checksum over everything that the library gave, the same in every line; TEXT, one word, says what
- * the library made of the input. It ends after SECONDS, or when STOPFILE exists; the last line is `done N`.
+ * the library made of the input; `none` if PROBE is. It ends after SECONDS, or when STOPFILE exists; the last line is `done N`.
  * Exit code: 0, or 2 for wrong usage.
  */
 #include <stdarg.h>
@@ -75,7 +75,7 @@ static __attribute__((noinline, unused)) int faults(void (*call)(void)) {
 /* `size` bytes right before a page that cannot be touched. */
 static __attribute__((unused)) unsigned char *guarded(const void *bytes, size_t size) {
     size_t pages = (size + 0xfff) & ~(size_t)0xfff;
-    unsigned char *memory = VirtualAlloc(NULL, pages + 0x1000, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+    unsigned char *memory = (unsigned char *)VirtualAlloc(NULL, pages + 0x1000, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
     DWORD old;
     VirtualProtect(memory + pages, 0x1000, PAGE_NOACCESS, &old);
     if (bytes != NULL) {
@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
         regression();
         uint64_t sum = checksum;
         snprintf(line, sizeof line, "seq %lld regression %016llx probe %s\n", ++steps, (unsigned long long)sum,
-                 probe(argv[1]));
+                 strcmp(argv[1], "none") == 0 ? "none" : probe(argv[1]));
         fputs(line, stdout);
         Sleep(20);
     } while (GetTickCount() - start < length && GetFileAttributesA(argv[2]) == INVALID_FILE_ATTRIBUTES);

@@ -1,6 +1,8 @@
 /* giflib, kept busy; see ../driver.h. */
 #include "../driver.h"
 
+#include <malloc.h>
+
 #include "gif_lib.h"
 
 static unsigned char file[100000];
@@ -58,13 +60,15 @@ static void decode(size_t size) {
     file_size = size;
     GifFileType *gif = DGifOpen(NULL, read_file, &error);
     if (gif != NULL) {
-        note_number(DGifSlurp(gif));
+        int result = DGifSlurp(gif);
+        note_number(result);
         note_text(GifErrorString(gif->Error));
         for (int image = 0; image < gif->ImageCount; image++) {
             GraphicsControlBlock control = {0};
             note_number(DGifSavedExtensionToGCB(gif, image, &control));
             note_number(control.DelayTime);
-            if (gif->SavedImages[image].RasterBits != NULL) {
+            /* Of an image that breaks off, the rest was never written. */
+            if (result == GIF_OK && gif->SavedImages[image].RasterBits != NULL) {
                 note(gif->SavedImages[image].RasterBits, WIDTH * HEIGHT);
             }
         }
@@ -72,6 +76,9 @@ static void decode(size_t size) {
             /* Of a copy: the array moves when it grows. */
             SavedImage first = gif->SavedImages[0], *copy = GifMakeSavedImage(gif, &first);
             note(copy->RasterBits, WIDTH * HEIGHT);
+            /* Copies share what their extensions hold, and all of them would free it. */
+            copy->ExtensionBlockCount = 0;
+            copy->ExtensionBlocks = NULL;
         }
         note_number(DGifCloseFile(gif, &error));
     }
@@ -108,6 +115,22 @@ static const char *short_extension(void) {
     return bytes[1] != 0 || bytes[2] != 0 ? "overwritten" : result == GIF_ERROR ? "refused" : "untouched";
 }
 
+/* A copy of an image that is too large to be copied: what the original holds must stay. */
+static const char *failed_copy(void) {
+    SavedImage image = {0};
+    image.ImageDesc.Width = 0x10000;
+    image.ImageDesc.Height = -0x7000;
+    GifAddExtensionBlock(&image.ExtensionBlockCount, &image.ExtensionBlocks, COMMENT_EXT_FUNC_CODE, 5, (unsigned char *)"hpgen");
+    GifFileType gif = {0};
+    SavedImage *copy = GifMakeSavedImage(&gif, &image);
+    int kept = HeapValidate((HANDLE)_get_heap_handle(), 0, image.ExtensionBlocks);
+    if (kept) {
+        GifFreeExtensions(&image.ExtensionBlockCount, &image.ExtensionBlocks);
+    }
+    free(gif.SavedImages);
+    return copy != NULL ? "made" : kept ? "kept" : "freed";
+}
+
 static const char *probe(const char *name) {
-    return strcmp(name, "short-extension") == 0 ? short_extension() : "unknown";
+    return strcmp(name, "short-extension") == 0 ? short_extension() : strcmp(name, "failed-copy") == 0 ? failed_copy() : "unknown";
 }

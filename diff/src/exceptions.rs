@@ -3,6 +3,8 @@
 //! Sources: "x64 exception handling" (C scope tables); the headers `ehdata.h` and `ehdata4_export.h` that ship with Microsoft's
 //! compiler, and LLVM's `WinException.cpp`, which writes the same tables (version 3 and 4 of `FuncInfo`, GS data).
 
+mod itanium;
+
 use crate::image::Image;
 use crate::rva::Rva;
 
@@ -35,17 +37,31 @@ pub struct Tables {
     pub items: Vec<Item>,
     /// Their bytes: first the data behind the unwind record, then every table that it leads to.
     pub pieces: Vec<std::ops::Range<Rva>>,
-    /// Fields that hold RVAs, by address.
+    /// Fields that lead somewhere, by address.
     pub fields: Vec<(Rva, Field)>,
 }
 
-/// What an RVA in exception tables leads to.
+/// What a field of exception tables leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// To code or data outside the tables.
+    /// An RVA, to code or data outside the tables.
     Item(Item),
-    /// To another piece of the tables.
+    /// An address of eight bytes, to the same.
+    Address(Item),
+    /// A distance from the field, to the same.
+    Distance(Item),
+    /// An RVA, to another piece of the tables.
     Piece(Rva),
+}
+
+impl Field {
+    /// Its size in bytes.
+    pub const fn width(self) -> u32 {
+        match self {
+            Field::Item(_) | Field::Distance(_) | Field::Piece(_) => 4,
+            Field::Address(_) => 8,
+        }
+    }
 }
 
 /// More entries than this are not believed.
@@ -75,6 +91,7 @@ pub fn read(image: &Image, handler: &str, function: Rva, data: Rva) -> Result<Ta
             reader.function_info4()?;
             reader.stack_cookie()?;
         }
+        "__gxx_personality_seh0" | "__gcc_personality_seh0" | "rust_eh_personality" => reader.itanium()?,
         _ => return Err(Failure::UnknownHandler),
     }
     let Reader { items, mut tables, place, .. } = reader;

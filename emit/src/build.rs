@@ -488,6 +488,16 @@ impl<'a> Writer<'a> {
             let place = offset + (field.0 - start.0);
             let to = match to {
                 HandlerField::To(destination) => self.place(index, destination)?,
+                HandlerField::Address(destination) => {
+                    let to = self.place(index, destination)?;
+                    self.absolute(index, place, to)?;
+                    continue;
+                }
+                HandlerField::Distance(destination) => {
+                    let to = self.place(index, destination)?;
+                    self.relative(index, place, to, 0)?;
+                    continue;
+                }
                 HandlerField::Piece(rva) => {
                     let target = self.layout.handler_pieces.get(rva).copied();
                     let target =

@@ -76,11 +76,15 @@ pub struct PlannedHandler {
     pub fields: Vec<(Rva, HandlerField)>,
 }
 
-/// What an RVA in exception tables leads to.
+/// What a field of exception tables leads to.
 #[derive(Debug)]
 pub enum HandlerField {
-    /// To code or data.
+    /// An RVA, to code or data.
     To(Destination),
+    /// An address of eight bytes, to data.
+    Address(Destination),
+    /// A distance from the field, to data.
+    Distance(Destination),
     /// To another piece of the tables.
     Piece(Rva),
 }
@@ -350,7 +354,9 @@ impl Planner<'_> {
                     Field::Item(Item::Code(rva) | Item::Funclet(rva)) => {
                         HandlerField::To(self.exception_code((index, root), atom, rva)?)
                     }
-                    Field::Item(Item::Number(_)) => {
+                    Field::Address(Item::Data(rva)) => HandlerField::Address(self.type_descriptor(root, rva)?),
+                    Field::Distance(Item::Data(rva)) => HandlerField::Distance(self.type_descriptor(root, rva)?),
+                    Field::Item(Item::Number(_)) | Field::Address(_) | Field::Distance(_) => {
                         return unproven("a number among the addresses of exception tables");
                     }
                 };
@@ -359,6 +365,15 @@ impl Planner<'_> {
             .collect::<Refused<Vec<_>>>()?;
         let handler = self.pointer(root, handler.into())?;
         Ok(PlannedHandler { handler, pieces: tables.pieces, fields })
+    }
+
+    /// A type that is caught. That of a DLL's is not known before the program starts: mingw's start-up code puts its address
+    /// into the field, and into those of the image alone.
+    fn type_descriptor(&mut self, root: AtomIndex, rva: Rva) -> Refused<Destination> {
+        if self.programs.new.image.import_at(rva).is_some() {
+            return unsupported("it catches a type of a DLL's, whose address the start-up code puts into the tables");
+        }
+        self.pointer(root, rva.into())
     }
 
     /// Code that exception tables name: places in the function, its funclets, destructors.
@@ -528,7 +543,8 @@ impl Planner<'_> {
     }
 
     fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
-        let fields = self.programs.new.data_fields(atom, atom.size);
+        let new = self.programs.new;
+        let fields = new.data_fields(atom, atom.size);
         if fields.iter().any(|field| field.kind != DataFieldKind::Pointer) {
             return unsupported(
                 "holds addresses relative to the image or to itself, which this version does not carry",
@@ -539,6 +555,9 @@ impl Planner<'_> {
             .map(|field| {
                 let outside = || format!("the pointer at +{:#x} leads outside the image", field.offset);
                 let named = field.named.ok_or_else(|| ("unproven-reference", outside()))?;
+                if new.image.import_at(named.target).is_some() {
+                    return unsupported("holds the address of a DLL's variable, which the start-up code puts there");
+                }
                 Ok((field.offset, self.pointer(root, named)?))
             })
             .collect::<Refused<Vec<_>>>()?;

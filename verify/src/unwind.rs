@@ -211,11 +211,11 @@ impl CodeWalk<'_> {
                 tables.fields.iter().filter(|(rva, _)| piece.contains(rva)).copied().collect();
             self.piece(offset, &piece, at, &fields);
             for (rva, field) in fields {
-                let value = self.meaning.process.u32_at(at.wrapping_add(u64::from(rva.0 - piece.start.0)));
-                let Some(found) = value.and_then(|value| base.checked_add(value.into())) else { continue };
+                let place = at.wrapping_add(u64::from(rva.0 - piece.start.0));
+                let Some(found) = self.led_to(place, field, base) else { continue };
                 match field {
                     Field::Piece(target) => pieces.push((target, found)),
-                    Field::Item(item) => self.item(offset, item, found),
+                    Field::Item(item) | Field::Address(item) | Field::Distance(item) => self.item(offset, item, found),
                 }
             }
             if next > 1
@@ -226,6 +226,19 @@ impl CodeWalk<'_> {
             }
         }
         tables.pieces.first().map_or(0, |piece| piece.end.0.saturating_sub(piece.start.0))
+    }
+
+    /// The address that a field at `place` stands for.
+    fn led_to(&self, place: u64, field: Field, base: u64) -> Option<u64> {
+        let process = self.meaning.process;
+        match field {
+            Field::Item(_) | Field::Piece(_) => base.checked_add(process.u32_at(place)?.into()),
+            Field::Distance(_) => place.checked_add_signed(process.u32_at(place)?.cast_signed().into()),
+            Field::Address(_) => {
+                let (low, high) = (process.u32_at(place)?, process.u32_at(place.checked_add(4)?)?);
+                Some(u64::from(high) << 32 | u64::from(low))
+            }
+        }
     }
 
     /// The bytes of a piece outside of its addresses.
@@ -239,10 +252,11 @@ impl CodeWalk<'_> {
             let found = self.meaning.describe(at);
             return self.finding("unwind", offset, "exception tables in the region", found);
         };
-        for (rva, _) in fields {
+        for (rva, field) in fields {
             let start = (rva.0 - piece.start.0) as usize;
             for bytes in [&mut expected, &mut found] {
-                if let Some(field) = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..4)) {
+                let width = field.width() as usize;
+                if let Some(field) = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..width)) {
                     field.fill(0);
                 }
             }

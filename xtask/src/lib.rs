@@ -4,6 +4,7 @@
 //! way `cargo xtask` does.
 
 pub mod binaries;
+pub mod binary_patches;
 pub mod bless;
 pub mod check;
 pub mod child;

@@ -52,6 +52,12 @@ enum Task {
         /// Make the payloads, patch nothing
         #[arg(long)]
         authoring_only: bool,
+        /// Only a few cases, and no table
+        #[arg(long)]
+        sample: bool,
+        /// How both builds are optimised
+        #[arg(long, value_enum, default_value = "O2")]
+        flavour: Vec<corpus::flavour::Flavour>,
         /// Only cases with one of these in their name, for example zlib or CVE-2022-37434
         names: Vec<String>,
     },
@@ -116,8 +122,9 @@ fn main() -> Result<ExitCode> {
         }
         Task::Sizes => sizes::sizes()?,
         Task::Forms { folders } => forms::forms(&folders)?,
-        Task::Corpus { again, authoring_only, names } => {
-            return corpus::run(&corpus::Selection { names, again, authoring_only });
+        Task::Corpus { again, authoring_only, sample, flavour, names } => {
+            let selection = corpus::Selection { names, again, authoring_only, sample, flavours: flavour };
+            return corpus::run(&selection);
         }
         Task::Demo => return demo::demo(),
         Task::Test => return check::test(),

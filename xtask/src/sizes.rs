@@ -10,47 +10,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::binary_patches::{self, OTHERS, PACKAGES, size};
 use crate::toolchain::{self, Toolchain};
 use crate::{binaries, fixtures, programs, setup, workspace};
-
-/// Debian packages of the others.
-const PACKAGES: [&str; 3] = ["zstd", "bsdiff", "xdelta3"];
-
-/// A way to say how one image becomes another.
-struct Tool {
-    name: &'static str,
-    /// Settings of which one or another gives the smallest patch.
-    settings: &'static [&'static [&'static str]],
-    /// What it is called with: a setting, the old image, the new one, and the file to write.
-    command: fn(&[&str], &Path, &Path, &Path) -> Command,
-}
-
-const OTHERS: [Tool; 3] = [
-    // The highest level is not always the best one.
-    Tool { name: "zstd", settings: &[&["-19"], &["--ultra", "-22"]], command: zstd },
-    Tool { name: "bsdiff", settings: &[&[]], command: bsdiff },
-    Tool { name: "xdelta3", settings: &[&["-S", "lzma"], &["-S", "djw"], &["-S", "none"]], command: xdelta3 },
-];
-
-fn zstd(setting: &[&str], old: &Path, new: &Path, patch: &Path) -> Command {
-    let mut command = Command::new("zstd");
-    command.args(["--quiet", "--force", "--no-check"]).args(setting);
-    command.arg(format!("--patch-from={}", old.display())).arg(new).arg("-o").arg(patch);
-    command
-}
-
-fn bsdiff(_: &[&str], old: &Path, new: &Path, patch: &Path) -> Command {
-    let mut command = Command::new("bsdiff");
-    command.args([old, new, patch]);
-    command
-}
-
-fn xdelta3(setting: &[&str], old: &Path, new: &Path, patch: &Path) -> Command {
-    let mut command = Command::new("xdelta3");
-    // Neither checksums nor the files' names.
-    command.args(["-e", "-q", "-f", "-9", "-n", "-A"]).args(setting).arg("-s").args([old, new, patch]);
-    command
-}
 
 /// Two images.
 struct Case {
@@ -125,20 +87,8 @@ fn measure(hpgen: &Path, case: &Case, folder: &Path) -> Result<Option<Row>> {
         Some(3 | 4) => return Ok(None),
         _ => bail!("{} failed:\n{}", toolchain::describe(&build), String::from_utf8_lossy(&output.stderr)),
     }
-    let mut others = [0; OTHERS.len()];
-    for (tool, bytes) in OTHERS.iter().zip(&mut others) {
-        let patch = folder.join(format!("{stem}.{}", tool.name));
-        let sizes = tool.settings.iter().map(|setting| {
-            toolchain::run(&mut (tool.command)(setting, &case.old, &case.new, &patch))?;
-            size(&patch)
-        });
-        *bytes = sizes.collect::<Result<Vec<_>>>()?.into_iter().min().context("a tool without settings")?;
-    }
+    let others = binary_patches::sizes(&case.old, &case.new, &folder.join(&stem))?;
     Ok(Some(Row { name: case.name.clone(), image: size(&case.new)?, payload: size(&payload)?, others }))
-}
-
-fn size(file: &Path) -> Result<u64> {
-    Ok(fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len())
 }
 
 /// The rows, what they come to, and where a payload is not the smallest.

@@ -7,21 +7,24 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::outcome::Authoring;
+use crate::binary_patches;
 use crate::live::Hpgen;
 
 /// Calls `hpgen check` and `hpgen build`, which must agree, and `hpgen verify`, which must hold where there is a payload.
-pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, payload: &Path) -> Result<Authoring> {
-    let checked = hpgen.run([Path::new("check"), old, new])?;
+pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, rules: Option<&Path>, payload: &Path) -> Result<Authoring> {
+    let rules = rules.map(|rules| [Path::new("--rules"), rules]);
+    let rules = rules.as_ref().map(<[&Path; 2]>::as_slice).unwrap_or_default();
+    let checked = hpgen.run([&[Path::new("check"), old, new], rules].concat())?;
     let start = Instant::now();
-    let built =
-        hpgen.run([Path::new("build"), old, new, "-o".as_ref(), payload, "--format".as_ref(), "json".as_ref()])?;
+    let build = [Path::new("build"), old, new, "-o".as_ref(), payload, "--format".as_ref(), "json".as_ref()];
+    let built = hpgen.run([&build, rules].concat())?;
     let milliseconds = u64::try_from(start.elapsed().as_millis())?;
     ensure!(checked.code == built.code, "`check` and `build` do not agree:\n{checked}\n{built}");
     if !matches!(built.code, Some(0 | 3 | 4)) {
         bail!("hpgen build: {built}");
     }
     let report = built.json()?;
-    let authoring = read(&report, milliseconds)?;
+    let mut authoring = read(&report, milliseconds)?;
     let expected = match built.code {
         Some(0) => "hotpatchable",
         Some(3) => "restart-required",
@@ -30,6 +33,7 @@ pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, payload: &Path) -> Result<A
     ensure!(authoring.verdict == expected, "exit code {:?}, but the verdict is {}", built.code, authoring.verdict);
     if built.code == Some(0) {
         verify(hpgen, old, new, payload)?;
+        authoring.others = Some(binary_patches::sizes(old, new, &payload.with_file_name("patch"))?);
     }
     Ok(authoring)
 }
@@ -60,6 +64,7 @@ fn read(report: &Value, milliseconds: u64) -> Result<Authoring> {
         unresolved: functions("unresolved"),
         image_bytes: number(&report["old"]["size"])?,
         payload_bytes: report["payload"]["bytes"].as_u64(),
+        others: None,
         milliseconds,
     })
 }

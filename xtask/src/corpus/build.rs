@@ -8,14 +8,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::flavour::Flavour;
 use super::manifest::{self, Build, Manifest};
 use crate::digest::{self, Inputs};
 use crate::toolchain::{self, Toolchain};
 use crate::{jobs, workspace};
 
-const COMPILE: [&str; 8] = [
+const COMPILE: [&str; 7] = [
     "--target=x86_64-w64-windows-gnu",
-    "-O2",
     "-g",
     "-gcodeview",
     // Relative names only, and no time in the objects: the same source gives the same object in both builds.
@@ -42,7 +42,9 @@ impl Tree<'_> {
     pub fn configure(&self) -> Result<()> {
         let root = self.folder.join(self.part);
         for (name, from) in &self.build.copy {
-            fs::copy(root.join(from), root.join(name)).with_context(|| format!("cannot copy {from} to {name}"))?;
+            let file = root.join(name);
+            fs::create_dir_all(file.parent().unwrap_or(&root))?;
+            fs::copy(root.join(from), file).with_context(|| format!("cannot copy {from} to {name}"))?;
         }
         for (name, text) in &self.build.write {
             let file = root.join(name);
@@ -56,14 +58,14 @@ impl Tree<'_> {
     fn sources(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for pattern in &self.build.compile {
-            let Some(stem) = pattern.strip_suffix("*.c") else {
+            let Some((stem, wanted)) = pattern.split_once("*.") else {
                 names.push(pattern.clone());
                 continue;
             };
             let folder = self.folder.join(self.part).join(stem);
             for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                if Path::new(&name).extension().is_some_and(|extension| extension == "c") {
+                if Path::new(&name).extension().is_some_and(|extension| extension == wanted) {
                     names.push(format!("{stem}{name}"));
                 }
             }
@@ -83,7 +85,9 @@ impl Tree<'_> {
             for entry in fs::read_dir(&folder)? {
                 let path = entry?.path();
                 if path.is_dir() {
-                    folders.push(path);
+                    if path.file_name().is_none_or(|name| !NOT_INCLUDED.iter().any(|not| name == *not)) {
+                        folders.push(path);
+                    }
                 } else if path.extension().is_some_and(|extension| INCLUDED.iter().any(|name| *name == extension)) {
                     files.push(path);
                 }
@@ -101,7 +105,22 @@ impl Tree<'_> {
 }
 
 /// Names of files that are included end so.
-const INCLUDED: [&str; 4] = ["h", "c", "def", "inc"];
+const INCLUDED: [&str; 9] = ["h", "hh", "hpp", "hxx", "c", "cc", "cpp", "def", "inc"];
+
+/// Folders of which no library includes anything.
+const NOT_INCLUDED: [&str; 6] = ["debian", "doc", "docs", "fuzz", "test", "tests"];
+
+/// Whether a file of a library, by its relative name, can be a part of what is compiled.
+pub fn is_compiled(name: &Path) -> bool {
+    let is = |name: &std::ffi::OsStr, list: &[&str]| list.iter().any(|wanted| name == *wanted);
+    let aside = name.components().any(|part| is(part.as_os_str(), &NOT_INCLUDED));
+    !aside && name.extension().is_some_and(|extension| is(extension, &INCLUDED))
+}
+
+/// Whether a file is C++.
+fn is_cpp(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension != "c")
+}
 
 /// A program to be made.
 #[derive(Debug)]
@@ -112,6 +131,10 @@ pub struct Program<'a> {
     pub trees: Vec<Tree<'a>>,
     /// The program's path; the PDB stands beside it.
     pub output: &'a Path,
+    /// How it is optimised.
+    pub flavour: Flavour,
+    /// A file of ours that the fixed build has besides: hooks.
+    pub hooks: Option<PathBuf>,
 }
 
 struct Compilation {
@@ -121,14 +144,14 @@ struct Compilation {
     flags: Vec<String>,
 }
 
-/// The driver, as the compiler sees it.
-const DRIVER: &str = "driver/driver/driver.c";
+/// Where the driver is, as the compiler sees it.
+const DRIVER: &str = "driver/driver";
 
 impl Program<'_> {
     /// Compiles and links it.
     pub fn make(&self, tools: &Toolchain) -> Result<()> {
         let library = self.trees.first().context("a program without a library")?;
-        place_driver(self.manifest, library.folder)?;
+        self.place_driver(library.folder)?;
         let compilations = self.compilations(tools)?;
         let missing: Vec<_> = compilations.iter().filter(|compilation| !compilation.cached.is_file()).collect();
         jobs::run_all(&missing, |compilation| compilation.make(tools, library.folder))?;
@@ -138,7 +161,11 @@ impl Program<'_> {
             fs::copy(&compilation.cached, object)?;
         }
         let mut link = Command::new(tools.clang);
-        link.current_dir(library.folder).args(LINK).arg(format!("-fuse-ld={}", tools.linker_name));
+        link.current_dir(library.folder).args(LINK).args(self.flavour.link(tools));
+        if compilations.iter().any(|compilation| is_cpp(&compilation.source)) {
+            // One file that runs anywhere.
+            link.args(["--driver-mode=g++", "-static"]);
+        }
         link.args(compilations.iter().map(|compilation| &compilation.object));
         link.args(self.trees.iter().flat_map(|tree| &tree.build.link).map(|name| format!("-l{name}")));
         link.arg("-o").arg(self.output).arg(format!("-Wl,--pdb={}", self.output.with_extension("pdb").display()));
@@ -154,32 +181,48 @@ impl Program<'_> {
             let sources = tree.sources()?;
             headers.push_str(&tree.headers(&sources)?);
             seen.splice(0..0, [format!("-I{}", tree.part)]);
-            let mut flags = tree.build.flags.iter().map(|flag| flag.replace("${part}", tree.part)).collect::<Vec<_>>();
+            let mut flags = self.flags(tree);
             flags.extend(seen.iter().cloned());
             for source in sources {
                 compilations.push(Compilation::new(tools, self.folder()?, source, &flags, &headers)?);
             }
         }
         let library = self.trees.first().context("a program without a library")?;
-        let mut flags: Vec<_> = library.build.flags.iter().map(|flag| flag.replace("${part}", library.part)).collect();
+        let mut flags = self.flags(library);
         flags.extend(seen);
         headers.push_str(&digest::of(&fs::read(manifest::folder().join("driver.h"))?));
-        compilations.insert(0, Compilation::new(tools, self.folder()?, DRIVER.to_owned(), &flags, &headers)?);
+        for ours in self.ours().iter().rev() {
+            let name = ours.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let source = format!("{DRIVER}/{name}");
+            compilations.insert(0, Compilation::new(tools, self.folder()?, source, &flags, &headers)?);
+        }
         Ok(compilations)
+    }
+
+    fn flags(&self, tree: &Tree<'_>) -> Vec<String> {
+        let flavour = self.flavour.compile().iter().map(|flag| (*flag).to_owned());
+        flavour.chain(tree.build.flags.iter().map(|flag| flag.replace("${part}", tree.part))).collect()
+    }
+
+    /// What is no part of any library.
+    fn ours(&self) -> Vec<PathBuf> {
+        [self.manifest.driver()].into_iter().chain(self.hooks.clone()).collect()
+    }
+
+    fn place_driver(&self, folder: &Path) -> Result<()> {
+        let place = folder.join(DRIVER);
+        fs::create_dir_all(&place)?;
+        fs::copy(manifest::folder().join("driver.h"), folder.join("driver").join("driver.h"))?;
+        for file in self.ours() {
+            let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
+            fs::copy(&file, place.join(name)).with_context(|| format!("cannot copy {}", file.display()))?;
+        }
+        Ok(())
     }
 
     fn folder(&self) -> Result<&Path> {
         Ok(self.trees.first().context("a program without a library")?.folder)
     }
-}
-
-fn place_driver(manifest: &Manifest, folder: &Path) -> Result<()> {
-    let place = folder.join("driver").join("driver");
-    fs::create_dir_all(&place)?;
-    fs::copy(manifest::folder().join("driver.h"), folder.join("driver").join("driver.h"))?;
-    let driver = manifest.driver();
-    fs::copy(&driver, place.join("driver.c")).with_context(|| format!("cannot copy {}", driver.display()))?;
-    Ok(())
 }
 
 impl Compilation {

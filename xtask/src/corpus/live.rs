@@ -27,8 +27,14 @@ struct Line<'a> {
     probe: &'a str,
 }
 
-/// Patches a running baseline, and takes it back.
-pub fn prove(hpgen: &Hpgen, folder: &Path, live: &Live) -> Result<Measured> {
+/// What a driver shows that is given no input of a fix: the same, patched or not.
+const NO_PROBE: &str = "none";
+
+/// Patches a running baseline, and takes it back. Without a `live`, what is proven is that everything that the driver does
+/// with the library gives the same with the payload as without, and the same as in the fixed build.
+pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>) -> Result<Measured> {
+    let same = || Live { probe: NO_PROBE.into(), vulnerable: NO_PROBE.into(), fixed: NO_PROBE.into() };
+    let live = &live.cloned().unwrap_or_else(same);
     let (old, new, payload) = (folder.join("old.exe"), folder.join("new.exe"), folder.join("fix.hpx"));
     // What the fix does by itself, before anything is said of the patched process.
     let regression = fixed_regression(&new, live)?;
@@ -46,16 +52,25 @@ pub fn prove(hpgen: &Hpgen, folder: &Path, live: &Live) -> Result<Measured> {
     let pid = target.pid().to_string();
     let applied =
         call(hpgen, &["apply", &wine::windows_path(&payload), "--pid", &pid, "--allow-unsigned", "--format", "json"])?;
+    let before = target.lines().len();
     target.wait_for_lines("the fixed behaviour", SEEN, shows(&live.fixed))?;
     check_status(&call(hpgen, &["status", "--pid", &pid, "--format", "json"])?)?;
     let rolled_back = call(hpgen, &["rollback", "--pid", &pid, "--format", "json"])?;
+    let patched = target.lines().len();
     target.wait_for_lines("the vulnerable behaviour after the rollback", SEEN, shows(&live.vulnerable))?;
     fs::write(&stop_file, "")?;
     let ended = target.end()?;
+    let seen = check_lines(&ended, &regression)?;
+    let lines = if live.vulnerable == live.fixed {
+        ensure!(seen.iter().all(|probe| *probe == live.fixed), "the driver showed {seen:?}");
+        [before, patched - before, seen.len() - patched]
+    } else {
+        phases(&seen, live)?
+    };
     Ok(Measured {
         apply_us: number(&applied["processes"][0]["images"][0]["stopped_us"])?,
         rollback_us: number(&rolled_back["stopped_us"])?,
-        lines: phases(&ended, live, &regression)?,
+        lines,
     })
 }
 
@@ -80,24 +95,32 @@ fn check_status(status: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The driver did every step once, with the right result, and showed old, fixed and old behaviour. Returns how often each.
-fn phases(ended: &Ended, live: &Live, regression: &str) -> Result<[usize; 3]> {
+/// The driver did every step once, with the right result. Returns what it showed of its input in each.
+fn check_lines<'a>(ended: &'a Ended, regression: &str) -> Result<Vec<&'a str>> {
     ensure!(ended.code == Some(0), "the driver should end with exit code 0: {ended}");
-    let wanted = [&live.vulnerable, &live.fixed, &live.vulnerable];
-    let mut counts = [0; 3];
-    let (mut phase, mut seq) = (0, 0);
+    let mut seen = Vec::new();
     for text in ended.stdout.lines() {
         let Some(line) = read(text) else {
-            ensure!(text == format!("done {seq}"), "this is no line of a driver: {text:?}");
+            ensure!(text == format!("done {}", seen.len()), "this is no line of a driver: {text:?}");
             continue;
         };
-        seq += 1;
-        ensure!(line.seq == seq, "step {seq} is missing: {text:?}");
+        ensure!(line.seq == seen.len() + 1, "step {} is missing: {text:?}", seen.len() + 1);
         ensure!(line.regression == regression, "another result than that of the fixed build: {text:?}");
-        if line.probe != wanted[phase] && phase < 2 {
+        seen.push(line.probe);
+    }
+    Ok(seen)
+}
+
+/// Old, fixed and old behaviour were shown, in this order. Returns how often each.
+fn phases(seen: &[&str], live: &Live) -> Result<[usize; 3]> {
+    let wanted = [&live.vulnerable, &live.fixed, &live.vulnerable];
+    let mut counts = [0; 3];
+    let mut phase = 0;
+    for (step, probe) in seen.iter().enumerate() {
+        if probe != wanted[phase] && phase < 2 {
             phase += 1;
         }
-        ensure!(line.probe == wanted[phase], "{:?} was to be shown: {text:?}", wanted[phase]);
+        ensure!(probe == wanted[phase], "{:?} was to be shown in step {}: {probe:?}", wanted[phase], step + 1);
         counts[phase] += 1;
     }
     ensure!(phase == 2 && counts[0] > 0, "the behaviour changed {phase} times, not twice from the vulnerable one on");
@@ -137,7 +160,7 @@ mod tests {
 
     fn count(probes: &[&str]) -> Option<[usize; 3]> {
         let live = Live { probe: "p".into(), vulnerable: "bad".into(), fixed: "good".into() };
-        phases(&ended(probes), &live, "f00").ok()
+        phases(&check_lines(&ended(probes), "f00").ok()?, &live).ok()
     }
 
     #[test]
@@ -154,8 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_other_checksum() {
-        let live = Live { probe: "p".into(), vulnerable: "bad".into(), fixed: "good".into() };
-        assert!(phases(&ended(&["bad", "good", "bad"]), &live, "bad").is_err());
+    fn takes_no_other_checksum_and_no_gap() {
+        assert!(check_lines(&ended(&["bad", "good", "bad"]), "bad").is_err());
+        let mut gap = ended(&["bad", "good", "bad"]);
+        gap.stdout = gap.stdout.replace("seq 2", "seq 3");
+        assert!(check_lines(&gap, "f00").is_err());
     }
 }

@@ -38,7 +38,7 @@ pub struct Source {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Build {
-    /// Files to compile; the last part can be `*.c`.
+    /// Files to compile; the last part can be `*.c` or another ending.
     pub compile: Vec<String>,
     /// Files that such a pattern means, and that are not compiled.
     pub except: Vec<String>,
@@ -67,8 +67,37 @@ pub struct Case {
     pub patches: Vec<String>,
     /// What it changes, in a few words.
     pub touches: String,
-    /// How a running process shows it; without, the payload is only made.
+    /// How a running process shows it; without, it is proven live that nothing else changes.
     pub live: Option<Live>,
+    /// What its author would add where hpgen refuses it.
+    pub answer: Option<Answer>,
+}
+
+/// What makes a refused fix go, as files of ours in the library's folder.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Rules for `hpgen build --rules`.
+    pub rules: String,
+    /// Hooks, compiled into the fixed build.
+    pub hooks: Option<String>,
+    /// Why that is right.
+    pub why: String,
+}
+
+impl Answer {
+    /// How many lines were written for it: those that are neither empty nor a comment.
+    pub fn lines(&self, manifest: &Manifest) -> Result<usize> {
+        let mut count = 0;
+        for name in [Some(&self.rules), self.hooks.as_ref()].into_iter().flatten() {
+            let file = manifest.file(name);
+            let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let comments: &[char] = if name.ends_with(".toml") { &['#'] } else { &['/', '*'] };
+            let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with(comments);
+            count += text.lines().filter(is_code).count();
+        }
+        Ok(count)
+    }
 }
 
 /// What the driver prints of a case.
@@ -112,8 +141,15 @@ fn read(path: &Path) -> Result<Manifest> {
 }
 
 impl Manifest {
+    /// A file of ours in the library's folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        folder().join(&self.library).join(name)
+    }
+
     /// Our driver program.
     pub fn driver(&self) -> PathBuf {
-        folder().join(&self.library).join("driver.c")
+        let folder = folder().join(&self.library);
+        let cpp = folder.join("driver.cpp");
+        if cpp.is_file() { cpp } else { folder.join("driver.c") }
     }
 }

@@ -5,11 +5,14 @@
 
 mod author;
 mod build;
+mod definitions;
+pub mod flavour;
 mod live;
 pub mod manifest;
 mod outcome;
 mod sources;
 mod table;
+mod touched;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,13 +22,30 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use self::build::{Program, Tree};
+use self::flavour::Flavour;
 use self::manifest::{Build, Case, Manifest};
-use self::outcome::Outcome;
+use self::outcome::{Answered, Outcome};
 use self::sources::Package;
+use self::touched::Touched;
 use crate::digest::{self, Inputs};
 use crate::live::Hpgen;
 use crate::toolchain::Toolchain;
-use crate::{binaries, setup, wine, workspace};
+use crate::{binaries, binary_patches, setup, wine, workspace};
+
+/// A case of every kind, done by `cargo xtask test`: a check that was missing, a state and a string that are new, a function
+/// that is new, a size, C++, and a structure that grew, which is refused. With each, whether it is hotpatchable.
+const SAMPLE: [(&str, bool); 6] = [
+    ("cjson-CVE-2023-53154", true),
+    ("expat-2.2-CVE-2024-50602", true),
+    ("expat-2.2-CVE-2022-25236", true),
+    ("giflib-CVE-2026-26740", true),
+    ("tinyxml-CVE-2023-34194", true),
+    ("zlib-CVE-2018-25032", false),
+];
+
+fn in_sample(name: &str) -> Option<bool> {
+    SAMPLE.iter().find(|(wanted, _)| *wanted == name).map(|(_, hotpatchable)| *hotpatchable)
+}
 
 /// Which cases, and whether again.
 #[derive(Debug)]
@@ -36,54 +56,108 @@ pub struct Selection {
     pub again: bool,
     /// Not in a process.
     pub authoring_only: bool,
+    /// Only a few, all of which must be as they always were; the table is left alone.
+    pub sample: bool,
+    /// How they are compiled.
+    pub flavours: Vec<Flavour>,
 }
 
 impl Selection {
-    fn has(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|part| name.contains(part.as_str()))
+    fn has(&self, name: &str, flavour: Flavour) -> bool {
+        let sample = !self.sample || in_sample(name).is_some();
+        let named = self.names.is_empty() || self.names.iter().any(|part| name.contains(part.as_str()));
+        sample && named && self.flavours.contains(&flavour)
     }
+}
+
+/// A case, compiled in one way.
+struct Task<'a> {
+    name: String,
+    manifest: &'a Manifest,
+    case: &'a Case,
+    flavour: Flavour,
+}
+
+fn tasks<'a>(manifests: &'a BTreeMap<String, Manifest>) -> Vec<Task<'a>> {
+    let mut tasks = Vec::new();
+    for flavour in Flavour::ALL {
+        for (name, manifest) in manifests {
+            let of = |case: &'a Case| Task { name: format!("{name}-{}", case.cve), manifest, case, flavour };
+            tasks.extend(manifest.cases.iter().map(of));
+        }
+    }
+    tasks
 }
 
 /// Does all cases that are selected and whose outcome is not known, and writes the table.
 pub fn run(selection: &Selection) -> Result<ExitCode> {
-    setup::machine()?;
-    setup::install(&["dpkg-dev", "patch"])?;
+    prepare_machine()?;
     let manifests = manifest::all()?;
     let corpus = Corpus::prepare(&manifests)?;
-    let mut failed = Vec::new();
-    let mut outcomes = Vec::new();
-    for (name, manifest) in &manifests {
-        for case in &manifest.cases {
-            let name = format!("{name}-{}", case.cve);
-            let file = outcome::file(&name);
-            let known = Outcome::read(&file);
-            if !selection.has(&name) {
-                outcomes.extend(known);
-                continue;
-            }
-            let stamp = corpus.stamp(manifest, case)?;
-            let outcome = match known {
-                Some(known) if known.stamp == stamp && known.is_sound() && !selection.again => known,
-                _ => {
-                    let outcome = corpus.perform(&name, manifest, case, stamp, selection);
-                    println!("corpus: {name}: {}", outcome.summary());
-                    outcome.write(&file)?;
-                    outcome
-                }
-            };
-            if !outcome.is_sound() {
-                failed.push(name);
-            }
-            outcomes.push(outcome);
+    let tasks = tasks(&manifests);
+    let selected = tasks.iter().filter(|task| selection.has(&task.name, task.flavour)).count();
+    let (mut failed, mut outcomes, mut done) = (Vec::new(), Vec::new(), 0);
+    for task in &tasks {
+        let file = outcome::file(&task.name, task.flavour);
+        let known = Outcome::read(&file);
+        if !selection.has(&task.name, task.flavour) {
+            outcomes.extend(known);
+            continue;
         }
+        done += 1;
+        let stamp = corpus.stamp(task)?;
+        let outcome = match known {
+            Some(known) if known.stamp == stamp && known.is_whole(selection.authoring_only) && !selection.again => {
+                known
+            }
+            _ => {
+                let outcome = corpus.perform(task, stamp, selection);
+                println!("corpus: {done} of {selected}: {} {}: {}", task.name, task.flavour.name(), outcome.summary());
+                outcome.write(&file)?;
+                outcome
+            }
+        };
+        let wrong = selection.sample && in_sample(&task.name) != Some(outcome.is_hotpatchable());
+        if wrong || !outcome.is_sound() {
+            failed.push(format!("{} {}", task.name, task.flavour.name()));
+        }
+        outcomes.push(outcome);
     }
     wine::stop()?;
-    table::write(&outcomes)?;
+    if !selection.sample {
+        table::write(&outcomes)?;
+    }
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("\nfailed: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
+}
+
+/// Installs what is missing, and fetches the sources of the sample.
+pub fn set_up() -> Result<()> {
+    setup::install(&PACKAGES)?;
+    let manifests = manifest::all()?;
+    for task in tasks(&manifests).iter().filter(|task| in_sample(&task.name).is_some()) {
+        Package::fetch(&task.manifest.source)?;
+        for name in &task.manifest.build.needs {
+            Package::fetch(&needed(&manifests, name)?.source)?;
+        }
+    }
+    Ok(())
+}
+
+/// Debian packages that source packages are unpacked and patched with.
+const PACKAGES: [&str; 3] = ["dpkg-dev", "patch", "diffutils"];
+
+fn prepare_machine() -> Result<()> {
+    setup::machine()?;
+    setup::install(&PACKAGES)?;
+    setup::install(&binary_patches::PACKAGES)
+}
+
+fn needed<'a>(manifests: &'a BTreeMap<String, Manifest>, name: &str) -> Result<&'a Manifest> {
+    manifests.get(name).with_context(|| format!("there is no corpus/{name}.toml"))
 }
 
 /// What all cases need.
@@ -104,79 +178,97 @@ impl<'a> Corpus<'a> {
         Ok(Self { manifests, tools: Toolchain::find()?, authoring: Hpgen::native(native), windows, hpgen })
     }
 
-    fn stamp(&self, manifest: &Manifest, case: &Case) -> Result<String> {
+    fn stamp(&self, task: &Task<'_>) -> Result<String> {
+        let Task { manifest, case, .. } = task;
         let mut inputs = Inputs::default();
         inputs.add("hpgen", self.hpgen.as_bytes()).add("tools", self.tools.versions.as_bytes());
-        let text = serde_json::to_vec(&(&manifest.library, &manifest.source, &manifest.build, case))?;
+        let text = serde_json::to_vec(&(&manifest.library, &manifest.source, &manifest.build, case, task.flavour))?;
         inputs.add("case", &text).add("driver", &fs::read(manifest.driver())?);
         inputs.add("driver.h", &fs::read(manifest::folder().join("driver.h"))?);
+        if let Some(answer) = &case.answer {
+            for name in [Some(&answer.rules), answer.hooks.as_ref()].into_iter().flatten() {
+                inputs.add(name, &fs::read(manifest.file(name))?);
+            }
+        }
         Ok(inputs.hex())
     }
 
     /// Does one case. What goes wrong is a part of the outcome.
-    fn perform(&self, name: &str, manifest: &Manifest, case: &Case, stamp: String, selection: &Selection) -> Outcome {
+    fn perform(&self, task: &Task<'_>, stamp: String, selection: &Selection) -> Outcome {
         let mut outcome = Outcome {
             stamp,
-            library: manifest.library.clone(),
-            version: manifest.source.version.clone(),
-            case: case.clone(),
+            library: task.manifest.library.clone(),
+            version: task.manifest.source.version.clone(),
+            case: task.case.clone(),
+            flavour: task.flavour,
+            touched: None,
             authoring: None,
+            answered: None,
             live: None,
             failure: None,
         };
-        if let Err(error) = self.try_perform(name, manifest, &mut outcome, selection) {
+        if let Err(error) = self.try_perform(task, &mut outcome, selection) {
             outcome.failure = Some(format!("{error:#}"));
         }
         outcome
     }
 
-    fn try_perform(&self, name: &str, manifest: &Manifest, outcome: &mut Outcome, selection: &Selection) -> Result<()> {
-        let folder = workspace::target().join("corpus").join("cases").join(name);
+    fn try_perform(&self, task: &Task<'_>, outcome: &mut Outcome, selection: &Selection) -> Result<()> {
+        let folder = workspace::target().join("corpus").join("cases").join(task.flavour.name()).join(&task.name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let case = outcome.case.clone();
-        self.make(manifest, &case, &folder).context("cannot build the two programs")?;
+        outcome.touched = Some(self.make(task, &folder).context("cannot build the programs")?);
         let [old, new, payload] = ["old.exe", "new.exe", "fix.hpx"].map(|file| folder.join(file));
-        let authoring = author::author(&self.authoring, &old, &new, &payload)?;
-        let hotpatchable = authoring.verdict == "hotpatchable";
-        outcome.authoring = Some(authoring);
-        if let (true, false, Some(live)) = (hotpatchable, selection.authoring_only, &case.live) {
-            outcome.live = Some(live::prove(&self.windows, &folder, live).context("live")?);
+        outcome.authoring = Some(author::author(&self.authoring, &old, &new, None, &payload)?);
+        if let (Some(answer), false) = (&task.case.answer, outcome.is_hotpatchable()) {
+            let new = if answer.hooks.is_some() { folder.join("answered.exe") } else { new };
+            let rules = task.manifest.file(&answer.rules);
+            let authoring = author::author(&self.authoring, &old, &new, Some(&rules), &payload)?;
+            outcome.answered = Some(Answered { authoring, lines: answer.lines(task.manifest)? });
+        }
+        if !selection.authoring_only && (outcome.is_hotpatchable() || outcome.is_answered()) {
+            outcome.live = Some(live::prove(&self.windows, &folder, task.case.live.as_ref()).context("live")?);
         }
         Ok(())
     }
 
     /// Makes `old.exe` and `new.exe` in `folder`. Sources and objects are gone afterwards: hpgen has images and PDBs only,
     /// as of a release that somebody else built.
-    fn make(&self, manifest: &Manifest, case: &Case, folder: &Path) -> Result<()> {
+    fn make(&self, task: &Task<'_>, folder: &Path) -> Result<Touched> {
         let source = folder.join("source");
-        let package = Package::fetch(&manifest.source)?;
-        package.baseline(case, &source.join("library"))?;
-        for name in &manifest.build.needs {
+        let library = source.join("library");
+        let package = Package::fetch(&task.manifest.source)?;
+        package.baseline(task.case, &library)?;
+        for name in &task.manifest.build.needs {
             Package::fetch(&self.needed(name)?.source)?.whole(&source.join(name))?;
         }
-        self.compile(manifest, &source, &folder.join("old.exe"))?;
-        package.fix(case, &source.join("library"))?;
-        self.compile(manifest, &source, &folder.join("new.exe"))?;
+        self.compile(task, &source, &folder.join("old.exe"), None)?;
+        let before = touched::Before::copy(&library, &folder.join("before"))?;
+        package.fix(task.case, &library)?;
+        self.compile(task, &source, &folder.join("new.exe"), None)?;
+        if let Some(hooks) = task.case.answer.as_ref().and_then(|answer| answer.hooks.as_ref()) {
+            self.compile(task, &source, &folder.join("answered.exe"), Some(task.manifest.file(hooks)))?;
+        }
+        let touched = before.compare(&library)?;
         fs::remove_dir_all(&source)?;
-        Ok(())
+        Ok(touched)
     }
 
-    fn compile(&self, manifest: &Manifest, source: &Path, output: &PathBuf) -> Result<()> {
-        let mut parts: Vec<(&str, &Build)> = vec![("library", &manifest.build)];
-        for name in &manifest.build.needs {
+    fn compile(&self, task: &Task<'_>, source: &Path, output: &Path, hooks: Option<PathBuf>) -> Result<()> {
+        let mut parts: Vec<(&str, &Build)> = vec![("library", &task.manifest.build)];
+        for name in &task.manifest.build.needs {
             parts.push((name, &self.needed(name)?.build));
         }
         let trees: Vec<_> = parts.into_iter().map(|(part, build)| Tree { folder: source, part, build }).collect();
         for tree in &trees {
             tree.configure()?;
         }
-        Program { manifest, trees, output }.make(&self.tools)
+        Program { manifest: task.manifest, trees, output, flavour: task.flavour, hooks }.make(&self.tools)
     }
 
     fn needed(&self, name: &str) -> Result<&Manifest> {
-        self.manifests.get(name).with_context(|| format!("there is no corpus/{name}.toml"))
+        needed(self.manifests, name)
     }
 }

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::flavour::Flavour;
 use super::manifest::Case;
+use super::touched::Touched;
+use crate::binary_patches::OTHERS;
 use crate::workspace;
 
 /// Everything measured of one case.
@@ -20,8 +23,14 @@ pub struct Outcome {
     pub version: String,
     /// The fix.
     pub case: Case,
+    /// How both builds are optimised.
+    pub flavour: Flavour,
+    /// What the fix touches in the sources.
+    pub touched: Option<Touched>,
     /// What hpgen says of it.
     pub authoring: Option<Authoring>,
+    /// What hpgen says of it where its author answers for what it refused.
+    pub answered: Option<Answered>,
     /// What was seen of it in a process.
     pub live: Option<Measured>,
     /// What went wrong, in the harness or in hpgen.
@@ -47,8 +56,19 @@ pub struct Authoring {
     pub image_bytes: u64,
     /// The size of the payload, where there is one.
     pub payload_bytes: Option<u64>,
+    /// The sizes of binary patches of the two images, by the tools of `binary_patches`.
+    pub others: Option<[u64; OTHERS.len()]>,
     /// How long `hpgen build` took.
     pub milliseconds: u64,
+}
+
+/// What rules and hooks made of a refusal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Answered {
+    /// What `hpgen build` gave with them.
+    pub authoring: Authoring,
+    /// Lines that were written for it.
+    pub lines: usize,
 }
 
 /// What `hpgen apply` and `rollback` said.
@@ -63,8 +83,8 @@ pub struct Measured {
 }
 
 /// Where the outcome of a case is kept.
-pub fn file(name: &str) -> PathBuf {
-    workspace::target().join("corpus").join("outcomes").join(format!("{name}.json"))
+pub fn file(name: &str, flavour: Flavour) -> PathBuf {
+    workspace::target().join("corpus").join("outcomes").join(flavour.name()).join(format!("{name}.json"))
 }
 
 impl Outcome {
@@ -86,14 +106,35 @@ impl Outcome {
         self.failure.is_none() && self.authoring.is_some()
     }
 
+    /// Whether all was done that can be; if `authoring_only`, in no process.
+    pub fn is_whole(&self, authoring_only: bool) -> bool {
+        let goes = self.is_hotpatchable() || self.is_answered();
+        self.is_sound() && (authoring_only || !goes || self.live.is_some())
+    }
+
+    /// Whether rules or hooks made it go.
+    pub fn is_answered(&self) -> bool {
+        self.answered.as_ref().is_some_and(|answered| answered.authoring.verdict == "hotpatchable")
+    }
+
+    /// Whether hpgen made it go by itself.
+    pub fn is_hotpatchable(&self) -> bool {
+        self.authoring.as_ref().is_some_and(|authoring| authoring.verdict == "hotpatchable")
+    }
+
     /// In a few words.
     pub fn summary(&self) -> String {
         let authoring = self.authoring.as_ref();
         let verdict = authoring.map_or("not authored", |authoring| authoring.verdict.as_str());
-        let live = if self.live.is_some() { ", proven live" } else { "" };
+        let answered = if self.is_answered() { ", hotpatchable with rules" } else { "" };
+        let live = match (&self.live, &self.case.live) {
+            (Some(_), Some(_)) => ", fix proven live",
+            (Some(_), None) => ", regression proven live",
+            (None, _) => "",
+        };
         let failure = self.failure.as_ref().map(|failure| format!(": FAILED: {failure}")).unwrap_or_default();
         let reason = authoring.and_then(|authoring| authoring.reasons.first());
         let reason = reason.map(|[code, symbol, message]| format!(": {code} {symbol}: {message}")).unwrap_or_default();
-        format!("{verdict}{live}{reason}{failure}")
+        format!("{verdict}{answered}{live}{reason}{failure}")
     }
 }

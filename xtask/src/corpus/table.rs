@@ -1,22 +1,33 @@
 //! `corpus/README.md`: what was measured, and nothing else.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, Result};
 
+use super::flavour::Flavour;
 use super::manifest;
-use super::outcome::Outcome;
+use super::outcome::{Authoring, Outcome};
+use crate::binary_patches::OTHERS;
 
 const HEAD: &str = "\
 # Security fixes, live
 
 Written by `cargo xtask corpus`; do not edit. Each case is a security fix of a Debian source package. The baseline is the
 package with all patches before the fix, built with clang `-O2`, default sections, a PDB, and a driver program of ours; hpgen
-sees the two images and their PDBs, no source and no object. Live: the driver calls the library all the time and shows the
-vulnerable behaviour; the payload goes in, it shows the fixed one; it is taken out, and it shows the vulnerable one again.
-Everything else that the driver does with the library (its regression) gives what the fixed build gives, in every step.
-Measured under Wine. Authoring is the time of `hpgen build`, loading of images and PDBs included, on a machine with other work.
+sees the two images and their PDBs, no source and no object.
+
+* **source**: functions in whose text lines of code changed, and lines of code that changed outside of functions (macros, types,
+  tables). **image**: functions that hpgen found changed and new, inlining included, of all that the baseline has.
+* **payload**, and patches of the same two images made by zstd (`--patch-from`), bsdiff and xdelta3, each asked for its smallest; bytes.
+* **live**: the driver calls the library all the time. Where an input is named, it shows the vulnerable behaviour; the payload goes in, it
+  shows the fixed one; it is taken out, and it shows the vulnerable one again. Everything else that the driver does with the library (its
+  regression) gives what the fixed build gives, in every step. Where it says *regression*, no safe input is at hand that shows the fix:
+  what is proven is that payload and rollback go, and that the regression stays what it is in the fixed build. Lines are the driver's steps
+  before, with, and after the payload.
+* **stopped**: how long the process stood still, and again on the way back, measured under Wine. **authoring**: the time of
+  `hpgen build`, loading of images and PDBs and the proof included. Both on a machine with other work.
 
 ";
 
@@ -27,30 +38,50 @@ pub fn write(outcomes: &[Outcome]) -> Result<()> {
 }
 
 fn text(outcomes: &[Outcome]) -> String {
-    let sound: Vec<_> = outcomes.iter().filter(|outcome| outcome.is_sound()).collect();
-    let hotpatched = sound.iter().filter(|outcome| verdict(outcome) == "hotpatchable").count();
-    let live = sound.iter().filter(|outcome| outcome.live.is_some()).count();
-    let mut libraries: Vec<_> = sound.iter().map(|outcome| &outcome.library).collect();
-    libraries.dedup();
     let mut text = HEAD.to_owned();
+    let usual: Vec<_> = outcomes.iter().filter(|outcome| outcome.flavour == Flavour::O2).collect();
+    summary(&mut text, &usual);
+    let others = OTHERS.map(|tool| format!(" {} |", tool.name)).concat();
     let _ = writeln!(
         text,
-        "{} fixes of {} libraries: {hotpatched} hotpatchable without a line of code, {live} of them proven live, {} refused or \
-         without effect. {} failed in the harness and are not counted.\n",
-        sound.len(),
-        libraries.len(),
-        sound.len() - hotpatched,
-        outcomes.len() - sound.len(),
+        "| library | fix | touches | source | image | verdict | size of the image | payload |{others} authoring | stopped | live |\n\
+         |---|---|---|---|---|---|---:|---:|{} ---:|---:|---|",
+        "---:|".repeat(OTHERS.len()),
     );
-    text.push_str(
-        "| library | fix | touches | verdict | functions | payload | image | authoring | stopped | live |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    for outcome in outcomes {
+    for outcome in &usual {
         row(&mut text, outcome);
     }
-    refusals(&mut text, &sound);
+    not_hotpatched(&mut text, &usual);
+    flavours(&mut text, outcomes);
     text
+}
+
+fn summary(text: &mut String, outcomes: &[&Outcome]) {
+    let sound: Vec<_> = outcomes.iter().filter(|outcome| outcome.is_sound()).collect();
+    let count = |wanted: &dyn Fn(&Outcome) -> bool| sound.iter().filter(|outcome| wanted(outcome)).count();
+    let libraries: BTreeMap<_, _> = sound.iter().map(|outcome| (&outcome.library, ())).collect();
+    let fixes: usize = sound.iter().map(|outcome| 1 + outcome.case.also.len()).sum();
+    let hotpatchable = count(&|outcome| outcome.is_hotpatchable());
+    let unchanged = count(&|outcome| verdict(outcome) == "unchanged");
+    let _ = writeln!(
+        text,
+        "**{} fixes ({fixes} CVEs) of {} libraries.** {unchanged} change nothing that is compiled. Of the other {}, {hotpatchable} are \
+         hotpatchable without a line of code ({:.0} %), {} more with rules or hooks of ours; the rest is refused. Live: {} by an \
+         input that shows the fix, {} by regression alone. {} failed, in the harness or in hpgen, and are not counted.\n",
+        sound.len(),
+        libraries.len(),
+        sound.len() - unchanged,
+        percent(hotpatchable, sound.len() - unchanged),
+        count(&|outcome| outcome.is_answered()),
+        count(&|outcome| outcome.live.is_some() && outcome.case.live.is_some()),
+        count(&|outcome| outcome.live.is_some() && outcome.case.live.is_none()),
+        outcomes.len() - sound.len(),
+    );
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    let number = |count| u32::try_from(count).map_or(f64::NAN, f64::from);
+    100.0 * number(part) / number(whole)
 }
 
 fn verdict(outcome: &Outcome) -> &str {
@@ -58,55 +89,135 @@ fn verdict(outcome: &Outcome) -> &str {
 }
 
 fn row(text: &mut String, outcome: &Outcome) {
-    let mut fixes = vec![outcome.case.cve.as_str()];
-    fixes.extend(outcome.case.also.iter().map(String::as_str));
-    let _ = write!(
-        text,
-        "| {} {} | {} | {} | {} |",
-        outcome.library,
-        outcome.version,
-        fixes.join(" "),
-        outcome.case.touches,
-        if outcome.failure.is_some() { "failed" } else { verdict(outcome) },
-    );
+    let case = &outcome.case;
+    let fixes: Vec<_> = [&case.cve].into_iter().chain(&case.also).map(String::as_str).collect();
+    let _ = write!(text, "| {} {} | {} | {} |", outcome.library, outcome.version, fixes.join(" "), case.touches);
+    match &outcome.touched {
+        Some(touched) => {
+            let outside =
+                if touched.outside > 0 { format!(", {} lines outside", touched.outside) } else { String::new() };
+            let _ = write!(text, " {}{outside} |", touched.functions.len());
+        }
+        None => text.push_str(" |"),
+    }
+    let payload = match &outcome.answered {
+        Some(answered) if outcome.is_answered() => Some(&answered.authoring),
+        _ => outcome.authoring.as_ref(),
+    };
     match &outcome.authoring {
         Some(authoring) => {
-            let payload = authoring.payload_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
-            let _ = write!(
-                text,
-                " {} changed, {} new of {} | {payload} | {} | {} ms |",
-                authoring.changed.len(),
-                authoring.added.len(),
-                authoring.functions,
-                authoring.image_bytes,
-                authoring.milliseconds
-            );
+            let (changed, added) = (authoring.changed.len(), authoring.added.len());
+            let _ = write!(text, " {changed} + {added} new of {} |", authoring.functions);
         }
-        None => text.push_str(" | | | |"),
+        None => text.push_str(" |"),
     }
-    match (&outcome.live, &outcome.case.live) {
-        (Some(live), Some(probe)) => {
-            let [before, patched, after] = live.lines;
+    let with = if outcome.is_answered() { ", hotpatchable with rules" } else { "" };
+    let _ = write!(text, " {}{with} |", if outcome.failure.is_some() { "failed" } else { verdict(outcome) });
+    sizes(text, payload);
+    live(text, outcome);
+}
+
+fn sizes(text: &mut String, authoring: Option<&Authoring>) {
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+    let _ = write!(text, " {} |", bytes(authoring.map(|authoring| authoring.image_bytes)));
+    let _ = write!(text, " {} |", bytes(authoring.and_then(|authoring| authoring.payload_bytes)));
+    for tool in 0..OTHERS.len() {
+        let others = authoring.and_then(|authoring| authoring.others);
+        let _ = write!(text, " {} |", bytes(others.and_then(|others| others.get(tool).copied())));
+    }
+    let _ =
+        write!(text, " {} |", authoring.map(|authoring| format!("{} ms", authoring.milliseconds)).unwrap_or_default());
+}
+
+fn live(text: &mut String, outcome: &Outcome) {
+    let Some(live) = &outcome.live else { return text.push_str(" | |\n") };
+    let [before, patched, after] = live.lines;
+    let shown = match &outcome.case.live {
+        Some(probe) => format!("{}: {} → {} → {}", probe.probe, probe.vulnerable, probe.fixed, probe.vulnerable),
+        None => "*regression*".to_owned(),
+    };
+    let (apply, back) = (live.apply_us, live.rollback_us);
+    let _ = writeln!(text, " {apply} us, {back} us | {shown} ({before}, {patched}, {after} lines) |");
+}
+
+fn not_hotpatched(text: &mut String, outcomes: &[&Outcome]) {
+    text.push_str("\n## Not hotpatched by itself\n\nWhat hpgen says, word for word; of many reasons, the first.\n");
+    for outcome in outcomes.iter().filter(|outcome| !outcome.is_hotpatchable()) {
+        let _ = writeln!(
+            text,
+            "\n{} {} ({}): {}",
+            outcome.library,
+            outcome.case.cve,
+            outcome.case.touches,
+            verdict(outcome)
+        );
+        let reasons = outcome.authoring.as_ref().map(|authoring| authoring.reasons.as_slice()).unwrap_or_default();
+        for [code, symbol, message] in reasons.iter().take(REASONS) {
+            let _ = writeln!(text, "* `{code}` `{symbol}`: {message}");
+        }
+        if reasons.len() > REASONS {
+            let _ = writeln!(text, "* and {} more", reasons.len() - REASONS);
+        }
+        if let (Some(answered), Some(answer)) = (&outcome.answered, &outcome.case.answer) {
             let _ = writeln!(
                 text,
-                " {} us, back {} us | {}: {} → {} → {} ({before}, {patched}, {after} lines) |",
-                live.apply_us, live.rollback_us, probe.probe, probe.vulnerable, probe.fixed, probe.vulnerable
+                "\nWith {} lines of ours: {}. {}",
+                answered.lines, answered.authoring.verdict, answer.why
             );
         }
-        _ => text.push_str(" | |\n"),
+        if let Some(failure) = &outcome.failure {
+            let _ = writeln!(text, "\nFailed: {}", failure.lines().next().unwrap_or_default());
+        }
+    }
+    for outcome in outcomes.iter().filter(|outcome| outcome.is_hotpatchable()) {
+        if let Some(failure) = &outcome.failure {
+            let line = failure.lines().next().unwrap_or_default();
+            let _ = writeln!(text, "\n{} {}: hotpatchable, but failed: {line}", outcome.library, outcome.case.cve);
+        }
     }
 }
 
-fn refusals(text: &mut String, sound: &[&Outcome]) {
-    let refused: Vec<_> = sound.iter().filter(|outcome| verdict(outcome) != "hotpatchable").collect();
-    if refused.is_empty() {
-        return;
+/// So many reasons are told of each refusal.
+const REASONS: usize = 5;
+
+/// The same fixes compiled in other ways: a row a library.
+fn flavours(text: &mut String, outcomes: &[Outcome]) {
+    text.push_str(
+        "\n## Compiled in other ways\n\nFixes hotpatchable without a line of code, of those that change something; and of these, proven live.\n\n",
+    );
+    let mut libraries: Vec<_> = outcomes.iter().map(|outcome| &outcome.library).collect();
+    libraries.sort();
+    libraries.dedup();
+    let names = Flavour::ALL.map(|flavour| format!(" {} |", flavour.name())).concat();
+    let _ = writeln!(text, "| library |{names}\n|---|{}", "---|".repeat(Flavour::ALL.len()));
+    for library in libraries {
+        let of_library: Vec<_> = outcomes.iter().filter(|outcome| outcome.library == *library).collect();
+        let cells = Flavour::ALL.map(|flavour| cell(&of_library, flavour)).concat();
+        let _ = writeln!(text, "| {library} |{cells}");
     }
-    text.push_str("\n## Not hotpatched\n\nWhat hpgen says, word for word.\n");
-    for outcome in refused {
-        let _ = writeln!(text, "\n{} {}: {}", outcome.library, outcome.case.cve, verdict(outcome));
-        for [code, symbol, message] in outcome.authoring.iter().flat_map(|authoring| &authoring.reasons) {
-            let _ = writeln!(text, "* `{code}` `{symbol}`: {message}");
+    let all: Vec<_> = outcomes.iter().collect();
+    let _ = writeln!(text, "| all |{}", Flavour::ALL.map(|flavour| cell(&all, flavour)).concat());
+    text.push_str("\nRefused with other flags and not with `-O2`, or failed:\n\n");
+    for outcome in outcomes.iter().filter(|outcome| outcome.flavour != Flavour::O2 && verdict(outcome) != "unchanged") {
+        let same = |usual: &&Outcome| {
+            usual.flavour == Flavour::O2 && usual.library == outcome.library && usual.case.cve == outcome.case.cve
+        };
+        let usually = outcomes.iter().find(same).is_some_and(Outcome::is_hotpatchable);
+        if outcome.failure.is_some() || (usually && !outcome.is_hotpatchable()) {
+            let summary = outcome.summary();
+            let line = summary.lines().next().unwrap_or_default();
+            let _ = writeln!(text, "* {} {} {}: {line}", outcome.library, outcome.case.cve, outcome.flavour.name());
         }
     }
+}
+
+fn cell(outcomes: &[&Outcome], flavour: Flavour) -> String {
+    let changed = outcomes.iter().filter(|outcome| outcome.flavour == flavour && verdict(outcome) != "unchanged");
+    let (mut all, mut hotpatchable, mut live) = (0, 0, 0);
+    for outcome in changed {
+        all += 1;
+        hotpatchable += usize::from(outcome.is_hotpatchable());
+        live += usize::from(outcome.is_hotpatchable() && outcome.live.is_some());
+    }
+    if all == 0 { " |".to_owned() } else { format!(" {hotpatchable} of {all}, {live} live |") }
 }

@@ -1,0 +1,89 @@
+/* TinyXML, kept busy; see ../driver.h. */
+#include "../driver.h"
+
+#include <sstream>
+#include <string>
+
+#include "tinyxml.h"
+
+static const char document[] =
+    "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"no\"?>\n<!-- comment -->\n<!DOCTYPE list>\n"
+    "<list a='1' b=\"two &amp; &#x20AC;\"><item id='3'>text &lt; more</item><item/><![CDATA[<raw> & ]]>\n"
+    "  <deep><deep><deep x='-4.5'>\xc3\xbc\xe2\x82\xac</deep></deep></deep></list>\n";
+
+static void note_string(const std::string &text) {
+    note(text.data(), text.size());
+}
+
+class Visitor : public TiXmlVisitor {
+    bool VisitEnter(const TiXmlElement &element, const TiXmlAttribute *attribute) override {
+        note_text(element.Value());
+        for (; attribute != nullptr; attribute = attribute->Next()) {
+            note_text(attribute->Name());
+            note_text(attribute->Value());
+            note_number(attribute->IntValue());
+        }
+        return true;
+    }
+    bool Visit(const TiXmlText &text) override {
+        note_text(text.Value());
+        note_number(text.CDATA());
+        return true;
+    }
+};
+
+static void regression(void) {
+    TiXmlDocument xml;
+    xml.Parse(document);
+    note_number(xml.Error());
+    Visitor visitor;
+    xml.Accept(&visitor);
+    TiXmlPrinter printer;
+    printer.SetIndent("  ");
+    xml.Accept(&printer);
+    note_string(printer.Str());
+    TiXmlDocument copy(xml);
+    TiXmlElement *root = copy.RootElement();
+    root->SetAttribute("new", 42);
+    root->SetDoubleAttribute("real", 2.5);
+    root->LinkEndChild(new TiXmlText("linked > text"));
+    root->InsertBeforeChild(root->FirstChild(), TiXmlComment("first"));
+    root->RemoveChild(root->FirstChild("deep"));
+    double real = 0;
+    note_number(root->QueryDoubleAttribute("real", &real));
+    note_number((long long)(real * 10));
+    std::ostringstream stream;
+    stream << copy;
+    note_string(stream.str());
+    note_text(TiXmlHandle(&xml).FirstChild("list").Child("item", 0).ToElement()->GetText());
+    static const char *const wrong[] = {"",           "<a>",     "<a></b>",         "<a b=1/>",      "<a b='1' b='2'/>", "<!-- x",
+                                        "<a>&#0;</a>", "<a x>", "<a><![CDATA[ x", "text",         "<a b='",           "<1/>"};
+    for (const char *text : wrong) {
+        TiXmlDocument bad;
+        bad.Parse(text);
+        note_number(bad.ErrorId());
+        note_text(bad.ErrorDesc());
+        note_number(bad.ErrorRow());
+        note_number(bad.ErrorCol());
+    }
+}
+
+static bool refused;
+
+/* A declaration that ends within white space. */
+static void declaration(void) {
+    static unsigned char *text;
+    if (text == nullptr) {
+        text = guarded("<?xml ", 7);
+    }
+    TiXmlDocument xml;
+    xml.Parse((const char *)text);
+    refused = xml.Error();
+}
+
+static const char *probe(const char *name) {
+    if (strcmp(name, "declaration") == 0) {
+        return faults(declaration) ? "fault" : refused ? "refused" : "accepted";
+    }
+    return "unknown";
+}
