@@ -433,6 +433,19 @@ const OUTCOMES: &[Outcome] = &[
         gap: Some("new records of what is thrown hold addresses relative to the image, which are not carried"),
     },
     Outcome {
+        fixture: "itanium_tables",
+        asked: "a patch of three functions",
+        verdict: HOTPATCHABLE,
+        functions: &[
+            "changed _Z13catch_changedj",
+            "changed _Z14either_changedj",
+            "changed _Z15cleanup_changedj",
+        ],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "replaced_table",
         asked: "a patch of two functions, or a refusal",
         verdict: RESTART,

@@ -9,14 +9,15 @@ use crate::atoms::Atom;
 /// Offsets of the 32-bit RVAs in an atom, recognised by its name. An RVA of 0 stands for nothing.
 pub fn rva_fields(atom: &Atom) -> Vec<u32> {
     let has_name = |prefix: &str| atom.names.iter().any(|name| name.key.starts_with(prefix));
+    let is_named = |wanted: fn(&str) -> bool| atom.names.iter().any(|name| wanted(&name.key));
     let all_from = |first: u32| (first..atom.size / 4 * 4).step_by(4).collect();
-    if has_name("_TI") {
+    if is_named(is_throw_info) {
         // ThrowInfo: destructor, forward compatibility, array of catchable types.
         vec![4, 8, 12]
-    } else if has_name("_CTA") {
+    } else if is_named(is_catchable_type_array) {
         // CatchableTypeArray: a count and its entries.
         all_from(4)
-    } else if has_name("_CT") {
+    } else if has_name("_CT??_R0") {
         // CatchableType: type descriptor, copy constructor.
         vec![4, 24]
     } else if has_name("??_R1") {
@@ -34,6 +35,22 @@ pub fn rva_fields(atom: &Atom) -> Vec<u32> {
     } else {
         Vec::new()
     }
+}
+
+/// `_TI`, qualifiers of the thrown object, the number of types that catch it, its type. Names of C can begin with `_TI` too.
+fn is_throw_info(name: &str) -> bool {
+    name.strip_prefix("_TI").is_some_and(|rest| starts_with_count(rest.trim_start_matches(['C', 'V', 'U'])))
+}
+
+/// `_CTA`, the number of its types, the thrown type.
+fn is_catchable_type_array(name: &str) -> bool {
+    name.strip_prefix("_CTA").is_some_and(starts_with_count)
+}
+
+/// A number and a type's name, of which mangled ones begin with `?`, `P`, a letter of a basic type, or `_` and one.
+fn starts_with_count(text: &str) -> bool {
+    let rest = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    rest.len() < text.len() && !rest.is_empty()
 }
 
 /// Where a type descriptor's bytes hold the hash of a source path by which Microsoft's compiler tells anonymous namespaces apart
@@ -61,7 +78,18 @@ fn hashes_in(descriptor: &[u8]) -> Vec<Range<usize>> {
 mod tests {
     use std::ops::Range;
 
-    use super::hashes_in;
+    use super::{hashes_in, is_catchable_type_array, is_throw_info};
+
+    #[test]
+    fn names_of_c_are_no_descriptions_of_thrown_types() {
+        for name in ["_TI1H", "_TIC2PEAD", "_TI3?AVlogic_error@std@@"] {
+            assert!(is_throw_info(name), "{name}");
+        }
+        for name in ["_TIFFerrorHandler", "_TIMER", "_TI", "_TIC", "_TI2"] {
+            assert!(!is_throw_info(name), "{name}");
+        }
+        assert!(is_catchable_type_array("_CTA1H") && !is_catchable_type_array("_CTABLE"));
+    }
 
     fn descriptor(name: &str) -> Vec<u8> {
         [&[0; 16], name.as_bytes(), &[0; 3], b"?A0x5ac81882"].concat()
