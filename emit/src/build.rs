@@ -103,7 +103,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         variables: lasting_variables(new, plan, &layout),
         hooks: hooks(plan, &layout),
         assignments: assignments(old, new, plan, &layout),
-        bodies: bodies(plan),
+        bodies: bodies(old, plan),
     })
 }
 
@@ -131,10 +131,24 @@ fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {
     trampolines
 }
 
-fn bodies(plan: &Plan) -> Vec<Body> {
-    let mut bodies: Vec<Body> = plan.sites.values().flat_map(Site::bodies).collect();
+fn bodies(old: &Program, plan: &Plan) -> Vec<Body> {
+    let mut bodies: Vec<Body> = plan.sites.values().flat_map(Site::bodies).map(|body| hashed(old, body)).collect();
     bodies.sort_unstable();
     bodies
+}
+
+/// With the digest of what is the same wherever the image is loaded.
+fn hashed(old: &Program, body: Body) -> Body {
+    const ADDRESS: u32 = 8;
+    let range = Rva(body.start)..Rva(body.start.saturating_add(body.size));
+    let places = old.image.base_relocations.iter().map(|place| place.0);
+    let first = places.filter(|place| place.saturating_add(ADDRESS) > body.start && *place < range.end.0).min();
+    let end = first.unwrap_or(range.end.0).max(body.start);
+    let bytes = old.image.bytes_up_to(range.start..Rva(end));
+    match u32::try_from(bytes.len()) {
+        Ok(checked) if checked > 0 => Body { checked, digest: Body::digest_of(bytes), ..body },
+        _ => body,
+    }
 }
 
 /// The variables that the next payload of the image takes over, under names that the next build gives them as well.

@@ -32,8 +32,7 @@ impl Site {
 
     /// The payload's records of where the function's code is.
     pub(crate) fn bodies(&self) -> impl Iterator<Item = Body> {
-        let body =
-            |run: &Range<Rva>| Body { entry_rva: self.entry.0, start: run.start.0, size: run.end.0 - run.start.0 };
+        let body = |run: &Range<Rva>| Body::unchecked(self.entry.0, run.start.0, run.end.0 - run.start.0);
         self.bodies.iter().map(body)
     }
 }

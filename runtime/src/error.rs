@@ -243,6 +243,20 @@ pub enum ApplyError {
         /// What the process has.
         found: String,
     },
+    /// Code of a function that is to be replaced is not what it was when the payload was made.
+    #[error(
+        "{image} is not the baseline in memory: {function} has other code than the payload was made for, at RVA {start:#x} or within {size:#x} bytes of it; has another tool changed it?"
+    )]
+    Body {
+        /// File name of the image.
+        image: String,
+        /// The function.
+        function: String,
+        /// RVA where the code that differs begins.
+        start: u32,
+        /// Bytes that were compared.
+        size: u32,
+    },
     /// The image is one that the loader itself stands on.
     #[error("{0} cannot be patched: the loader needs it while it writes code")]
     SystemImage(String),

@@ -38,7 +38,7 @@ fn sample() -> Payload {
         variables: vec![],
         hooks: vec![],
         assignments: vec![],
-        bodies: vec![Body { entry_rva: 0x4000, start: 0x4000, size: 0x20 }],
+        bodies: vec![Body::unchecked(0x4000, 0x4000, 0x20)],
     }
 }
 

@@ -73,9 +73,9 @@ fn sample() -> Payload {
             Assignment { rva: 0x5010, value: 0x3050, size: 4 },
         ],
         bodies: vec![
-            Body { entry_rva: 0x1100, start: 0x1100, size: 0x20 },
-            Body { entry_rva: 0x1200, start: 0x1200, size: 0x30 },
-            Body { entry_rva: 0x1200, start: 0x1300, size: 0x10 },
+            Body { checked: 0x1f, digest: *b"01234567", ..Body::unchecked(0x1100, 0x1100, 0x20) },
+            Body::unchecked(0x1200, 0x1200, 0x30),
+            Body::unchecked(0x1200, 0x1300, 0x10),
         ],
     }
 }
@@ -244,7 +244,7 @@ fn example() -> Payload {
 #[test]
 fn trampolines_against_the_rules() {
     type Breakage = (&'static str, fn(&mut Payload));
-    let breakages: [Breakage; 12] = [
+    let breakages: [Breakage; 14] = [
         ("fewer bytes than written", |p| p.trampolines[0].expected.truncate(4)),
         ("a short jump without a gap", |p| p.trampolines[1].gap = None),
         ("a gap that is not used", |p| p.trampolines[0].gap = p.trampolines[1].gap.take()),
@@ -256,6 +256,8 @@ fn trampolines_against_the_rules() {
         ("no body", |p| p.bodies.truncate(1)),
         ("a body of nothing", |p| p.bodies[2].entry_rva = 0x1201),
         ("bodies that overlap", |p| p.bodies[2].start = 0x122f),
+        ("more checked than there is", |p| p.bodies[0].checked = 0x21),
+        ("nothing checked against something", |p| p.bodies[0].checked = 0),
         ("a body outside the image", |p| p.bodies[2].start = 0x7ff1),
     ];
     for (what, breakage) in breakages {

@@ -7,7 +7,7 @@ use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::x64::{ReferenceKind, Role};
-use hpgen_runtime::format::{Demand, Trampoline};
+use hpgen_runtime::format::{Body, Demand, Trampoline};
 use hpgen_runtime::link::LinkedTrampoline;
 use iced_x86::{Code, Decoder, DecoderOptions};
 
@@ -217,10 +217,28 @@ fn bodies(facts: &Facts<'_>, record: &Trampoline, index: AtomIndex, pieces: &Pie
     let own = facts.payload.bodies.iter().filter(|body| body.entry_rva == record.entry_rva);
     let found: Vec<Range<u32>> = own.map(|body| body.start..body.start.saturating_add(body.size)).collect();
     let required = pieces.runs(facts.old, index);
-    if found == required {
-        return Ok(());
+    if found != required {
+        return Err((format!("the function's code at {required:x?}"), format!("{found:x?}")));
     }
-    Err((format!("the function's code at {required:x?}"), format!("{found:x?}")))
+    let own = facts.payload.bodies.iter().filter(|body| body.entry_rva == record.entry_rva);
+    for body in own {
+        let (checked, digest) = baseline(facts.old, body.start, body.size);
+        if (body.checked, body.digest) != (checked, digest) {
+            let found = format!("{:02x?} of {:#x} bytes", body.digest, body.checked);
+            return Err((format!("the digest {digest:02x?} of {checked:#x} bytes at {:#x}", body.start), found));
+        }
+    }
+    Ok(())
+}
+
+/// How many bytes of a run of code stand before its first absolute address, and their digest.
+fn baseline(old: &Program, start: u32, size: u32) -> (u32, [u8; 8]) {
+    let is_absolute = |rva: u32| old.image.base_relocations.iter().any(|place| place.0 <= rva && rva - place.0 < 8);
+    let is_touched = |end: &u32| old.image.base_relocations.iter().any(|place| place.0 == *end);
+    let end = start.saturating_add(size);
+    let stop = if is_absolute(start) { start } else { (start..end).find(is_touched).unwrap_or(end) };
+    let bytes = old.image.bytes_up_to(Rva(start)..Rva(stop));
+    if bytes.is_empty() { (0, [0; 8]) } else { (bytes.len() as u32, Body::digest_of(bytes)) }
 }
 
 /// Where the function branches into its own first bytes: threads that are in the old body would run into the jump.

@@ -341,7 +341,7 @@ fn tables(payload: &Payload) -> Value {
             "rva": a.rva, "value": a.value, "size": a.size,
         })).collect::<Vec<_>>(),
         "bodies": payload.bodies.iter().map(|b| json!({
-            "entry_rva": b.entry_rva, "start": b.start, "size": b.size,
+            "entry_rva": b.entry_rva, "start": b.start, "size": b.size, "checked": b.checked, "digest": hex(&b.digest),
         })).collect::<Vec<_>>(),
         "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
     })

@@ -64,6 +64,37 @@ fn refusals() {
     assert_eq!(lines.last(), Some(&format!("fee {}", lines.len() + 9)));
 }
 
+/// Somebody else's patch stands in the middle of a function, far behind the bytes that are written.
+#[test]
+fn code_that_another_tool_changed() {
+    let Some(session) = Session::start("changed_body") else { return };
+    let image = |variant| workspace::fixture("string", variant);
+    let payload = session.build("fix.hpx", &image("old"), &image("new"), &[]);
+    // `print_parity`: sub rsp, 40; test cl, 1; ...
+    let mut bytes = fs::read(image("old")).unwrap();
+    let place = bytes.windows(7).position(|window| window == [0x48, 0x83, 0xec, 0x28, 0xf6, 0xc1, 1]).unwrap();
+    bytes[place + 6] = 3;
+    let changed = session.file("old.exe");
+    fs::write(&changed, bytes).unwrap();
+
+    let target = Target::start(&changed, [MANY_ROUNDS]).unwrap();
+    let before = target.wait_for_lines("rounds with the other change", SEEN, |_| true).unwrap();
+    let refused = session.apply(5, target.pid(), &payload);
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("old.exe is not the baseline in memory: print_parity"), "{error}");
+    assert_eq!(session.status(target.pid()), [] as [Value; 0]);
+    let lines = target.wait_for_lines("more rounds with it", SEEN, |_| true).unwrap();
+    assert!(lines.len() > before.len());
+
+    // The same file without that change takes the payload, and over it the next of the series: what we wrote ourselves is no change.
+    let target = Target::start(&image("old"), [MANY_ROUNDS]).unwrap();
+    let next = session.build("next.hpx", &image("old"), &image("new"), &["--series", "2"]);
+    target.wait_for_lines("the baseline", SEEN, |_| true).unwrap();
+    session.apply(0, target.pid(), &payload);
+    session.apply(0, target.pid(), &next);
+    target.wait_for_lines("the fix", SEEN, |_| true).unwrap();
+}
+
 #[test]
 fn a_process_that_has_ended() {
     let Some(session) = Session::start("ended") else { return };

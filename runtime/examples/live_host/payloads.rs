@@ -86,7 +86,7 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         variables: vec![],
         hooks: vec![],
         assignments: vec![],
-        bodies: vec![Body { entry_rva: rva, start: rva, size: 8 }],
+        bodies: vec![Body::unchecked(rva, rva, 8)],
     }
 }
 

@@ -562,8 +562,7 @@ fn check_many() {
         gap: None,
     };
     payload.trampolines = (0..count).map(trampoline).collect();
-    payload.bodies =
-        payload.trampolines.iter().map(|t| Body { entry_rva: t.entry_rva, start: t.entry_rva, size: 6 }).collect();
+    payload.bodies = payload.trampolines.iter().map(|t| Body::unchecked(t.entry_rva, t.entry_rva, 6)).collect();
     payload.functions = (0..count)
         .map(|index| Function {
             offset: CODE + index as u32 * 8,

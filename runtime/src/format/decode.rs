@@ -454,9 +454,13 @@ fn decode_bodies(
     trampolines: &[Trampoline],
     identity: &Identity,
 ) -> Result<Vec<Body>, FormatError> {
-    let mut before = Body { entry_rva: 0, start: 0, size: 0 };
+    let mut before = Body::unchecked(0, 0, 0);
     let bodies = table.collect(|record| {
-        let body = Body { entry_rva: record.entry.get(), start: record.start.get(), size: record.size.get() };
+        let body = Body {
+            checked: record.checked.get(),
+            digest: record.digest,
+            ..Body::unchecked(record.entry.get(), record.start.get(), record.size.get())
+        };
         let is_next = match body.entry_rva == before.entry_rva {
             true => body.start >= before.start + before.size,
             false => body.entry_rva > before.entry_rva,
@@ -466,6 +470,9 @@ fn decode_bodies(
         }
         if body.size == 0 || body.start.checked_add(body.size).is_none_or(|end| end > identity.size_of_image) {
             return Err("not inside the image");
+        }
+        if body.checked > body.size || body.checked == 0 && body.digest != [0; 8] {
+            return Err("more is checked than there is, or nothing against something");
         }
         if trampolines.binary_search_by_key(&body.entry_rva, |t| t.entry_rva).is_err() {
             return Err("no trampoline has that entry");

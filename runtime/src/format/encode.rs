@@ -163,7 +163,13 @@ impl Payload {
 }
 
 fn body_record(body: &Body) -> BodyRecord {
-    BodyRecord { entry: body.entry_rva.into(), start: body.start.into(), size: body.size.into() }
+    BodyRecord {
+        entry: body.entry_rva.into(),
+        start: body.start.into(),
+        size: body.size.into(),
+        checked: body.checked.into(),
+        digest: body.digest,
+    }
 }
 
 /// The whole file: header with its seal, then `stored`, the zstd-compressed form of a body of `body_size` bytes.

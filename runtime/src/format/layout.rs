@@ -94,7 +94,7 @@ records! {
     /// Section 2.10.
     AssignmentRecord { rva: U32, value: U32, size: U32 }
     /// Section 2.11.
-    BodyRecord { entry: U32, start: U32, size: U32 }
+    BodyRecord { entry: U32, start: U32, size: U32, checked: U32, digest: [u8; 8] }
     /// Section 3.
     SignatureBlock { magic: [u8; 8], key: [u8; 32], signature: [u8; 64] }
 }

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use sha2::{Digest, Sha256};
+
 /// Bytes of `E9` and a 32-bit distance.
 pub const JUMP32_LEN: usize = 5;
 /// Bytes of `EB` and an 8-bit distance.
@@ -135,4 +137,23 @@ pub struct Body {
     pub start: u32,
     /// Bytes.
     pub size: u32,
+    /// So many of its first bytes are what the digest is of: those before the first absolute address, which is another one in
+    /// every place that the image is loaded at. 0: nothing is checked.
+    pub checked: u32,
+    /// First eight bytes of the SHA-256 of the checked bytes.
+    pub digest: [u8; 8],
+}
+
+impl Body {
+    /// A run of code of which no byte is checked.
+    pub fn unchecked(entry_rva: u32, start: u32, size: u32) -> Body {
+        Body { entry_rva, start, size, checked: 0, digest: [0; 8] }
+    }
+
+    /// The digest of a body's checked bytes.
+    pub fn digest_of(bytes: &[u8]) -> [u8; 8] {
+        let mut digest = [0; 8];
+        digest.iter_mut().zip(Sha256::digest(bytes)).for_each(|(to, from)| *to = from);
+        digest
+    }
 }

@@ -11,6 +11,7 @@ use super::succession::Succession;
 use super::{entries, imports, records};
 use crate::format::{Identity, PAGE, Payload, Protection, Seal};
 use crate::link::{Linked, TakenOver, link_taking_over, trampoline_function};
+use crate::target::baseline::changed_body;
 use crate::target::image::LoadedImage;
 use crate::target::record::{self, Record, RecordAssignment, RecordEntry, RecordFunction, RecordVariable};
 use crate::target::zones::Zone;
@@ -42,6 +43,15 @@ impl<'a> Fitting<'a> {
         let succession = Succession::of(present, payload, seal, &image)?;
         let taken_over = succession.taken_over(payload)?;
         check_expected(process, &succession.edits(entries::checks(payload, &image)?, &image))?;
+        if let Some(body) = changed_body(process, payload, &image, present) {
+            let trampoline = payload.trampolines.iter().find(|t| t.entry_rva == body.entry_rva);
+            return Err(ApplyError::Body {
+                image: payload.identity.image_name.clone(),
+                function: trampoline.map(|t| trampoline_function(payload, t).to_owned()).unwrap_or_default(),
+                start: body.start,
+                size: body.checked,
+            });
+        }
         let addresses = imports::resolve_all(process, modules, payload)?;
         Ok(Fitting { payload, image, succession, taken_over, addresses })
     }

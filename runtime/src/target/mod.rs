@@ -2,6 +2,7 @@
 //! the loader's own records, and finding a place. All of it is tested on every system.
 #![cfg_attr(not(windows), allow(dead_code))]
 
+pub(crate) mod baseline;
 pub(crate) mod exports;
 pub(crate) mod image;
 pub(crate) mod journal;

@@ -146,6 +146,8 @@ impl List {
             change("one byte less", |body| body.size -= 1);
             change("one byte more", |body| body.size += 1);
             change("one byte on", |body| body.start += 1);
+            change("one byte less checked", |body| body.checked -= 1);
+            change("another digest", |body| body.digest[3] ^= 1);
             self.add(format!("trampoline at {entry:#x}: body at {:#x} removed", body.start), move |payload| {
                 payload.bodies.remove(number);
             });
