@@ -124,6 +124,8 @@ pub fn check_forms(rounds: usize) {
     is_restored("a loop back to the entry");
     check_quiescence();
     is_restored("quiescent");
+    check_leftovers();
+    is_restored("leftovers");
     check_fibers();
     is_restored("fibers");
     check_gaps();
@@ -275,6 +277,28 @@ fn check_quiescence() {
     assert_eq!(unsafe { forms_recursion(5, ten) }, 9);
     applied.rollback().unwrap();
     assert_eq!(unsafe { forms_recursion(5, ten) }, 15);
+}
+
+/// A word that looks like a return address, and is none, is in nobody's way.
+fn check_leftovers() {
+    #[inline(never)]
+    fn keep(go: &AtomicU32, inverted: u64) -> u32 {
+        let words = std::hint::black_box([!inverted; 16]);
+        while go.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        u32::from(std::hint::black_box(words)[3] != 0)
+    }
+    let entry = forms_recursion as *const () as usize;
+    let size = (forms_end as *const () as usize - entry) as u32;
+    let inside = !(entry as u64 + 16);
+    let (go, thread) = started(move |go| keep(go, inside));
+    let payload = giving(9, entry, "forms_recursion", size, Demand::Entry);
+    let applied = apply_to_self(&payload, &seal(29), &quiescent(2000)).unwrap();
+    assert!(!thread.is_finished());
+    applied.rollback().unwrap();
+    go.store(1, Ordering::SeqCst);
+    assert_eq!(thread.join().unwrap(), 1);
 }
 
 /// What a fiber is in that does not run cannot be seen.

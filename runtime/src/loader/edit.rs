@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::GetLastError;
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
+use super::frames;
 use super::journal::OpenJournal;
 use super::process::{PageState, Process};
 use super::threads::{Fault as ThreadFault, Threads};
@@ -15,6 +16,7 @@ use super::write_routine::{Interrupted, Piece, WriteRoutine};
 use crate::target::journal::{Pages, Phase};
 use crate::target::memory::Memory;
 use crate::target::record::{PROGRESS, state_code};
+use crate::target::stack_walk::FunctionTable;
 use crate::target::zones::{Zone, Zones};
 use crate::{Part, PatchState, StopError};
 
@@ -129,8 +131,11 @@ pub(super) fn perform(process: &Process, operation: &mut Operation<'_>) -> Resul
     let mut pause = Duration::from_millis(1);
     let mut room = 256;
     let mut scene = Scene::prepare(process, operation)?;
+    // Read only where a thread seems to be in the way: most stacks hold nothing that looks like it.
+    let mut tables: Option<Vec<FunctionTable>> = None;
     loop {
-        let mut threads = Threads::prepare(process, room, operation.own_stack)?;
+        let known = tables.as_deref().unwrap_or_default();
+        let mut threads = Threads::prepare(process, room, operation.own_stack, known)?;
         let start = Instant::now();
         scene.tell(Phase::Stopping)?;
         let result = match threads.stop() {
@@ -153,7 +158,14 @@ pub(super) fn perform(process: &Process, operation: &mut Operation<'_>) -> Resul
                 room *= 4;
                 continue;
             }
-            Err(Fault::Busy { .. }) if begin.elapsed() < operation.patience => {}
+            Err(Fault::Busy { .. }) if tables.is_none() => {
+                tables = Some(frames::all_tables(process));
+                continue;
+            }
+            Err(Fault::Busy { .. }) if begin.elapsed() < operation.patience => {
+                // Images may have come and gone while threads ran.
+                tables = Some(frames::all_tables(process));
+            }
             Err(fault) => return Err(scene.explain(fault, operation, begin.elapsed())),
         }
         std::thread::sleep(pause);
@@ -233,7 +245,7 @@ impl<'p> Scene<'p> {
         if let Some(thread) = zones.need_every_stack().then(|| threads.find_fiber()).flatten() {
             return Err(Fault::Fibers { thread });
         }
-        if let Some((thread, zone)) = threads.find(false, |rip| zones.at(rip), |word| zones.returned_to(word)) {
+        if let Some((thread, zone)) = threads.find_in(zones) {
             return Err(Fault::Busy { thread, zone });
         }
         for (index, span) in self.spans.iter_mut().enumerate() {
@@ -269,7 +281,7 @@ impl<'p> Scene<'p> {
             return Ok(None);
         }
         let is_watched = |address| operation.watch.iter().any(|range| range.contains(&address)).then_some(());
-        Ok(threads.find(true, is_watched, is_watched).map(|(thread, ())| thread))
+        Ok(threads.find(is_watched).map(|(thread, ())| thread))
     }
 
     /// Writes the variables and keeps what was there, or leaves all as they were.

@@ -90,6 +90,11 @@ fn function_at(record: &Record, address: u64, is_return: bool) -> Option<(&str, 
     is_inside.then(|| (function.name.as_str(), offset - function.offset))
 }
 
+/// The function tables of all modules and regions, as far as they can be read.
+pub(super) fn all_tables(process: &Process) -> Vec<FunctionTable> {
+    tables(process, &records::find(process)).unwrap_or_default()
+}
+
 /// The function tables of all modules and regions.
 fn tables(process: &Process, patches: &[Record]) -> Result<Vec<FunctionTable>, ProcessError> {
     let of_region = |record: &Record| {

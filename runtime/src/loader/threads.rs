@@ -19,6 +19,9 @@ use super::process::Process;
 use super::system::ThreadCalls;
 use crate::ProcessError;
 use crate::target::memory::Memory;
+use crate::target::stack_walk::{FunctionTable, returns_to};
+use crate::target::unwind::Registers;
+use crate::target::zones::Zones;
 
 /// Set while threads of the own process stand still. For tests that watch the allocator.
 pub(super) static OWN_THREADS_STOPPED: AtomicBool = AtomicBool::new(false);
@@ -57,6 +60,8 @@ pub(super) struct Threads<'p> {
     context: Box<Context>,
     /// Own process: from where on the own stack is looked through. Everything below belongs to the loader.
     own_stack: u64,
+    /// Function tables to unwind by; none where they were not read.
+    tables: &'p [FunctionTable],
 }
 
 struct Stopped {
@@ -102,7 +107,12 @@ enum Met {
 
 impl<'p> Threads<'p> {
     /// Makes room; stops nothing yet. `own_stack` is an address in the frame of the function that entered the loader.
-    pub fn prepare(process: &'p Process, room: usize, own_stack: u64) -> Result<Threads<'p>, ProcessError> {
+    pub fn prepare(
+        process: &'p Process,
+        room: usize,
+        own_stack: u64,
+        tables: &'p [FunctionTable],
+    ) -> Result<Threads<'p>, ProcessError> {
         // SAFETY: a record of numbers.
         let context = Box::new(Context(unsafe { std::mem::zeroed() }));
         Ok(Threads {
@@ -112,6 +122,7 @@ impl<'p> Threads<'p> {
             chunk: vec![0; CHUNK].into_boxed_slice(),
             context,
             own_stack,
+            tables,
         })
     }
 
@@ -246,19 +257,13 @@ impl<'p> Threads<'p> {
     }
 
     /// The first thread that executes at, or may return to, an address that `hit` recognises, with what `hit` said.
-    /// Conservative: every word on a stack that looks like such an address (`hit`) counts as one. What executes is told by `at`. With
-    /// `pointers`, registers count as well.
-    pub fn find<T>(
-        &mut self,
-        pointers: bool,
-        at: impl Fn(u64) -> Option<T>,
-        hit: impl Fn(u64) -> Option<T>,
-    ) -> Option<(u32, T)> {
+    /// Conservative: every word on a stack, or in a register, that looks like such an address counts as one.
+    pub fn find<T>(&mut self, hit: impl Fn(u64) -> Option<T>) -> Option<(u32, T)> {
         for index in 0..self.stopped.len() {
             let thread = self.stopped.get(index)?;
             let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
             let in_registers = || thread.registers.iter().find_map(|register| hit(*register));
-            if let Some(found) = at(thread.rip).or_else(|| if pointers { in_registers() } else { None }) {
+            if let Some(found) = hit(thread.rip).or_else(in_registers) {
                 return Some((id, found));
             }
             if teb == 0 {
@@ -269,6 +274,40 @@ impl<'p> Threads<'p> {
                 return Some((id, found));
             }
         }
+        self.find_on_own_stack(hit)
+    }
+
+    /// The first thread that executes in one of the zones, or may return there, with the zone's number. Words on its stack that look like
+    /// return addresses count, unless the function tables are at hand and show what the thread's frames really return to, from the innermost one
+    /// to its first.
+    pub fn find_in(&mut self, zones: &Zones) -> Option<(u32, usize)> {
+        for index in 0..self.stopped.len() {
+            let thread = self.stopped.get(index)?;
+            let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
+            let registers = Registers { rip: thread.rip, general: thread.registers };
+            if let Some(zone) = zones.at(registers.rip) {
+                return Some((id, zone));
+            }
+            if teb == 0 {
+                continue;
+            }
+            let stack = self.stack(teb, rsp);
+            if let Some(zone) = self.find_on_stack(&stack, &|word| zones.returned_to(word))
+                && !self.returns_elsewhere(&stack, registers, zones)
+            {
+                return Some((id, zone));
+            }
+        }
+        self.find_on_own_stack(|word| zones.returned_to(word))
+    }
+
+    fn returns_elsewhere(&self, stack: &Stack, registers: Registers, zones: &Zones) -> bool {
+        let is_inside = |address| zones.returned_to(address).is_some();
+        stack.known && returns_to(self.process, self.tables, registers, stack.from..stack.end, is_inside) == Some(false)
+    }
+
+    /// The own thread, where it belongs to the process: every word of its callers' stack counts.
+    fn find_on_own_stack<T>(&mut self, hit: impl Fn(u64) -> Option<T>) -> Option<(u32, T)> {
         if self.process.is_own() {
             let (mut low, mut high) = (0, 0);
             // SAFETY: both places are valid.

@@ -44,6 +44,8 @@ impl<M: Memory> Memory for Snapshot<'_, M> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FunctionTable {
     pub range: Range<u64>,
+    /// Where it stands.
+    address: u64,
     /// What its RVAs count from.
     base: u64,
     /// Begin, end and unwind data of each function, by rising begin.
@@ -55,7 +57,7 @@ impl FunctionTable {
     pub fn read(memory: &impl Memory, range: Range<u64>, base: u64, (address, count): (u64, u32)) -> Option<Self> {
         let mut entries = vec![[0u32; 3]; usize::try_from(count).ok().filter(|_| count <= MAX_ENTRIES)?];
         memory.read(address, entries.as_mut_bytes())?;
-        Some(FunctionTable { range, base, entries })
+        Some(FunctionTable { range, address, base, entries })
     }
 
     /// That of a loaded image; an empty one where it has none.
@@ -63,27 +65,40 @@ impl FunctionTable {
         let range = image.base..image.base.checked_add(image.size.into())?;
         let count = image.functions.size / size_of::<[u32; 3]>() as u32;
         if count == 0 {
-            return Some(FunctionTable { range, base: image.base, entries: Vec::new() });
+            return Some(FunctionTable { range, address: 0, base: image.base, entries: Vec::new() });
         }
         let address = image.address(image.functions.rva, image.functions.size)?;
         Self::read(memory, range, image.base, (address, count))
     }
 
-    fn find(&self, memory: &impl Memory, address: u64) -> Option<FunctionEntry> {
-        let rva = u32::try_from(address.checked_sub(self.base)?).ok()?;
-        let index = self.entries.partition_point(|[begin, ..]| *begin <= rva).checked_sub(1)?;
-        let [begin, end, unwind] = *self.entries.get(index)?;
+    /// The entry of the function at an address, if there is one. Fails where the table is no longer what was read.
+    fn find(&self, memory: &impl Memory, address: u64) -> Result<Option<FunctionEntry>, Changed> {
+        let Some(rva) = address.checked_sub(self.base).and_then(|rva| u32::try_from(rva).ok()) else {
+            return Ok(None);
+        };
+        let Some(index) = self.entries.partition_point(|[begin, ..]| *begin <= rva).checked_sub(1) else {
+            return Ok(None);
+        };
+        let &[begin, end, unwind] = self.entries.get(index).ok_or(Changed)?;
+        let place = self.address.checked_add(index as u64 * size_of::<[u32; 3]>() as u64).ok_or(Changed)?;
+        // Another image may have been loaded there since.
+        if memory.record::<[u32; 3]>(place) != Some([begin, end, unwind]) {
+            return Err(Changed);
+        }
         if rva >= end {
-            return None;
+            return Ok(None);
         }
         if unwind & INDIRECT == 0 {
-            return Some(FunctionEntry { base: self.base, begin, end, unwind });
+            return Ok(Some(FunctionEntry { base: self.base, begin, end, unwind }));
         }
-        let other = self.base.checked_add(u64::from(unwind & !INDIRECT))?;
-        let [.., unwind]: [u32; 3] = memory.record(other)?;
-        Some(FunctionEntry { base: self.base, begin, end, unwind })
+        let other = self.base.checked_add(u64::from(unwind & !INDIRECT)).ok_or(Changed)?;
+        let [.., unwind]: [u32; 3] = memory.record(other).ok_or(Changed)?;
+        Ok(Some(FunctionEntry { base: self.base, begin, end, unwind }))
     }
 }
+
+/// A function table in memory is not the one that was read.
+struct Changed;
 
 /// A place where a thread executes, or goes on when a call returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +147,33 @@ pub(crate) fn walk(
     found
 }
 
+/// Whether a stopped thread returns to an address that `hit` recognises, by its frames alone. `None` where some frame between it and
+/// the thread's first cannot be unwound, or is not on `stack`: then nothing is known. Allocates nothing.
+pub(crate) fn returns_to(
+    memory: &impl Memory,
+    tables: &[FunctionTable],
+    mut registers: Registers,
+    stack: Range<u64>,
+    hit: impl Fn(u64) -> bool,
+) -> Option<bool> {
+    for number in 0..MAX_FRAMES {
+        let next = caller(memory, tables, &registers, number == 0)?;
+        if next.rsp() <= registers.rsp() || !stack.contains(&registers.rsp()) || next.rsp() > stack.end {
+            return None;
+        }
+        if next.rip == 0 {
+            return Some(false);
+        }
+        if hit(next.rip) {
+            return Some(true);
+        }
+        registers = next;
+    }
+    None
+}
+
 fn caller(
-    snapshot: &Snapshot<'_, impl Memory>,
+    memory: &impl Memory,
     tables: &[FunctionTable],
     registers: &Registers,
     is_innermost: bool,
@@ -142,12 +182,12 @@ fn caller(
     let inside = if is_innermost { registers.rip } else { registers.rip.checked_sub(1)? };
     // Regions of patches lie outside of images, so that one table at most speaks for an address.
     let table = tables.iter().find(|table| table.range.contains(&inside))?;
-    let entry = table.find(snapshot, inside);
+    let entry = table.find(memory, inside).ok()?;
     if entry.is_none() && !is_innermost {
         // A leaf calls nothing. Whatever this is, the next frame would be a guess.
         return None;
     }
-    unwind(snapshot, entry, registers, is_innermost)
+    unwind(memory, entry, registers, is_innermost)
 }
 
 #[cfg(test)]

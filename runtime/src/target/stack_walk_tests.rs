@@ -70,6 +70,37 @@ fn code_that_nobody_knows_is_looked_through_word_by_word() {
     assert!(!walk.is_whole);
 }
 
+/// Whether the frames return to 0x250, and whether that is known; after something was done to the image.
+fn returns_to_250(rip: u64, stack: &[u64], change: impl FnOnce(&mut Bytes)) -> Option<bool> {
+    let mut memory = image();
+    let tables = tables(&memory);
+    change(&mut memory);
+    let mut general = [0; 16];
+    general[RSP] = STACK;
+    let registers = Registers { rip, general };
+    let snapshot = Snapshot { memory: &memory, registers, stack_base: STACK, stack };
+    let end = STACK + stack.len() as u64 * 8;
+    returns_to(&snapshot, &tables, registers, STACK..end, |address| address == IMAGE + 0x250)
+}
+
+#[test]
+fn leftovers_between_frames_are_no_return_addresses() {
+    let stale = IMAGE + 0x250;
+    let whole = [stale, stale, 0, 0, IMAGE + 0x220, stale, 0];
+    let nothing = |_: &mut Bytes| ();
+    assert_eq!(returns_to_250(IMAGE + 0x108, &whole, nothing), Some(false));
+    let returns = [0, 0, 0, 0, stale, 0, 0];
+    assert_eq!(returns_to_250(IMAGE + 0x108, &returns, nothing), Some(true));
+    // What cannot be unwound to its end may hide anything.
+    let unknown = [stale, 0, 0, 0, 0x5000_0000, stale, 0];
+    assert_eq!(returns_to_250(IMAGE + 0x108, &unknown, nothing), None);
+    assert_eq!(returns_to_250(0x5000_0000, &whole, nothing), None);
+    assert_eq!(returns_to_250(IMAGE + 0x108, &whole[..5], nothing), None, "the end of the stack is not seen");
+    // Another image is loaded there by now.
+    assert_eq!(returns_to_250(IMAGE + 0x108, &whole, |memory| memory.bytes[0x504] ^= 1), None);
+    assert_eq!(returns_to_250(IMAGE + 0x108, &whole, |memory| memory.bytes[0x400] = 7), None);
+}
+
 #[test]
 fn absurd_tables_are_not_read() {
     let memory = image();
