@@ -436,11 +436,7 @@ const OUTCOMES: &[Outcome] = &[
         fixture: "itanium_tables",
         asked: "a patch of three functions",
         verdict: HOTPATCHABLE,
-        functions: &[
-            "changed _Z13catch_changedj",
-            "changed _Z14either_changedj",
-            "changed _Z15cleanup_changedj",
-        ],
+        functions: &["changed _Z13catch_changedj", "changed _Z14either_changedj", "changed _Z15cleanup_changedj"],
         data: &[],
         reasons: &[],
         gap: None,

@@ -2,8 +2,8 @@
 
 use crate::format::{PayloadFile, Seal};
 use crate::{
-    ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand, RunError,
-    RunningProcess, Severity, ThreadFrames,
+    Accepted, ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand,
+    RunError, RunningProcess, Severity, ThreadFrames,
 };
 
 /// A patch that this process or another one runs with. There is none on this system.
@@ -116,4 +116,22 @@ pub fn write_event_log(_: Severity, _: &str) -> bool {
 /// Always, on this system.
 pub fn frames_process(_: u32) -> Result<Vec<ThreadFrames>, ProcessError> {
     Err(ProcessError::NotWindows)
+}
+
+/// Applies payloads to the process that calls as soon as their images are loaded. There is none on this system.
+#[derive(Debug)]
+pub enum Follower {}
+
+impl Follower {
+    /// Windows only.
+    ///
+    /// # Errors
+    /// Always, on this system.
+    pub fn start(
+        _: Vec<Accepted>,
+        _: ApplyOptions,
+        _: impl FnMut(&Accepted, Result<Applied, ApplyError>) + Send + 'static,
+    ) -> Result<Follower, ProcessError> {
+        Err(ProcessError::NotWindows)
+    }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::PolicyError;
 use crate::link::LinkError;
 
 /// A process cannot be worked with at all.
@@ -168,6 +169,9 @@ impl StopError {
 /// A payload was not applied. Unless it says otherwise, the process is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
+    /// The policy keeps it out, or it is no payload.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The process.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -344,6 +348,7 @@ impl ApplyError {
         match self {
             ApplyError::Process(error) => error.is_refusal(),
             ApplyError::Stop(error) => error.is_refusal(),
+            ApplyError::Policy(error) => error.is_refusal(),
             ApplyError::Link(_) => false,
             _ => true,
         }

@@ -91,7 +91,7 @@ pub(crate) fn rollback_ended(pid: u32, patch: &str, result: &Result<RolledBack, 
         Ok(done) => {
             let region = match done.region {
                 RegionFate::Freed => "freed",
-                RegionFate::Kept { .. } => "kept",
+                RegionFate::Kept { .. } | RegionFate::Unfreed => "kept",
             };
             let (patch, functions, threads) = (&done.patch_id, done.functions, done.threads_stopped);
             let stopped_us = done.stopped.as_micros() as u64;

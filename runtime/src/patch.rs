@@ -187,6 +187,8 @@ pub enum RegionFate {
         /// Thread id.
         thread: u32,
     },
+    /// Kept, because the system did not take it back. Roll back again later to have it freed.
+    Unfreed,
 }
 
 /// A finished rollback.

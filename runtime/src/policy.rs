@@ -35,6 +35,13 @@ pub enum PolicyError {
     Signature(SignatureError),
 }
 
+impl PolicyError {
+    /// Whether nobody who counts vouches for the file (exit code 5), rather than it being none (exit code 1).
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, PolicyError::Signature(_))
+    }
+}
+
 impl Policy {
     /// Reads a payload file that the policy lets in.
     ///

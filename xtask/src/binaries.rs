@@ -8,11 +8,15 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
+use crate::msvc_abi::MsvcAbi;
 use crate::toolchain::{self, Toolchain};
 use crate::{wine, workspace};
 
 /// The Rust target of hpgen's Windows build on other systems.
 const TARGET: &str = "x86_64-pc-windows-gnu";
+
+/// That of Windows machines themselves.
+const NATIVE_TARGET: &str = "x86_64-pc-windows-msvc";
 
 /// Rust's standard library asks this DLL of Windows for random numbers; Wine 8 lacks it.
 const PROCESS_PRNG: &str = "bcryptprimitives.dll";
@@ -33,14 +37,50 @@ pub fn windows_hpgen() -> Result<PathBuf> {
     Ok(output.join("hpgen.exe"))
 }
 
-/// Builds an example of a package for Windows, not optimised.
-pub fn windows_example(package: &str, name: &str) -> Result<PathBuf> {
+/// Builds an example of a package for Windows, not optimised, with these features besides the default ones.
+pub fn windows_example(package: &str, name: &str, features: &[&str]) -> Result<PathBuf> {
+    example("debug", package, name, &["--features", &features.join(",")])
+}
+
+/// The same, optimised, for what is measured.
+pub fn optimised_windows_example(package: &str, name: &str) -> Result<PathBuf> {
+    example("release", package, name, &["--release"])
+}
+
+fn example(profile: &str, package: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
     let mut build = cargo("build");
-    build.args(["--quiet", "--package", package, "--example", name]);
-    let output = output_folder(&mut build, "debug").join("examples");
+    build.args(["--quiet", "--package", package, "--example", name]).args(flags);
+    let output = output_folder(&mut build, profile).join("examples");
     toolchain::run_visibly(&mut build)?;
     place_process_prng(&output)?;
     Ok(output.join(format!("{name}.exe")))
+}
+
+/// Builds an example of a package for Windows with a PDB, as programs are released, with more flags for its own compilation. What was
+/// built before is overwritten.
+pub fn windows_example_with_pdb(package: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {
+    let mut build = cargo("rustc");
+    build.args(["--quiet", "--release", "--target", NATIVE_TARGET, "--package", package, "--example", name]);
+    if !wine::is_native() {
+        let tools = Toolchain::find()?;
+        let libraries = MsvcAbi::make(&tools)?;
+        build.env("CARGO_TARGET_X86_64_PC_WINDOWS_MSVC_LINKER", tools.lld_link);
+        build.env("CARGO_ENCODED_RUSTFLAGS", format!("-Lnative={}", libraries.folder().display()));
+    }
+    toolchain::run_visibly(build.arg("--").args(flags))?;
+    Ok(workspace::target().join(NATIVE_TARGET).join("release").join("examples").join(format!("{name}.exe")))
+}
+
+/// A call of cargo for Windows, and the folder where a profile's results will be, with what they need under Wine in it. The target is always
+/// named, as some options want it.
+pub fn cargo_for_windows(command: &str, profile: &str) -> Result<(Command, PathBuf)> {
+    let target = if wine::is_native() { NATIVE_TARGET } else { TARGET };
+    let mut cargo = cargo(command);
+    cargo.args(["--target", target]);
+    let folder = workspace::target().join(target).join(profile);
+    fs::create_dir_all(&folder)?;
+    place_process_prng(&folder)?;
+    Ok((cargo, folder))
 }
 
 /// Builds the program that tells the process id of what it starts; see `testdata/wine/launch.c`.

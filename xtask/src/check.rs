@@ -6,16 +6,17 @@ use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::toolchain::{self, Toolchain};
-use crate::{binaries, fixtures, setup, wine, workspace};
+use crate::{binaries, fixtures, runtime_library, setup, wine, workspace};
 
 type Step = (&'static str, fn() -> Result<()>);
 
 /// They do not build on each other: each is run, whatever became of the ones before.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", || cargo("fmt --all --check")),
     ("lints", || cargo("clippy --workspace --all-targets -- -D warnings")),
     ("fixtures", || fixtures::check(&Toolchain::find()?, &[])),
     ("hpgen.exe", || binaries::windows_hpgen().map(drop)),
+    ("hpgen_runtime.dll", runtime_library::run),
     // Compares in its own process: a debug build would take minutes.
     ("metamorphic sample", || cargo("run --release --package xtask -- suite metamorphic --sample")),
     ("Microsoft's images, sample", || cargo("run --release --package xtask -- suite msvc --sample")),

@@ -3,6 +3,7 @@
 //! It is a library as well, so that the live tests start Windows programs ([`wine`]) and find them ([`workspace`]) the
 //! way `cargo xtask` does.
 
+pub mod bench;
 pub mod binaries;
 pub mod binary_patches;
 pub mod bless;
@@ -18,6 +19,7 @@ pub mod jobs;
 pub mod live;
 pub mod msvc_abi;
 pub mod programs;
+pub mod runtime_library;
 pub mod setup;
 pub mod sizes;
 pub mod sources;

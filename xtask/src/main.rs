@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::{metamorphic, msvc, mutation};
 use xtask::toolchain::Toolchain;
-use xtask::{bless, check, corpus, demo, fixtures, forms, programs, setup, sizes};
+use xtask::{bench, bless, check, corpus, demo, fixtures, forms, programs, runtime_library, setup, sizes};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -42,6 +42,14 @@ enum Task {
         /// Folders with images that have their PDBs beside them
         folders: Vec<std::path::PathBuf>,
     },
+    /// Measure for how long threads stand still, by the number of functions and of threads
+    Bench {
+        /// Applies and rollbacks of each case
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+    },
+    /// Build the runtime for C and C++, a DLL and a static library, and fail if it is larger than it may be
+    Runtime,
     /// Compare the sizes of payloads with those of binary patches of the same images, for everything that can be patched
     Sizes,
     /// Author security fixes of real libraries, apply them to processes that run, and write corpus/README.md
@@ -120,6 +128,8 @@ fn main() -> Result<ExitCode> {
         Task::Suite { suite: Suite::Msvc { sample, bless, packages } } => {
             return msvc::run(&msvc::Selection { sample, bless, packages });
         }
+        Task::Bench { rounds } => bench::run(rounds)?,
+        Task::Runtime => runtime_library::run()?,
         Task::Sizes => sizes::sizes()?,
         Task::Forms { folders } => forms::forms(&folders)?,
         Task::Corpus { again, authoring_only, sample, flavour, names } => {

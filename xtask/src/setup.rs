@@ -27,7 +27,8 @@ const PACKAGES: [&str; 8] = [
 /// Rust targets: the first is what hpgen's Windows build and the runtime are made for here.
 const RUST_TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "x86_64-pc-windows-msvc"];
 
-const RUST_COMPONENTS: [&str; 2] = ["clippy", "rustfmt"];
+/// The standard library's source is for `cargo xtask runtime`.
+const RUST_COMPONENTS: [&str; 3] = ["clippy", "rustfmt", "rust-src"];
 
 /// Package mirrors fail now and then.
 const APT_ATTEMPTS: u32 = 3;

@@ -40,6 +40,7 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
                 RegionFate::Kept { thread } => {
                     format!("its memory is kept, since thread {thread} may still return into it")
                 }
+                RegionFate::Unfreed => "its memory is kept, since the system did not take it back".to_owned(),
             };
             output::print(&format!(
                 "{} patch {} in process {}: {} restored, {} stopped for {} us; {memory}\n",
@@ -56,7 +57,7 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
             "pid": arguments.pid,
             "patch_id": done.patch_id,
             "functions": done.functions,
-            "region": match done.region { RegionFate::Freed => "freed", RegionFate::Kept { .. } => "kept" },
+            "region": match done.region { RegionFate::Freed => "freed", RegionFate::Kept { .. } | RegionFate::Unfreed => "kept" },
             "threads_stopped": done.threads_stopped,
             "stopped_us": done.stopped.as_micros() as u64,
         }))?,

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod compile;
+mod embed;
 mod events;
 mod exceptions;
+mod faults;
 mod fixtures;
 mod hosts;
 #[cfg(not(windows))]

@@ -1,9 +1,11 @@
 //! The checks.
 
+#[path = "endurance.rs"]
+mod endurance;
 #[path = "forms.rs"]
 mod forms;
-#[path = "payloads.rs"]
-mod payloads;
+#[path = "late.rs"]
+mod late;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{BufRead, BufReader, Write};
@@ -12,9 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::payloads::*;
 use hpgen_runtime::format::*;
 use hpgen_runtime::*;
-use payloads::*;
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 
 /// All payloads here are for one image.
@@ -134,6 +136,9 @@ pub fn main() {
         ["self", rounds] => check_self(rounds.parse().unwrap()),
         ["dll", path, preferred] => check_dll(path, u64::from_str_radix(preferred, 16).unwrap()),
         ["forms", rounds] => forms::check_forms(rounds.parse().unwrap()),
+        ["cycles", rounds, threads] => endurance::cycles(rounds.parse().unwrap(), threads.parse().unwrap()),
+        ["bench", rounds] => endurance::bench(rounds.parse().unwrap()),
+        ["late", name] => late::check(name),
         ["remote"] => check_remote(),
         ["run"] => check_run(),
         ["early", path] => check_early(path),
@@ -540,14 +545,9 @@ fn check_kept() {
     rollback_kept();
 }
 
-/// Many entries on many pages in one payload: all of them, or none.
-fn check_many() {
-    // A page-aligned sled of functions of 16 bytes: `mov eax, n; ret`.
-    let (count, base) = (4096usize, &raw const live_sled as usize);
-    let call = |index: usize| {
-        let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute((base + index * 16) as *const u8) };
-        function()
-    };
+/// Redirects the first `count` functions of a page-aligned sled of functions of 16 bytes, `mov eax, 5; ret`, to others that give 1.
+fn sled(count: usize) -> Payload {
+    let base = &raw const live_sled as usize;
     let mut payload = redirect(base, "sled 0", [0xb8, 0x01, 0, 0, 0, 0xc3, 0x90, 0x90].repeat(count));
     payload.segments[0].size = 0x8000;
     payload.segments[1].offset = 0x9000;
@@ -571,6 +571,17 @@ fn check_many() {
             name: format!("sled {index}"),
         })
         .collect();
+    payload
+}
+
+/// Many entries on many pages in one payload: all of them, or none.
+fn check_many() {
+    let (count, base) = (4096usize, &raw const live_sled as usize);
+    let call = |index: usize| {
+        let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute((base + index * 16) as *const u8) };
+        function()
+    };
+    let payload = sled(count);
     assert_eq!((call(0), call(count - 1)), (5, 5));
     let mut wrong = payload.clone();
     wrong.trampolines[count - 1].expected[1] ^= 1;

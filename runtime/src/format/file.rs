@@ -7,7 +7,7 @@ use zerocopy::little_endian::U32;
 
 use super::decode::{decode_part, malformed};
 use super::encode::size32;
-use super::{EncodeError, FormatError, Payload, Seal, unseal};
+use super::{EncodeError, FormatError, Payload, Seal, same_name, unseal};
 
 /// Images that one file can be for.
 pub const MAX_IMAGES: usize = 64;
@@ -86,9 +86,9 @@ fn split_parts(body: &[u8]) -> Result<Vec<&[u8]>, FormatError> {
 
 /// The loader finds images by name, in any case of its letters.
 fn require_distinct(payloads: &[Payload]) -> Result<(), FormatError> {
-    let name = |payload: &Payload| payload.identity.image_name.to_lowercase();
     for (index, payload) in payloads.iter().enumerate() {
-        if payloads.iter().take(index).any(|earlier| name(earlier) == name(payload)) {
+        let name = &payload.identity.image_name;
+        if payloads.iter().take(index).any(|earlier| same_name(&earlier.identity.image_name, name)) {
             return Err(malformed(SECTION, "two parts are for images of the same name"));
         }
     }

@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod file;
+mod file_name;
 mod layout;
 mod signature;
 mod trampoline;
@@ -13,6 +14,7 @@ use alloc::vec::Vec;
 pub use decode::{FormatError, unseal};
 pub use encode::{EncodeError, seal_file};
 pub use file::{MAX_IMAGES, PayloadFile};
+pub(crate) use file_name::same_name;
 pub use signature::{PublicKey, SignatureError, SigningMessage, append_signature};
 pub use trampoline::{Body, Demand, Gap, JUMP8_LEN, JUMP32_LEN, Trampoline, TrampolineForm};
 

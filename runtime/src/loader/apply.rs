@@ -19,7 +19,7 @@ use super::preparation::{Fitting, Prepared};
 use super::process::Process;
 use super::running::perform_running;
 use super::succession::Succession;
-use super::{records, system};
+use super::{call, records, system};
 use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
 use crate::target::record::{PROGRESS, Progress, Record};
@@ -62,8 +62,8 @@ fn put_in(
     let make = |fitting| Prepared::make(process, &modules, fitting, seal, sequence);
     let mut prepared = fitting.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     if let Err(refusal) = ask_hooks(process, &fitting, &prepared) {
-        if !matches!(refusal, ApplyError::Vetoed { .. }) {
-            // A hook that did not return may still run: its code stays.
+        if matches!(&refusal, ApplyError::Process(error) if call::may_still_run(error)) {
+            // A hook that did not return: its code stays.
             prepared.into_iter().for_each(Prepared::keep);
         }
         return Err(refusal);

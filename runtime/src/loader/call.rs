@@ -2,13 +2,14 @@
 
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 
-use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
+use windows_sys::Win32::Foundation::{WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT};
 use windows_sys::Win32::System::Memory::PAGE_EXECUTE_READ;
 use windows_sys::Win32::System::Threading::{CreateRemoteThread, GetExitCodeThread, WaitForSingleObject};
 
-use super::imports;
 use super::modules::Modules;
 use super::process::Process;
+use super::system::insist;
+use super::{fault, imports};
 use crate::ProcessError;
 use crate::format::ImportSymbol;
 
@@ -66,11 +67,16 @@ pub(super) unsafe fn call(process: &Process, address: u64, arguments: [u64; 3]) 
 fn call_remote(process: &Process, parameters: Parameters) -> Result<u32, ProcessError> {
     let base = process.allocate(0, 2 * PAGE).ok_or_else(|| process.failed("VirtualAllocEx"))?;
     let result = run_stub(process, base, &parameters);
-    // A thread that did not finish in time may still run there.
-    if !matches!(result, Err(ProcessError::Memory { .. })) {
-        process.free(base)?;
+    if !result.as_ref().is_err_and(may_still_run) {
+        // What the function did is done: a page that stays behind does no harm.
+        let _ = process.free(base);
     }
     result
+}
+
+/// Whether what was called may not have ended yet: it did not in time. With any other error it was not called, or has ended.
+pub(super) fn may_still_run(error: &ProcessError) -> bool {
+    matches!(error, ProcessError::Memory { .. })
 }
 
 /// First page: parameters; second page: code.
@@ -85,20 +91,42 @@ fn run_stub(process: &Process, base: u64, parameters: &Parameters) -> Result<u32
         let start = std::mem::transmute::<*const u8, unsafe extern "system" fn(*mut core::ffi::c_void) -> u32>(
             code as *const u8,
         );
-        CreateRemoteThread(process.raw(), std::ptr::null(), 0, Some(start), base as *const _, 0, std::ptr::null_mut())
+        if fault::point("CreateRemoteThread") {
+            std::ptr::null_mut()
+        } else {
+            CreateRemoteThread(
+                process.raw(),
+                std::ptr::null(),
+                0,
+                Some(start),
+                base as *const _,
+                0,
+                std::ptr::null_mut(),
+            )
+        }
     };
     if thread.is_null() {
         return Err(process.failed("CreateRemoteThread"));
     }
     // SAFETY: just made, and nobody else's.
     let thread = unsafe { OwnedHandle::from_raw_handle(thread) };
-    // SAFETY: the handle is open.
-    if unsafe { WaitForSingleObject(thread.as_raw_handle(), PATIENCE_MS) } != WAIT_OBJECT_0 {
+    let mut waited = WAIT_TIMEOUT;
+    let wait = || {
+        // SAFETY: the handle is open.
+        let wait = || unsafe { WaitForSingleObject(thread.as_raw_handle(), PATIENCE_MS) };
+        waited = if fault::point("WaitForSingleObject") { WAIT_FAILED } else { wait() };
+        waited != WAIT_FAILED
+    };
+    insist(wait);
+    if waited != WAIT_OBJECT_0 {
         return Err(process.bad_memory(code, "the process did not run hpgen's thread within 10 s: it seems to hang"));
     }
     let mut result = 0;
-    // SAFETY: the handle is open and the result's place is valid.
-    if unsafe { GetExitCodeThread(thread.as_raw_handle(), &raw mut result) } == 0 {
+    let read = || {
+        // SAFETY: the handle is open and the result's place is valid.
+        !fault::point("GetExitCodeThread") && unsafe { GetExitCodeThread(thread.as_raw_handle(), &raw mut result) } != 0
+    };
+    if !insist(read) {
         return Err(process.failed("GetExitCodeThread"));
     }
     Ok(result)

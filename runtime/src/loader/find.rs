@@ -9,13 +9,13 @@ use windows_sys::Win32::System::Diagnostics::ToolHelp::{
 
 use super::modules::Modules;
 use super::process::{Access, Process};
+use crate::format::same_name;
 use crate::{ProcessError, RunningProcess};
 
 /// Processes whose EXE, or one of whose DLLs, has this file name. Processes that may not be looked into count by their EXE only.
 pub(super) fn find(image: &str) -> Result<Vec<RunningProcess>, ProcessError> {
-    let wanted = image.to_lowercase();
     let mut found = all()?;
-    found.retain(|process| process.image_name.to_lowercase() == wanted || has_module(process.pid, image));
+    found.retain(|process| same_name(&process.image_name, image) || has_module(process.pid, image));
     for process in &mut found {
         process.started =
             Process::open(process.pid, Access::Look).ok().and_then(|process| process.started()).unwrap_or(0);

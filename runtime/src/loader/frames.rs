@@ -174,7 +174,7 @@ impl Thread {
     /// Also gives the number of words that there are to copy.
     fn copy_once(&self, process: &Process, calls: ThreadCalls, stack: &mut [u64]) -> Option<(Copied, usize)> {
         // A thread without an environment block has run nothing yet, and to ask for its context might be to wait for ever.
-        let teb = Some(teb_address(self.handle)).filter(|teb| *teb != 0)?;
+        let teb = teb_address(self.handle).ok().filter(|teb| *teb != 0)?;
         // SAFETY: a record of numbers.
         let mut context = Context(unsafe { std::mem::zeroed() });
         context.0.ContextFlags = CONTEXT_CONTROL_AMD64 | CONTEXT_INTEGER_AMD64;

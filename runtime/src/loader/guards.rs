@@ -1,8 +1,10 @@
 //! Things that a patch does to a process besides its memory, each undone when it is dropped before it is kept.
 
 use super::call::call_ntdll;
+use super::fault;
 use super::modules::{Modules, exe_base};
 use super::process::Process;
+use super::system::insist;
 use crate::link::FunctionTable;
 use crate::{ApplyError, ProcessError};
 
@@ -17,6 +19,9 @@ impl<'p> HeldModule<'p> {
     pub fn hold(process: &'p Process, modules: &'p Modules, base: u64) -> Result<Self, ProcessError> {
         let mut held = HeldModule { process, modules, base: None };
         if base != exe_base(process)? {
+            if fault::point("LdrAddRefDll") {
+                return Err(process.bad_memory(base, "the module is being unloaded"));
+            }
             // SAFETY: `LdrAddRefDll(flags, base)` checks the base against the loaded modules.
             let status = unsafe { call_ntdll(process, modules, "LdrAddRefDll", [0, base, 0])? };
             if status.cast_signed() < 0 {
@@ -64,6 +69,9 @@ impl<'p> Registration<'p> {
     ) -> Result<Self, ApplyError> {
         let mut registration = Registration { process, modules, table: None };
         if let Some(FunctionTable { address, count, base }) = table {
+            if fault::point("RtlAddFunctionTable") {
+                return Err(ApplyError::Unwind("RtlAddFunctionTable returned FALSE"));
+            }
             let arguments = [address, count.into(), base];
             // SAFETY: the table is filled, is read-only, and stays until it is deleted.
             let accepted = unsafe { call_ntdll(process, modules, "RtlAddFunctionTable", arguments)? };
@@ -88,9 +96,11 @@ impl Drop for Registration<'_> {
     }
 }
 
-/// `false` when there was no such table.
+/// Afterwards there is no such table, whether there was one or not. `false` when the process could not be asked for it: what the table
+/// describes must stay then.
 pub(super) fn delete_function_table(process: &Process, modules: &Modules, table: u64) -> bool {
-    // SAFETY: `RtlDeleteFunctionTable(table)` looks the address up among the registered ones.
-    let deleted = unsafe { call_ntdll(process, modules, "RtlDeleteFunctionTable", [table, 0, 0]) };
-    deleted.is_ok_and(|deleted| deleted & 0xff != 0)
+    insist(|| {
+        // SAFETY: `RtlDeleteFunctionTable(table)` looks the address up among the registered ones.
+        unsafe { call_ntdll(process, modules, "RtlDeleteFunctionTable", [table, 0, 0]) }.is_ok()
+    })
 }

@@ -57,8 +57,8 @@ fn symbol_text(symbol: &ImportSymbol) -> String {
 
 /// A name that stands for another DLL, by a table of the system's.
 fn is_api_set(dll: &str) -> bool {
-    let dll = dll.to_lowercase();
-    dll.starts_with("api-") || dll.starts_with("ext-")
+    let prefix = dll.get(..4).unwrap_or_default();
+    prefix.eq_ignore_ascii_case("api-") || prefix.eq_ignore_ascii_case("ext-")
 }
 
 /// The DLL behind an API set. The table is the same in all processes, so the own loader can be asked.

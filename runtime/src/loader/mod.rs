@@ -5,7 +5,10 @@ mod call;
 mod edit;
 mod entries;
 mod event_log;
+#[cfg_attr(feature = "fault-injection", doc(hidden))]
+pub mod fault;
 mod find;
+mod follow;
 mod frames;
 mod guards;
 mod hooks;
@@ -34,6 +37,7 @@ use crate::{
     RunningProcess, ThreadFrames,
 };
 pub use event_log::write_event_log;
+pub use follow::Follower;
 use process::{Access, Process};
 use rollback::Which;
 

@@ -6,8 +6,10 @@ use windows_sys::Win32::System::Threading::PROCESS_BASIC_INFORMATION;
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::fault;
 use super::process::Process;
 use crate::ProcessError;
+use crate::format::same_name;
 use crate::target::memory::Memory;
 
 /// A loaded image.
@@ -70,8 +72,7 @@ impl Modules {
 
     /// Modules of this file name, letters compared without case.
     pub fn named(&self, name: &str) -> impl Iterator<Item = &Module> {
-        let wanted = name.to_lowercase();
-        self.0.iter().filter(move |module| module.name.to_lowercase() == wanted)
+        self.0.iter().filter(move |module| same_name(&module.name, name))
     }
 }
 
@@ -83,6 +84,9 @@ pub(super) fn exe_base(process: &Process) -> Result<u64, ProcessError> {
 }
 
 fn peb_address(process: &Process) -> Result<u64, ProcessError> {
+    if fault::point("NtQueryInformationProcess") {
+        return Err(process.failed("NtQueryInformationProcess"));
+    }
     // SAFETY: a record of numbers and null pointers.
     let mut info: PROCESS_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
     let (place, size) = ((&raw mut info).cast(), size_of_val(&info) as u32);

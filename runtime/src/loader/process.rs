@@ -17,6 +17,8 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_VM_READ, PROCESS_VM_WRITE, WaitForSingleObject,
 };
 
+use super::fault;
+use super::system::insist;
 use crate::ProcessError;
 use crate::target::memory::Memory;
 
@@ -75,7 +77,7 @@ impl Process {
             Access::Change => look | PROCESS_VM_OPERATION | PROCESS_VM_WRITE | PROCESS_CREATE_THREAD,
         };
         // SAFETY: takes only numbers.
-        let handle = unsafe { OpenProcess(rights, 0, pid) };
+        let handle = if fault::point("OpenProcess") { ptr::null_mut() } else { unsafe { OpenProcess(rights, 0, pid) } };
         if handle.is_null() {
             let error = io::Error::last_os_error();
             return Err(match error.raw_os_error().map(i32::cast_unsigned) {
@@ -114,7 +116,7 @@ impl Process {
     }
 
     pub fn is_own(&self) -> bool {
-        self.handle.is_none()
+        cfg!(not(feature = "other-processes")) || self.handle.is_none()
     }
 
     pub fn raw(&self) -> HANDLE {
@@ -178,6 +180,9 @@ impl Process {
         if bytes.is_empty() {
             return true;
         }
+        if fault::point("WriteProcessMemory") {
+            return false;
+        }
         let mut written = 0;
         let place = address as *const _;
         // SAFETY: the system checks the target range; the source is a slice. In the own process only ranges are
@@ -189,6 +194,9 @@ impl Process {
 
     /// Changes the protection of whole pages. Allocates nothing.
     pub fn try_protect(&self, address: u64, size: u64, protection: u32) -> bool {
+        if fault::point("VirtualProtect") {
+            return false;
+        }
         let mut old = 0;
         // SAFETY: the system checks the range. In the own process only the loader's own regions are changed here, which
         // no Rust code or data lies in; code of images is changed by `write_routine` instead.
@@ -201,6 +209,9 @@ impl Process {
 
     /// Reserves and commits writable pages at `address`; 0 lets the system choose.
     pub fn allocate(&self, address: u64, size: u64) -> Option<u64> {
+        if fault::point("VirtualAllocEx") {
+            return None;
+        }
         // SAFETY: fresh pages, which nothing refers to yet.
         let base = unsafe {
             VirtualAllocEx(self.raw(), address as *const _, size as usize, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE)
@@ -210,9 +221,11 @@ impl Process {
 
     /// Gives an allocation back, as a whole.
     pub fn free(&self, base: u64) -> Result<(), ProcessError> {
-        // SAFETY: callers free only what this loader allocated, and made sure that no thread is in it.
-        let done = unsafe { VirtualFreeEx(self.raw(), base as *mut _, 0, MEM_RELEASE) };
-        if done != 0 { Ok(()) } else { Err(self.failed("VirtualFreeEx")) }
+        let free = || {
+            // SAFETY: callers free only what this loader allocated, and made sure that no thread is in it.
+            !fault::point("VirtualFreeEx") && unsafe { VirtualFreeEx(self.raw(), base as *mut _, 0, MEM_RELEASE) } != 0
+        };
+        if insist(free) { Ok(()) } else { Err(self.failed("VirtualFreeEx")) }
     }
 
     pub fn flush_code(&self, address: u64, size: u64) {
@@ -222,6 +235,9 @@ impl Process {
 
     /// The pages that hold `address`; none beyond the end of user memory. Allocates nothing.
     pub fn pages_at(&self, address: u64) -> Option<Pages> {
+        if fault::point("VirtualQueryEx") {
+            return None;
+        }
         // SAFETY: a record of numbers and null pointers.
         let mut info: MEMORY_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
         let size = size_of_val(&info);
@@ -269,6 +285,9 @@ impl Process {
 
 impl Memory for Process {
     fn read(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        if fault::point("ReadProcessMemory") {
+            return None;
+        }
         let mut read = 0;
         // SAFETY: the system checks the source range; the target is a slice that nobody else has.
         let done = unsafe {

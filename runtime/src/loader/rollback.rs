@@ -92,10 +92,9 @@ fn take_out(
     let region = match report.watched {
         Some(thread) => RegionFate::Kept { thread },
         None => {
-            for record in &patch {
-                free(process, &modules, record)?;
-            }
-            RegionFate::Freed
+            // Each is tried, whatever became of the ones before. The entries are restored: that is done.
+            let freed = patch.iter().filter(|record| free(process, &modules, record)).count();
+            if freed == patch.len() { RegionFate::Freed } else { RegionFate::Unfreed }
         }
     };
     Ok(RolledBack {
@@ -123,14 +122,14 @@ fn marks<'r>(present: &'r [Record], record: &'r Record) -> impl Iterator<Item = 
     freed.chain([Mark::new(record.region_base, record.state, PatchState::Retired)])
 }
 
-/// Gives back what the patch has of the process for one image.
-fn free(process: &Process, modules: &Modules, record: &Record) -> Result<(), RollbackError> {
-    if let Some((table, _)) = record.function_table {
-        delete_function_table(process, modules, table);
+/// Gives back what the patch has of the process for one image; whether it could.
+fn free(process: &Process, modules: &Modules, record: &Record) -> bool {
+    let is_unregistered = record.function_table.is_none_or(|(table, _)| delete_function_table(process, modules, table));
+    let freed = is_unregistered && process.free(record.region_base).is_ok();
+    if freed {
+        release_module(process, modules, record.image_base);
     }
-    process.free(record.region_base)?;
-    release_module(process, modules, record.image_base);
-    Ok(())
+    freed
 }
 
 /// All records of a patch have one seal.

@@ -6,6 +6,7 @@ use std::io;
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 
+use super::fault;
 use crate::ProcessError;
 
 /// `NTSTATUS NtGetNextThread(process, thread, access, attributes, flags, out thread)`
@@ -36,6 +37,13 @@ impl ThreadCalls {
     }
 }
 
+/// For calls that give something back, or without which nobody knows what was done: the system fails them only when it is short of something for
+/// a moment, so they are tried again. Allocates nothing.
+pub(super) fn insist(mut call: impl FnMut() -> bool) -> bool {
+    const ATTEMPTS: u32 = 3;
+    (0..ATTEMPTS).any(|_| call())
+}
+
 /// Whether the process may not get new code (`ProcessDynamicCodePolicy.ProhibitDynamicCode`). Systems that cannot tell have no
 /// such policy.
 pub(super) fn prohibits_dynamic_code(process: HANDLE) -> bool {
@@ -53,11 +61,14 @@ pub(super) fn prohibits_dynamic_code(process: HANDLE) -> bool {
 
 /// Where a function of a module that every process has really is: not a thunk in the caller's own image.
 pub(super) fn address(module: &CStr, function: &CStr, call: &'static str) -> Result<usize, ProcessError> {
-    // SAFETY: both names end with zero.
-    let found = unsafe {
-        let module = GetModuleHandleA(module.as_ptr().cast());
-        if module.is_null() { None } else { GetProcAddress(module, function.as_ptr().cast()) }
+    let find = || {
+        // SAFETY: both names end with zero.
+        unsafe {
+            let module = GetModuleHandleA(module.as_ptr().cast());
+            if module.is_null() { None } else { GetProcAddress(module, function.as_ptr().cast()) }
+        }
     };
+    let found = if fault::point("GetProcAddress") { None } else { find() };
     found
         .map(|function| function as usize)
         .ok_or_else(|| ProcessError::System { call, error: io::Error::last_os_error() })

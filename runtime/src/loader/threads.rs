@@ -15,8 +15,9 @@ use windows_sys::Win32::System::Threading::{
     THREAD_QUERY_INFORMATION, THREAD_SUSPEND_RESUME, THREAD_SYNCHRONIZE, WaitForSingleObject,
 };
 
+use super::fault;
 use super::process::Process;
-use super::system::ThreadCalls;
+use super::system::{ThreadCalls, insist};
 use crate::ProcessError;
 use crate::target::memory::Memory;
 use crate::target::stack_walk::{FunctionTable, returns_to};
@@ -49,6 +50,7 @@ const MAX_TRIES: u32 = 100;
 /// Threads that end while they are enumerated make a pass begin anew, at most so often.
 const MAX_RESTARTS: u32 = 8;
 const STATUS_NO_MORE_ENTRIES: i32 = 0x8000_001a_u32.cast_signed();
+const STATUS_INSUFFICIENT_RESOURCES: u32 = 0xc000_009a;
 const STATUS_THREAD_IS_TERMINATING: i32 = 0xc000_004b_u32.cast_signed();
 
 /// All threads of a process but the one that asks, once they are stopped. They go on when this is dropped.
@@ -141,8 +143,10 @@ impl<'p> Threads<'p> {
     /// Lets every thread run again.
     pub fn resume(&mut self) {
         for thread in &self.stopped {
-            // SAFETY: the handle is open, and the thread was suspended exactly once by us.
-            unsafe { ResumeThread(thread.handle.0) };
+            insist(|| {
+                // SAFETY: the handle is open, and the thread was suspended exactly once by us.
+                !fault::point("ResumeThread") && unsafe { ResumeThread(thread.handle.0) } != u32::MAX
+            });
         }
         OWN_THREADS_STOPPED.store(false, Ordering::SeqCst);
         self.stopped.clear();
@@ -195,6 +199,9 @@ impl<'p> Threads<'p> {
 
     fn next_thread(&self, anchor: HANDLE) -> Result<Option<ThreadHandle>, Fault> {
         let access = THREAD_SUSPEND_RESUME | THREAD_GET_CONTEXT | THREAD_QUERY_INFORMATION | THREAD_SYNCHRONIZE;
+        if fault::point("NtGetNextThread") {
+            return Err(Fault::Thread { id: 0, call: "NtGetNextThread", code: STATUS_INSUFFICIENT_RESOURCES });
+        }
         let mut next = std::ptr::null_mut();
         // SAFETY: both handles are open, the anchor may be null, and the result's place is valid.
         let status = unsafe { (self.calls.next)(self.process.raw(), anchor, access, 0, 0, &raw mut next) };
@@ -217,10 +224,13 @@ impl<'p> Threads<'p> {
         if self.stopped.len() == self.stopped.capacity() {
             return Err(Fault::Full);
         }
+        if fault::point("NtSuspendThread") {
+            return Err(Fault::Thread { id, call: "NtSuspendThread", code: STATUS_INSUFFICIENT_RESOURCES });
+        }
         // SAFETY: the handle is open and was opened for this.
         let status = unsafe { (self.calls.suspend)(thread.0, std::ptr::null_mut()) };
         if status < 0 {
-            if status == STATUS_THREAD_IS_TERMINATING || has_ended(&thread) {
+            if status == STATUS_THREAD_IS_TERMINATING || has_ended(thread.0) {
                 return Ok(Met::Ending(thread));
             }
             return Err(Fault::Thread { id, call: "NtSuspendThread", code: status.cast_unsigned() });
@@ -233,14 +243,15 @@ impl<'p> Threads<'p> {
     /// Suspending only asks for it; a thread whose context was read does stand still. All are asked before the first is waited for.
     fn settle(&mut self, from: usize) -> Result<(), Fault> {
         for thread in self.stopped.iter_mut().skip(from) {
-            thread.teb = teb_address(thread.handle.0);
+            let failed = |code| Fault::Thread { id: thread.id, call: "NtQueryInformationThread", code };
+            thread.teb = teb_address(thread.handle.0).map_err(failed)?;
             if thread.teb == 0 {
                 // Wine shows a thread before it is quite made, and its maker may be stopped by now: it has run no instruction, will
                 // not run any before it is resumed, and to ask for its context would be to wait for ever.
                 continue;
             }
             if let Err(code) = read_context(&thread.handle, &mut self.context) {
-                if has_ended(&thread.handle) {
+                if has_ended(thread.handle.0) {
                     thread.teb = 0;
                     continue;
                 }
@@ -358,7 +369,7 @@ impl<'p> Threads<'p> {
                 unsafe { std::ptr::copy_nonoverlapping(at as *const u64, chunk.as_mut_ptr(), words) };
             } else {
                 // What cannot be read is no stack.
-                self.process.read(at, zerocopy::IntoBytes::as_mut_bytes(chunk))?;
+                insist(|| self.process.read(at, zerocopy::IntoBytes::as_mut_bytes(chunk)).is_some()).then_some(())?;
             }
             if let Some(found) = chunk.iter().find_map(|word| hit(*word)) {
                 return Some(found);
@@ -383,7 +394,12 @@ impl<'p> Threads<'p> {
 
     /// That of a fiber, for example.
     fn unknown_stack(&self, from: u64) -> Stack {
-        let end = self.process.pages_at(from).map_or(from, |pages| pages.base.saturating_add(pages.size));
+        let mut pages = None;
+        insist(|| {
+            pages = self.process.pages_at(from);
+            pages.is_some()
+        });
+        let end = pages.map_or(from, |pages| pages.base.saturating_add(pages.size));
         Stack { from, end, known: false }
     }
 }
@@ -398,6 +414,9 @@ impl Drop for Threads<'_> {
 fn read_context(thread: &ThreadHandle, context: &mut Context) -> Result<(), u32> {
     context.0.ContextFlags = CONTEXT_CONTROL_AMD64 | CONTEXT_INTEGER_AMD64;
     let mut code = 0;
+    if fault::point("GetThreadContext") {
+        return Err(STATUS_INSUFFICIENT_RESOURCES);
+    }
     for _ in 0..MAX_TRIES {
         // SAFETY: the handle is open, and the context is aligned and says which parts are wanted.
         unsafe {
@@ -407,16 +426,16 @@ fn read_context(thread: &ThreadHandle, context: &mut Context) -> Result<(), u32>
             code = GetLastError();
             SwitchToThread();
         }
-        if has_ended(thread) {
+        if has_ended(thread.0) {
             break;
         }
     }
     Err(code)
 }
 
-fn has_ended(thread: &ThreadHandle) -> bool {
+fn has_ended(thread: HANDLE) -> bool {
     // SAFETY: the handle is open; no time is waited.
-    unsafe { WaitForSingleObject(thread.0, 0) == WAIT_OBJECT_0 }
+    unsafe { WaitForSingleObject(thread, 0) == WAIT_OBJECT_0 }
 }
 
 /// How often each thread is suspended that is, by its id. For when no thread is stopped by us.
@@ -491,8 +510,8 @@ fn own_teb() -> u64 {
     teb
 }
 
-/// 0 when the thread has none (yet).
-pub(super) fn teb_address(thread: HANDLE) -> u64 {
+/// 0 when the thread has none (yet). That a thread cannot be asked must not look like that: it may stand anywhere.
+pub(super) fn teb_address(thread: HANDLE) -> Result<u64, u32> {
     /// `THREAD_BASIC_INFORMATION`
     #[repr(C)]
     struct Basic {
@@ -504,7 +523,13 @@ pub(super) fn teb_address(thread: HANDLE) -> u64 {
     }
     let mut basic = Basic { exit_status: 0, teb: 0, client: [0; 2], affinity: 0, priorities: [0; 2] };
     let (place, size) = ((&raw mut basic).cast(), size_of_val(&basic) as u32);
+    if fault::point("NtQueryInformationThread") {
+        return Err(STATUS_INSUFFICIENT_RESOURCES);
+    }
     // SAFETY: the handle is open; the result's place is valid and of the given size.
-    unsafe { NtQueryInformationThread(thread, ThreadBasicInformation, place, size, std::ptr::null_mut()) };
-    basic.teb
+    let status = unsafe { NtQueryInformationThread(thread, ThreadBasicInformation, place, size, std::ptr::null_mut()) };
+    if status < 0 && !has_ended(thread) {
+        return Err(status.cast_unsigned());
+    }
+    Ok(basic.teb)
 }

@@ -5,7 +5,7 @@
 use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READWRITE};
 
 use super::process::Process;
-use super::system;
+use super::{fault, system};
 use crate::ProcessError;
 use crate::target::memory::Memory;
 
@@ -134,6 +134,18 @@ impl WriteRoutine {
     /// All other threads stand still, every source holds as many bytes as its piece, every piece is code of an image other than
     /// kernel32, kernelbase and ntdll, and what is written there is sound code.
     pub unsafe fn write(&self, pieces: &[Piece]) -> Result<(), Interrupted> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let Some((index, broken)) = broken_by_fault(pieces) else { return self.write_all(pieces) };
+            self.write_all(pieces.get(..index).unwrap_or_default())?;
+            let Err(Interrupted { touched, done }) = self.write_all(&[broken]) else { return Ok(()) };
+            Err(Interrupted { touched: index + touched, done: index + done })
+        }
+    }
+
+    /// # Safety
+    /// As [`WriteRoutine::write`].
+    unsafe fn write_all(&self, pieces: &[Piece]) -> Result<(), Interrupted> {
         let mut order = Order {
             virtual_protect: self.virtual_protect,
             pieces: pieces.as_ptr(),
@@ -148,6 +160,16 @@ impl WriteRoutine {
         };
         if done != 0 { Ok(()) } else { Err(Interrupted { touched: order.touched as usize, done: order.done as usize }) }
     }
+}
+
+/// The piece whose protection cannot be changed, so that the system really refuses: before it is written, or behind it.
+fn broken_by_fault(pieces: &[Piece]) -> Option<(usize, Piece)> {
+    pieces.iter().enumerate().find_map(|(index, piece)| {
+        if fault::point("VirtualProtect") {
+            return Some((index, Piece { address: 0, ..*piece }));
+        }
+        fault::point("VirtualProtect").then_some((index, Piece { protection: u64::from(u32::MAX), ..*piece }))
+    })
 }
 
 impl Drop for WriteRoutine {
