@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::steps::Steps;
 use crate::toolchain::{self, Toolchain};
-use crate::{binaries, fixtures, runtime_library, setup, wine, workspace};
+use crate::{binaries, corpus, fixtures, runtime_library, setup, wine, workspace};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -21,6 +21,7 @@ const STEPS: [Step; 9] = [
     ("metamorphic sample", || cargo("run --release --package xtask -- suite metamorphic --sample")),
     ("Microsoft's images, sample", || cargo("run --release --package xtask -- suite msvc --sample")),
     ("mutation sample", || cargo("run --release --package xtask -- suite mutation --sample")),
+    ("corpus sample", corpus::test_sample),
     ("tests", || cargo("test --workspace --no-fail-fast")),
 ];
 

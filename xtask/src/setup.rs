@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::sources::Sources;
 use crate::suite::msvc::Manager;
 use crate::toolchain::{self, Toolchain};
-use crate::{programs, wine};
+use crate::{corpus, programs, wine};
 
 /// Debian packages: Wine, the compilers, and mingw-w64's C runtime and linker for Rust's `windows-gnu` target.
 const PACKAGES: [&str; 8] = [
@@ -38,6 +38,10 @@ pub fn setup() -> Result<()> {
     machine()?;
     Sources::fetch()?;
     println!("third-party sources: here");
+    if !cfg!(windows) {
+        corpus::set_up()?;
+        println!("sources of the corpus's sample: here");
+    }
     programs::build_all(&Toolchain::find()?)
 }
 

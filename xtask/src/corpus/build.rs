@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -238,7 +239,10 @@ impl Compilation {
 
     fn make(&self, tools: &Toolchain, folder: &Path) -> Result<()> {
         fs::create_dir_all(self.cached.parent().unwrap_or(folder))?;
-        let fresh = self.cached.with_extension(format!("{}.tmp", std::process::id()));
+        // Cases that are done at the same time may need the same object.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let fresh = self.cached.with_extension(format!("{}-{number}.tmp", std::process::id()));
         let mut command = Command::new(tools.clang);
         command.current_dir(folder).args(COMPILE).args(&self.flags).arg(&self.source).arg("-o").arg(&fresh);
         toolchain::run(&mut command)?;

@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use self::build::{Program, Tree};
 use self::flavour::Flavour;
@@ -30,7 +31,7 @@ use self::touched::Touched;
 use crate::digest::{self, Inputs};
 use crate::live::Hpgen;
 use crate::toolchain::Toolchain;
-use crate::{binaries, binary_patches, setup, wine, workspace};
+use crate::{binaries, binary_patches, jobs, setup, wine, workspace};
 
 /// A case of every kind, done by `cargo xtask test`: a check that was missing, a state and a string that are new, a function
 /// that is new, a size, C++, and a structure that grew, which is refused. With each, whether it is hotpatchable.
@@ -78,6 +79,17 @@ struct Task<'a> {
     flavour: Flavour,
 }
 
+impl Task<'_> {
+    /// Fetches its sources, if they are not here.
+    fn fetch(&self, manifests: &BTreeMap<String, Manifest>) -> Result<()> {
+        Package::fetch(&self.manifest.source)?;
+        self.manifest.build.needs.iter().try_for_each(|name| {
+            Package::fetch(&needed(manifests, name)?.source)?;
+            Ok(())
+        })
+    }
+}
+
 fn tasks<'a>(manifests: &'a BTreeMap<String, Manifest>) -> Vec<Task<'a>> {
     let mut tasks = Vec::new();
     for flavour in Flavour::ALL {
@@ -95,30 +107,30 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
     let manifests = manifest::all()?;
     let corpus = Corpus::prepare(&manifests)?;
     let tasks = tasks(&manifests);
-    let selected = tasks.iter().filter(|task| selection.has(&task.name, task.flavour)).count();
-    let (mut failed, mut outcomes, mut done) = (Vec::new(), Vec::new(), 0);
-    for task in &tasks {
+    let selected: Vec<_> = tasks.iter().filter(|task| selection.has(&task.name, task.flavour)).collect();
+    for task in &selected {
+        task.fetch(&manifests)?;
+    }
+    let done = AtomicUsize::new(0);
+    jobs::run_all(&selected, |task| {
         let file = outcome::file(&task.name, task.flavour);
-        let known = Outcome::read(&file);
-        if !selection.has(&task.name, task.flavour) {
-            outcomes.extend(known);
-            continue;
-        }
-        done += 1;
         let stamp = corpus.stamp(task)?;
-        let outcome = match known {
-            Some(known) if known.stamp == stamp && known.is_whole(selection.authoring_only) && !selection.again => {
-                known
-            }
-            _ => {
-                let outcome = corpus.perform(task, stamp, selection);
-                println!("corpus: {done} of {selected}: {} {}: {}", task.name, task.flavour.name(), outcome.summary());
-                outcome.write(&file)?;
-                outcome
-            }
-        };
+        let is_known = Outcome::read(&file)
+            .is_some_and(|known| known.stamp == stamp && known.is_whole(selection.authoring_only) && !selection.again);
+        let number = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if !is_known {
+            let outcome = corpus.perform(task, stamp, selection);
+            let (name, flavour, all) = (&task.name, task.flavour.name(), selected.len());
+            println!("corpus: {number} of {all}: {name} {flavour}: {}", outcome.summary());
+            outcome.write(&file)?;
+        }
+        Ok(())
+    })?;
+    let (mut failed, mut outcomes) = (Vec::new(), Vec::new());
+    for task in &tasks {
+        let Some(outcome) = Outcome::read(&outcome::file(&task.name, task.flavour)) else { continue };
         let wrong = selection.sample && in_sample(&task.name) != Some(outcome.is_hotpatchable());
-        if wrong || !outcome.is_sound() {
+        if selection.has(&task.name, task.flavour) && (wrong || !outcome.is_sound()) {
             failed.push(format!("{} {}", task.name, task.flavour.name()));
         }
         outcomes.push(outcome);
@@ -134,17 +146,23 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// A few cases, each done again: a step of `cargo xtask test`.
+pub fn test_sample() -> Result<()> {
+    if cfg!(windows) {
+        println!("skipped: the corpus is built from Debian's source packages");
+        return Ok(());
+    }
+    let selection =
+        Selection { names: Vec::new(), again: true, authoring_only: false, sample: true, flavours: vec![Flavour::O2] };
+    ensure!(run(&selection)? == ExitCode::SUCCESS, "a case of the sample is not as it should be");
+    Ok(())
+}
+
 /// Installs what is missing, and fetches the sources of the sample.
 pub fn set_up() -> Result<()> {
     setup::install(&PACKAGES)?;
     let manifests = manifest::all()?;
-    for task in tasks(&manifests).iter().filter(|task| in_sample(&task.name).is_some()) {
-        Package::fetch(&task.manifest.source)?;
-        for name in &task.manifest.build.needs {
-            Package::fetch(&needed(&manifests, name)?.source)?;
-        }
-    }
-    Ok(())
+    tasks(&manifests).iter().filter(|task| in_sample(&task.name).is_some()).try_for_each(|task| task.fetch(&manifests))
 }
 
 /// Debian packages that source packages are unpacked and patched with.
@@ -207,19 +225,23 @@ impl<'a> Corpus<'a> {
             live: None,
             failure: None,
         };
-        if let Err(error) = self.try_perform(task, &mut outcome, selection) {
-            outcome.failure = Some(format!("{error:#}"));
+        let folder = workspace::target().join("corpus").join("cases").join(task.flavour.name()).join(&task.name);
+        match self.try_perform(task, &folder, &mut outcome, selection) {
+            Ok(()) => {
+                // Images and PDBs of all cases would be gigabytes; what is to be looked into stays.
+                let _ = fs::remove_dir_all(&folder);
+            }
+            Err(error) => outcome.failure = Some(format!("{error:#}")),
         }
         outcome
     }
 
-    fn try_perform(&self, task: &Task<'_>, outcome: &mut Outcome, selection: &Selection) -> Result<()> {
-        let folder = workspace::target().join("corpus").join("cases").join(task.flavour.name()).join(&task.name);
+    fn try_perform(&self, task: &Task<'_>, folder: &Path, outcome: &mut Outcome, selection: &Selection) -> Result<()> {
         if folder.exists() {
-            fs::remove_dir_all(&folder)?;
+            fs::remove_dir_all(folder)?;
         }
-        fs::create_dir_all(&folder)?;
-        outcome.touched = Some(self.make(task, &folder).context("cannot build the programs")?);
+        fs::create_dir_all(folder)?;
+        outcome.touched = Some(self.make(task, folder).context("cannot build the programs")?);
         let [old, new, payload] = ["old.exe", "new.exe", "fix.hpx"].map(|file| folder.join(file));
         outcome.authoring = Some(author::author(&self.authoring, &old, &new, None, &payload)?);
         if let (Some(answer), false) = (&task.case.answer, outcome.is_hotpatchable()) {
@@ -229,7 +251,7 @@ impl<'a> Corpus<'a> {
             outcome.answered = Some(Answered { authoring, lines: answer.lines(task.manifest)? });
         }
         if !selection.authoring_only && (outcome.is_hotpatchable() || outcome.is_answered()) {
-            outcome.live = Some(live::prove(&self.windows, &folder, task.case.live.as_ref()).context("live")?);
+            outcome.live = Some(live::prove(&self.windows, folder, task.case.live.as_ref()).context("live")?);
         }
         Ok(())
     }
