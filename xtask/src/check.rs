@@ -11,7 +11,7 @@ use crate::{binaries, corpus, fixtures, runtime_library, setup, wine, workspace}
 type Step = (&'static str, fn() -> Result<()>);
 
 /// They do not build on each other: each is run, whatever became of the ones before.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("format", || cargo("fmt --all --check")),
     ("lints", || cargo("clippy --workspace --all-targets -- -D warnings")),
     ("fixtures", || fixtures::check(&Toolchain::find()?, &[])),
