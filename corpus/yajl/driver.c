@@ -62,7 +62,7 @@ static void regression(void) {
         reformat(wrong[i], 3, 0);
     }
     yajl_val tree = yajl_tree_parse(document, message, sizeof message);
-    static const char *path[] = {"inner", "a", "b", NULL};
+    const char *path[] = {"inner", "a", "b", NULL};
     yajl_val found = yajl_tree_get(tree, path, yajl_t_array);
     note_number(YAJL_IS_ARRAY(found) ? (long long)found->u.array.len : -1);
     path[0] = "list";

@@ -40,7 +40,7 @@ const SAMPLE: [(&str, bool); 6] = [
     ("expat-2.2-CVE-2024-50602", true),
     ("expat-2.2-CVE-2022-25236", true),
     ("giflib-CVE-2026-26740", true),
-    ("tinyxml-CVE-2023-34194", true),
+    ("tinyxml-CVE-2021-42260", true),
     ("zlib-CVE-2018-25032", false),
 ];
 
