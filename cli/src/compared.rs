@@ -9,6 +9,7 @@ use hpgen_diff::change_set::{ChangeSet, Verdict};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
 use hpgen_diff::report::Report;
+use hpgen_emit::initialisers;
 use hpgen_emit::plan::{Include, Plan};
 use hpgen_emit::rules::{Accepted, Action, Rule};
 use indicatif::ProgressBar;
@@ -155,6 +156,7 @@ impl Compared {
         comparison.check_related(&old, &new)?;
         let mut changes = ChangeSet::of(&old, &new, &comparison);
         let plan = Plan::of(&old, &new, &comparison, &changes, include);
+        changes.reasons.clone_from(&plan.reasons);
         let accepted = hpgen_emit::rules::accept(&mut changes.reasons, rules, !plan.hooks.is_empty())?;
         progress.finish_and_clear();
         Ok(Compared { old, new, comparison, changes, plan, accepted })
@@ -182,5 +184,8 @@ impl Compared {
 fn include(wanted: &[String], rules: &[Rule]) -> Include {
     let mut names: BTreeSet<String> = wanted.iter().cloned().collect();
     let set = rules.iter().filter(|rule| rule.action == Action::Set).map(|rule| rule.symbol.clone()).collect();
-    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names, set }
+    let is_about = |rule: &&Rule| rule.reason.as_ref().is_none_or(|code| code == initialisers::REASON);
+    let keeps = rules.iter().filter(|rule| matches!(rule.action, Action::Keep | Action::Hook)).filter(is_about);
+    let keep = keeps.map(|rule| rule.symbol.clone()).collect();
+    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names, set, keep }
 }

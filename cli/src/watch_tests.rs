@@ -105,6 +105,7 @@ fn candidate(number: u8, series: u32, images: &[&str]) -> Candidate {
         hooks: vec![],
         assignments: vec![],
         bodies: vec![],
+        initialisers: vec![],
     };
     let payload = PayloadFile { payloads: images.iter().map(payload).collect() };
     Candidate { name: format!("{number}.hpx"), payload, seal: Seal([number; 32]) }

@@ -336,7 +336,7 @@ impl Collector<'_> {
         for (index, atom) in news.filter(|(index, _)| pairing.old_of(*index).is_empty()) {
             if atom.is_function() {
                 let message = match silent.get(&index) {
-                    _ if initialisers.contains(&index) => {
+                    _ if initialisers.contains_key(&index) => {
                         Some("this function runs before main; in a running process that time has passed".to_owned())
                     }
                     Some(place) => Some(format!(

@@ -12,20 +12,56 @@ use crate::pairing::indexed;
 use crate::program::{Location, Program, pointers_in};
 use crate::rva::Rva;
 
-const GROUPS: [&str; 4] = [".CRT$XC", ".CRT$XI", ".CRT$XL", ".ctors"];
+/// Who calls the functions of a table, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InitialiserKind {
+    /// `int f(void)`, which ends the program where it returns another value than 0: `.CRT$XI?`. These come first.
+    Checked,
+    /// `void f(void)`: `.CRT$XC?`, `.ctors`, and those that are known by their names.
+    Constructor,
+    /// A thread-local callback, which the loader of the system calls for every thread: `.CRT$XL?`.
+    ThreadCallback,
+}
+
+/// A function that runs before `main`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Initialiser {
+    /// How it is called.
+    pub kind: InitialiserKind,
+    /// Its place in the order in which those of its kind are called, where the table that names it is known.
+    pub order: Option<i64>,
+}
+
+const GROUPS: [(&str, InitialiserKind); 4] = [
+    (".CRT$XC", InitialiserKind::Constructor),
+    (".CRT$XI", InitialiserKind::Checked),
+    (".CRT$XL", InitialiserKind::ThreadCallback),
+    (BACKWARDS, InitialiserKind::Constructor),
+];
+
+/// The table that start-up code walks from its end.
+const BACKWARDS: &str = ".ctors";
 
 /// All such functions of a program: those that the tables name, and those whose names say it where the PDB names no groups.
-pub fn initialisers(program: &Program) -> BTreeSet<AtomIndex> {
-    let groups = program.symbols.groups.iter().filter(|group| GROUPS.iter().any(|name| group.name.starts_with(name)));
-    let named =
-        groups.flat_map(|group| pointers_in(&program.image, group.range.clone())).filter_map(
-            |(_, target)| match program.locate(target?) {
-                Location::Atom { atom, offset: 0 } => Some(atom),
-                _ => None,
-            },
-        );
-    let by_name = indexed(program).filter(|(_, atom)| atom.is_dynamic_initialiser()).map(|(index, _)| index);
-    named.filter(|index| program.function(*index).is_some()).chain(by_name).collect()
+pub fn initialisers(program: &Program) -> BTreeMap<AtomIndex, Initialiser> {
+    let by_name = indexed(program).filter(|(_, atom)| atom.is_dynamic_initialiser());
+    let mut found: BTreeMap<AtomIndex, Initialiser> =
+        by_name.map(|(index, _)| (index, Initialiser { kind: InitialiserKind::Constructor, order: None })).collect();
+    for group in &program.symbols.groups {
+        let Some((prefix, kind)) = GROUPS.into_iter().find(|(prefix, _)| group.name.starts_with(prefix)) else {
+            continue;
+        };
+        for (place, target) in pointers_in(&program.image, group.range.clone()) {
+            if let Some(Location::Atom { atom, offset: 0 }) = target.map(|target| program.locate(target))
+                && program.function(atom).is_some()
+            {
+                let place = i64::from(place.0);
+                let order = Some(if prefix == BACKWARDS { -place } else { place });
+                found.insert(atom, Initialiser { kind, order });
+            }
+        }
+    }
+    found
 }
 
 /// Functions that data without a name points to which neither code nor other data names: whoever goes through it starts elsewhere, as
@@ -69,7 +105,7 @@ mod tests {
                 found.into_iter().map(|index| program.display(program.atom(index).unwrap())).collect()
             };
             let expected = vec!["double_rate".to_owned(); expected];
-            assert_eq!(named(initialisers(&program).into_iter().collect()), expected, "{image}");
+            assert_eq!(named(initialisers(&program).into_keys().collect()), expected, "{image}");
             assert_eq!(named(named_by_silent_data(&program).into_keys().collect()), expected, "{image}");
         }
     }

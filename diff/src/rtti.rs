@@ -53,6 +53,12 @@ fn starts_with_count(text: &str) -> bool {
     rest.len() < text.len() && !rest.is_empty()
 }
 
+/// What is thrown (`ThrowInfo`), and what it can be caught as: `_CxxThrowException` finds the module that contains the first, and counts
+/// all RVAs from there.
+pub fn is_throw_record(name: &str) -> bool {
+    is_throw_info(name) || is_catchable_type_array(name) || name.starts_with("_CT??")
+}
+
 /// Where a type descriptor's bytes hold the hash of a source path by which Microsoft's compiler tells anonymous namespaces apart
 /// (`?A0x` and eight digits in the type's name). It changes from build to build though the type is the same.
 pub fn build_hashes(atom: &Atom, bytes: &[u8]) -> Vec<Range<usize>> {

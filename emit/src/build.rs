@@ -8,10 +8,11 @@ use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
-    self, Assignment, Body, Hook, HookKind, Identity, ImportSymbol, MACHINE_X64, Payload, PayloadFile, Protection,
-    Relocation, RelocationKind, Segment, Space, Trampoline, Unwind, Variable,
+    self, Assignment, Body, Hook, HookKind, Identity, ImportSymbol, Initialiser, MACHINE_X64, Payload, PayloadFile,
+    Protection, Relocation, RelocationKind, Segment, Space, Trampoline, Unwind, Variable,
 };
 
+use crate::initialisers::PlannedInitialiser;
 use crate::layout::{FILLER, Layout, length};
 use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler};
 use crate::sites::Site;
@@ -44,6 +45,8 @@ pub enum BuildError {
     ReadBack(#[from] format::FormatError),
 }
 
+/// `jmp rel32`.
+const JUMP: u8 = 0xe9;
 /// zstd level: payloads are small, made once and sent often.
 const LEVEL: i32 = 19;
 
@@ -104,6 +107,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         hooks: hooks(plan, &layout),
         assignments: assignments(old, new, plan, &layout),
         bodies: bodies(old, plan),
+        initialisers: initialisers(new, plan, &layout)?,
     })
 }
 
@@ -187,6 +191,29 @@ fn assignments(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Ve
     let mut assignments: Vec<Assignment> = plan.assignments.iter().filter_map(assignment).collect();
     assignments.sort_by_key(|assignment| assignment.rva);
     assignments
+}
+
+/// One record for each variable, those of a function together and by rising place.
+fn initialisers(new: &Program, plan: &Plan, layout: &Layout) -> Result<Vec<Initialiser>, BuildError> {
+    let place = |index: AtomIndex| {
+        layout.atoms.get(&index).copied().ok_or_else(|| BuildError::Field {
+            function: new.atom(index).map(|atom| new.display(atom)).unwrap_or_default(),
+            what: "is initialised, and not in the layout",
+        })
+    };
+    let mut records = Vec::new();
+    for planned in &plan.initialisers {
+        let function = planned.function.map(place).transpose()?;
+        let mut variables = planned.variables.iter().map(|index| place(*index)).collect::<Result<Vec<_>, _>>()?;
+        variables.sort_unstable();
+        let PlannedInitialiser { checked, at_exit, .. } = *planned;
+        records.extend(variables.into_iter().map(|variable| Initialiser { function, variable, checked, at_exit }));
+    }
+    // Those without a function are one group, behind the others.
+    let (called, mut left): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.function.is_some());
+    left.sort_unstable_by_key(|record| record.variable);
+    left.dedup();
+    Ok(called.into_iter().chain(left).collect())
 }
 
 fn hooks(plan: &Plan, layout: &Layout) -> Vec<Hook> {
@@ -287,30 +314,65 @@ impl<'a> Writer<'a> {
             return Err(self.error(index, "is not in the layout"));
         };
         let bytes =
-            new.image.bytes(atom.rva, planned.size).ok_or(self.error(index, "its code is not all in the file"))?;
+            new.image.bytes(atom.rva, planned.extent).ok_or(self.error(index, "its code is not all in the file"))?;
         self.write(index, offset, bytes)?;
         for (reference, destination) in function.code.references.iter().zip(&planned.references) {
-            self.reference(index, offset, reference, destination)?;
+            if reference.kind == ReferenceKind::ShortJump {
+                self.short_branch(index, (offset, planned), reference, destination)?;
+            } else {
+                self.reference(index, offset, reference, destination)?;
+            }
+        }
+        for (place, destination) in planned.islands.places(planned.extent) {
+            let place = u32::try_from(i64::from(offset) + place)
+                .map_err(|_| self.error(index, "a jump beside it is outside the region"))?;
+            self.write(index, place, &[JUMP, 0, 0, 0, 0])?;
+            let to = self.place(index, destination)?;
+            self.relative(index, place + 1, to, -4)?;
         }
         for table in &planned.tables {
             let start = self.table(index, table.rva)?;
             for (number, target) in (0u32..).zip(&table.targets) {
-                let distance = i64::from(offset) + i64::from(*target) - i64::from(start);
+                let target = i64::from(offset) + i64::from(*target);
+                if table.base != table.rva {
+                    let to = Place { space: Space::Region, target, object: None };
+                    self.relocation(index, start + 4 * number, RelocationKind::Image32, to, 0)?;
+                    continue;
+                }
+                let distance = target - i64::from(start);
                 let distance =
                     i32::try_from(distance).map_err(|_| self.error(index, "a jump table entry is out of reach"))?;
                 self.write(index, start + 4 * number, &distance.to_le_bytes())?;
             }
         }
-        for (rva, targets) in &planned.data_tables {
-            let start = self.table(index, *rva)?;
+        for (table, targets) in &planned.data_tables {
+            let start = self.table(index, table.rva)?;
             for (number, destination) in (0u32..).zip(targets) {
                 let place = start + 4 * number;
-                // Counted from the table, not from the field.
                 let to = self.place(index, destination)?;
+                if table.base != table.rva {
+                    self.image_relative(index, place, to)?;
+                    continue;
+                }
+                // Counted from the table, not from the field.
                 self.relative(index, place, Place { target: to.target + i64::from(4 * number), ..to }, 0)?;
             }
         }
         Ok(())
+    }
+
+    /// To the long jump beside the function that leads on.
+    fn short_branch(
+        &mut self,
+        index: AtomIndex,
+        (offset, planned): (u32, &PlannedFunction),
+        reference: &Reference,
+        destination: &Destination,
+    ) -> Result<(), BuildError> {
+        let end = reference.field + u32::from(reference.to_end);
+        let way = planned.islands.way(planned.extent, end, destination);
+        let way = way.ok_or(self.error(index, "a short branch has no jump that leads on"))?;
+        self.write(index, offset + reference.field, &way.to_le_bytes())
     }
 
     fn table(&self, index: AtomIndex, rva: Rva) -> Result<u32, BuildError> {
@@ -340,10 +402,7 @@ impl<'a> Writer<'a> {
                     .map_err(|_| self.error(index, "a thread-local variable is outside its block"))?;
                 self.write(index, field, &offset.to_le_bytes())
             }
-            ReferenceKind::ImageRelative => {
-                let rva = u32::try_from(to.target).map_err(|_| self.error(index, "an RVA does not fit its field"))?;
-                self.write(index, field, &rva.to_le_bytes())
-            }
+            ReferenceKind::ImageRelative => self.image_relative(index, field, to),
             _ => self.relative(index, field, to, -i64::from(reference.to_end)),
         }
     }
@@ -376,6 +435,17 @@ impl<'a> Writer<'a> {
                 self.write(index, field, &distance.to_le_bytes())
             }
             _ => self.relocation(index, field, RelocationKind::Rel32, to, addend),
+        }
+    }
+
+    /// A distance from the image's base: known now inside the image, a relocation into the region.
+    fn image_relative(&mut self, index: AtomIndex, field: u32, to: Place) -> Result<(), BuildError> {
+        match to.space {
+            Space::Image => {
+                let rva = u32::try_from(to.target).map_err(|_| self.error(index, "an RVA does not fit its field"))?;
+                self.write(index, field, &rva.to_le_bytes())
+            }
+            Space::Region => self.relocation(index, field, RelocationKind::Image32, to, 0),
         }
     }
 
@@ -533,6 +603,10 @@ impl<'a> Writer<'a> {
         for (place, destination) in &data.pointers {
             let to = self.place(index, destination)?;
             self.absolute(index, offset + place, to)?;
+        }
+        for (place, destination) in &data.rvas {
+            let to = self.place(index, destination)?;
+            self.image_relative(index, offset + place, to)?;
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl<'a> Disassembly<'a> {
         let to_end = match relocation.kind {
             // Counted from the field when it is filled in, from the instruction's end when it is used.
             RelocationKind::Rel32 => i64::try_from(instruction.next_ip().checked_sub(place)?).ok()?,
-            RelocationKind::Addr64 | RelocationKind::Rva32 => 0,
+            RelocationKind::Addr64 | RelocationKind::Rva32 | RelocationKind::Image32 => 0,
         };
         let offset = i64::from(relocation.target) + i64::from(relocation.addend) + to_end;
         Some(Target { space: relocation.space, offset })

@@ -67,7 +67,11 @@ impl Layout {
         let mut cursor = Cursor(u64::from(PAGE));
         let start = cursor.end();
         for (index, function) in &plan.functions {
-            layout.atoms.insert(*index, cursor.place(u64::from(function.size), FUNCTION_ALIGNMENT));
+            // In front of the function there may be jumps that belong to it; its own alignment stays.
+            let front = function.islands.bytes_before().next_multiple_of(u64::from(FUNCTION_ALIGNMENT));
+            let size = front + u64::from(function.extent) + function.islands.bytes_behind();
+            let start = u64::from(cursor.place(size, FUNCTION_ALIGNMENT)) + front;
+            layout.atoms.insert(*index, u32::try_from(start).unwrap_or(u32::MAX));
         }
         layout.code = (start, cursor.end());
 
@@ -93,9 +97,13 @@ impl Layout {
                 layout.handler_pieces.entry(piece.start).or_insert_with(place);
             }
             let jumps = function.tables.iter().map(|table| (table.rva, table.targets.len()));
-            let data = function.data_tables.iter().map(|(rva, targets)| (*rva, targets.len()));
+            let data = function.data_tables.iter().map(|(table, targets)| (table.rva, targets.len()));
             for (rva, entries) in jumps.chain(data) {
-                layout.tables.insert((*index, rva), cursor.place(4 * entries as u64, 4));
+                let place = match layout.behind_code(new, *index, rva) {
+                    Some(place) => place,
+                    None => cursor.place(4 * entries as u64, 4),
+                };
+                layout.tables.insert((*index, rva), place);
             }
         }
         for import in &plan.imports {
@@ -109,6 +117,13 @@ impl Layout {
         layout.data(new, plan, true, &mut cursor);
         layout.variables = (start, cursor.end());
         (cursor.0 <= MAX_REGION).then_some(layout)
+    }
+
+    /// The place of a table that stands behind its function's code.
+    fn behind_code(&self, new: &Program, index: AtomIndex, rva: Rva) -> Option<u32> {
+        let offset = rva.0.checked_sub(new.atom(index)?.rva.0)?;
+        let is_behind = new.function(index)?.code.data.contains(&offset);
+        self.atoms.get(&index)?.checked_add(offset).filter(|_| is_behind)
     }
 
     fn data(&mut self, new: &Program, plan: &Plan, writable: bool, cursor: &mut Cursor) {

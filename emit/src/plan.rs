@@ -12,8 +12,9 @@ use hpgen_diff::exceptions::{Field, Item};
 use hpgen_diff::image::Import;
 use hpgen_diff::initialisers::initialisers;
 use hpgen_diff::program::{DataFieldKind, Function, Location, Program};
+use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
-use hpgen_diff::tables::JumpTable;
+use hpgen_diff::tables::{DataTable, JumpTable};
 use hpgen_diff::x64::{Named, Reference, ReferenceKind, Role};
 
 use hpgen_runtime::format::HookKind;
@@ -21,6 +22,9 @@ use hpgen_runtime::format::HookKind;
 use crate::correspondence::Correspondence;
 use crate::gaps::Gaps;
 use crate::hooks::hooks;
+use crate::initialisers::{Initialisers, PlannedInitialiser};
+use crate::islands::Islands;
+use crate::own_tables;
 use crate::readings;
 use crate::sites::{self, Site};
 use crate::trampoline::{Entries, Ways};
@@ -38,6 +42,10 @@ pub struct Plan {
     pub imports: BTreeSet<Import>,
     /// Functions that the loader calls, in this order.
     pub hooks: Vec<(HookKind, AtomIndex)>,
+    /// Functions that give new variables their first values, in the order in which they are called.
+    pub initialisers: Vec<PlannedInitialiser>,
+    /// The change set's reasons without those that the plan answers.
+    pub reasons: Vec<Reason>,
     /// Variables of the new program that get their new initial value, each with the old one.
     pub assignments: Vec<(AtomIndex, AtomIndex)>,
     /// Why the plan cannot be carried out; none when it can.
@@ -55,12 +63,16 @@ pub struct PlannedFunction {
     pub replaces: Option<AtomIndex>,
     /// Bytes of code, padding behind the last instruction left out.
     pub size: u32,
+    /// The same with the tables behind the code.
+    pub extent: u32,
+    /// Long jumps that its short branches take.
+    pub islands: Islands,
     /// Destination of each reference of the code, in the same order.
     pub references: Vec<Destination>,
     /// Its jump tables.
     pub tables: Vec<JumpTable>,
-    /// Its tables of distances to data, each with its destinations.
-    pub data_tables: Vec<(Rva, Vec<Destination>)>,
+    /// Its tables of distances to data, each with what its entries count from and its destinations.
+    pub data_tables: Vec<(DataTable, Vec<Destination>)>,
     /// Handlers of its unwind records, in the same order.
     pub handlers: Vec<Option<PlannedHandler>>,
 }
@@ -90,12 +102,14 @@ pub enum HandlerField {
 }
 
 /// One data object of the payload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PlannedData {
     /// Holds a variable.
     pub writable: bool,
     /// Offsets and destinations of its pointers.
     pub pointers: Vec<(u32, Destination)>,
+    /// The same of its addresses that count from the image's base.
+    pub rvas: Vec<(u32, Destination)>,
 }
 
 /// Where a reference leads in the patched process.
@@ -125,6 +139,8 @@ pub struct Include {
     pub names: BTreeSet<String>,
     /// Variables that get their new initial value, by the name that reasons give them.
     pub set: BTreeSet<String>,
+    /// Functions that run before `main` whose variables stay as they are, by linkage name.
+    pub keep: BTreeSet<String>,
 }
 
 impl Plan {
@@ -136,11 +152,12 @@ impl Plan {
         let mut hooks = hooks(new);
         hooks.retain(|(_, index)| !programs.is_unchanged(*index));
         let mut planner = Planner {
-            programs,
             entries: Entries::of(old),
             gaps: Gaps::of(old),
             ways: BTreeMap::new(),
-            initialisers: initialisers(new),
+            before_main: initialisers(new).into_keys().collect(),
+            initialisers: Initialisers::of(&programs, &include.keep),
+            programs,
             assignments: assignments(old, new, comparison, changes, &include.set),
             hooks,
             funclets: new.funclets(),
@@ -159,6 +176,13 @@ impl Plan {
         }
         let mut plan = planner.plan;
         plan.hooks = planner.hooks;
+        plan.reasons = changes.reasons.clone();
+        planner.initialisers.answer(&planner.programs, &mut plan.reasons);
+        plan.initialisers = planner.initialisers.planned;
+        for initialiser in &mut plan.initialisers {
+            // What the author leaves as it is, the payload need not have.
+            initialiser.variables.retain(|variable| initialiser.function.is_some() || plan.data.contains_key(variable));
+        }
         for (index, _) in &planner.assignments {
             // The value is a constant that the loader copies from; the variable is the old one.
             if let Some(value) = plan.data.get_mut(index) {
@@ -185,7 +209,9 @@ struct Planner<'a> {
     /// Functions that the loader calls.
     hooks: Vec<(HookKind, AtomIndex)>,
     /// Functions that run before `main`.
-    initialisers: BTreeSet<AtomIndex>,
+    before_main: BTreeSet<AtomIndex>,
+    /// Those that are called as the payload goes in.
+    initialisers: Initialisers,
     /// Pieces of functions that run on another function's frame. They go with their function, never on their own: frames of the
     /// old function need the old ones.
     funclets: BTreeSet<AtomIndex>,
@@ -240,7 +266,16 @@ impl Planner<'_> {
         self.replaced.retain(|index| !self.left_out.contains_key(index) && !self.funclets.contains(index));
         let hooks = self.hooks.iter().map(|(_, index)| *index);
         let assigned = self.assignments.iter().map(|(index, _)| *index);
-        self.queue = self.replaced.iter().copied().chain(hooks).chain(assigned).map(|index| (index, index)).collect();
+        let initialisers = self.initialisers.functions();
+        self.queue = self
+            .replaced
+            .iter()
+            .copied()
+            .chain(hooks)
+            .chain(initialisers)
+            .chain(assigned)
+            .map(|index| (index, index))
+            .collect();
     }
 
     fn add(&mut self, index: AtomIndex, root: AtomIndex) {
@@ -265,7 +300,12 @@ impl Planner<'_> {
     /// A function that did not change can as well stay; any other refuses the payload.
     fn refuse(&mut self, root: AtomIndex, reason: Reason) {
         let is_assigned = self.assignments.iter().any(|(index, _)| *index == root);
-        if is_assigned || self.changed.contains(&root) || self.hooks.iter().any(|(_, hook)| *hook == root) {
+        let is_initialiser = self.initialisers.functions().any(|function| function == root);
+        if is_assigned
+            || is_initialiser
+            || self.changed.contains(&root)
+            || self.hooks.iter().any(|(_, hook)| *hook == root)
+        {
             self.plan.refusals.push(reason);
         } else {
             self.left_out.insert(root, reason);
@@ -295,14 +335,14 @@ impl Planner<'_> {
         } else {
             None
         };
-        if !function.code.data.is_empty() {
-            return unsupported("has tables behind its own code, which this version does not carry");
-        }
-        if self.initialisers.contains(&index) {
-            return unsupported("initialises variables before main; in a running process that has happened already");
+        if self.before_main.contains(&index) && !self.initialisers.functions().any(|function| function == index) {
+            return unsupported("runs before main; in a running process that has happened already");
         }
         let size = code_size(function);
         check_end(function)?;
+        let extent =
+            own_tables::extent(self.programs.new, atom, function, size).map_err(|what| ("not-supported", what))?;
+        check_tables(function)?;
         let old = self.programs.comparison.pairing.old_of(index).first().copied();
         let references = function
             .code
@@ -315,6 +355,7 @@ impl Planner<'_> {
                 })
             })
             .collect::<Refused<Vec<_>>>()?;
+        let islands = islands(function, &references, extent)?;
         let data_tables = function
             .data_tables
             .iter()
@@ -324,7 +365,7 @@ impl Planner<'_> {
                     .iter()
                     .map(|target| self.pointer(root, Named::from(*target)))
                     .collect::<Refused<Vec<_>>>()?;
-                Ok((table.rva, targets))
+                Ok((table.clone(), targets))
             })
             .collect::<Refused<Vec<_>>>()?;
         let handlers = function
@@ -332,7 +373,16 @@ impl Planner<'_> {
             .iter()
             .map(|(_, info)| info.handler.map(|handler| self.handler((index, root), atom, handler)).transpose())
             .collect::<Refused<Vec<_>>>()?;
-        Ok(PlannedFunction { replaces, size, references, tables: function.tables.clone(), data_tables, handlers })
+        Ok(PlannedFunction {
+            replaces,
+            size,
+            extent,
+            islands,
+            references,
+            tables: function.tables.clone(),
+            data_tables,
+            handlers,
+        })
     }
 
     fn handler(
@@ -402,22 +452,11 @@ impl Planner<'_> {
         function: &Function,
         reference: &Reference,
     ) -> Refused<Destination> {
-        if reference.kind == ReferenceKind::ShortJump {
-            return unsupported("a short branch leaves the function");
-        }
         if let Some(table) = function.table_at(reference.target) {
-            return if table.base == table.rva {
-                Ok(Destination::JumpTable(table.rva))
-            } else {
-                unsupported("its jump table counts from the image's base")
-            };
+            return Ok(Destination::JumpTable(table.rva));
         }
         if let Some(table) = function.data_table_at(reference.target) {
-            return if table.base == table.rva {
-                Ok(Destination::DataTable(table.rva))
-            } else {
-                unsupported("it reads a table that counts from the image's base")
-            };
+            return Ok(Destination::DataTable(table.rva));
         }
         // Where the object that is meant is known, the address may lie anywhere near it.
         let is_object = |symbol: &Rva| matches!(self.programs.new.locate(*symbol), Location::Atom { .. });
@@ -436,7 +475,8 @@ impl Planner<'_> {
         // The function's own address as a value is its old entry, like that of any other.
         let distance = i64::from(offset) + reference.target.distance_from(named);
         let is_place = reference.kind.is_branch() || distance != 0;
-        if atom == index && is_place && reference.kind != ReferenceKind::ImageRelative {
+        let is_own_table = function.code.data.contains(&offset) && named == reference.target;
+        if atom == index && is_place && (is_own_table || reference.kind != ReferenceKind::ImageRelative) {
             return Ok(Destination::Region(index, distance));
         }
         let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
@@ -445,7 +485,11 @@ impl Planner<'_> {
         match (&destination, reference.kind) {
             // The field holds an RVA of the old image; the region has none.
             (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
-            (_, ReferenceKind::ImageRelative) => unsupported("takes new data relative to the image's base"),
+            // Nothing but a record of the linker tells a biased base from another object's address.
+            (_, ReferenceKind::ImageRelative) if reference.symbol.is_none() => unsupported(
+                "takes new data relative to the image's base, and neither fixups nor object files tell which",
+            ),
+            (_, ReferenceKind::ImageRelative) => Ok(destination),
             (Destination::Image(_), ReferenceKind::ThreadLocal) => Ok(destination),
             (_, ReferenceKind::ThreadLocal) => Err((
                 "new-thread-local",
@@ -545,23 +589,37 @@ impl Planner<'_> {
     fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
         let new = self.programs.new;
         let fields = new.data_fields(atom, atom.size);
-        if fields.iter().any(|field| field.kind != DataFieldKind::Pointer) {
+        if atom.names.iter().any(|name| rtti::is_throw_record(&name.key)) {
             return unsupported(
-                "holds addresses relative to the image or to itself, which this version does not carry",
+                "describes what is thrown: the runtime counts its addresses from the module that contains it, and a region is in none",
             );
         }
-        let pointers = fields
-            .into_iter()
-            .map(|field| {
-                let outside = || format!("the pointer at +{:#x} leads outside the image", field.offset);
-                let named = field.named.ok_or_else(|| ("unproven-reference", outside()))?;
-                if new.image.import_at(named.target).is_some() {
-                    return unsupported("holds the address of a DLL's variable, which the start-up code puts there");
+        let mut planned = PlannedData { writable: atom.kind == AtomKind::Writable, ..PlannedData::default() };
+        for field in fields {
+            let outside =
+                || ("unproven-reference", format!("the address at +{:#x} leads outside the image", field.offset));
+            match (field.kind, field.named) {
+                (DataFieldKind::Distance, _) => {
+                    return unsupported("holds addresses relative to itself, which this version does not carry");
                 }
-                Ok((field.offset, self.pointer(root, named)?))
-            })
-            .collect::<Refused<Vec<_>>>()?;
-        Ok(PlannedData { writable: atom.kind == AtomKind::Writable, pointers })
+                (DataFieldKind::Pointer, named) => {
+                    let named = named.ok_or_else(outside)?;
+                    if new.image.import_at(named.target).is_some() {
+                        return unsupported(
+                            "holds the address of a DLL's variable, which the start-up code puts there",
+                        );
+                    }
+                    planned.pointers.push((field.offset, self.pointer(root, named)?));
+                }
+                (DataFieldKind::Rva, Some(named)) => planned.rvas.push((field.offset, self.pointer(root, named)?)),
+                // An RVA of zero stands for nothing.
+                (DataFieldKind::Rva, None) => {
+                    let place = atom.rva.checked_add(field.offset);
+                    place.and_then(|place| new.image.u32_at(place)).filter(|rva| *rva == 0).ok_or_else(outside)?;
+                }
+            }
+        }
+        Ok(planned)
     }
 
     /// Settles how each replaced function is redirected, now that all of them are known.
@@ -630,6 +688,33 @@ fn unknown_names(new: &Program, comparison: &Comparison, include: &Include) -> V
 fn code_size(function: &Function) -> u32 {
     let last = function.code.instructions.iter().rev().find(|i| i.role != Role::Padding);
     last.map_or(0, |i| i.offset + u32::from(i.len))
+}
+
+/// Long jumps beside a function for its short branches.
+fn islands(function: &Function, references: &[Destination], extent: u32) -> Refused<Islands> {
+    let mut islands = Islands::default();
+    for (reference, to) in function.code.references.iter().zip(references) {
+        if reference.kind == ReferenceKind::ShortJump {
+            let end = reference.field + u32::from(reference.to_end);
+            islands.lead(extent, end, to).map_err(|what| ("not-supported", what))?;
+        }
+    }
+    Ok(islands)
+}
+
+/// Tables count from themselves or from the image's base, and there is one at each place.
+fn check_tables(function: &Function) -> Refused<()> {
+    let jumps = function.tables.iter().map(|table| (table.rva, table.base));
+    let all: Vec<(Rva, Rva)> = jumps.chain(function.data_tables.iter().map(|t| (t.rva, t.base))).collect();
+    for (number, (rva, base)) in all.iter().enumerate() {
+        if base != rva && *base != Rva(0) {
+            return unsupported(format!("its table at {rva} counts from {base}"));
+        }
+        if all.iter().take(number).any(|(other, _)| other == rva) {
+            return unsupported(format!("its table at {rva} is read in two ways"));
+        }
+    }
+    Ok(())
 }
 
 /// Control must not run on into whatever follows in the new image.

@@ -294,8 +294,26 @@ pub enum ApplyError {
         /// The image that would keep it.
         image: String,
     },
+    /// The first values of new variables are computed together, and some of these variables have their values since an earlier patch.
+    #[error(
+        "{function} gives new variables their first values, and {variable} among them has its own since an earlier patch: put what is new into a source file of its own"
+    )]
+    InitialisedBefore {
+        /// The function.
+        function: String,
+        /// The variable.
+        variable: String,
+    },
+    /// A function that computes first values says that it failed.
+    #[error("{function}, which runs before the patch goes in, returned {code}: it keeps the patch out")]
+    Initialiser {
+        /// The function.
+        function: String,
+        /// What it returned.
+        code: i32,
+    },
     /// No address range is free.
-    #[error("no {size} free bytes within 2 GiB of {image} at {base:#x}")]
+    #[error("no {size} free bytes within 2 GiB {} {image} at {base:#x}", if *only_above { "above" } else { "of" })]
     NoRoom {
         /// File name of the image.
         image: String,
@@ -303,6 +321,8 @@ pub enum ApplyError {
         base: u64,
         /// Bytes wanted.
         size: u64,
+        /// The payload counts from the image's base, so that memory below it does not serve.
+        only_above: bool,
     },
     /// The payload does not fit together at these addresses.
     #[error(transparent)]

@@ -17,7 +17,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::format::{PayloadFile, Seal};
-use crate::{ApplyError, RegionFate, RollbackError, RolledBack};
+use crate::{ApplyError, RollbackError, RolledBack};
 
 /// The target of all events.
 pub const TARGET: &str = "hpgen::patch";
@@ -89,10 +89,7 @@ pub(crate) fn rollback_ended(pid: u32, patch: &str, result: &Result<RolledBack, 
     let action = "rollback";
     match result {
         Ok(done) => {
-            let region = match done.region {
-                RegionFate::Freed => "freed",
-                RegionFate::Kept { .. } | RegionFate::Unfreed => "kept",
-            };
+            let region = done.region.name();
             let (patch, functions, threads) = (&done.patch_id, done.functions, done.threads_stopped);
             let stopped_us = done.stopped.as_micros() as u64;
             tracing::info!(

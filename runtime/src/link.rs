@@ -25,7 +25,7 @@ pub enum LinkError {
         place: u32,
         /// The function or segment that holds it.
         function: String,
-        /// What it counts from: the field, or the function table base.
+        /// What it counts from: the field, the function table base, or the image's base.
         from: u64,
         /// What it should lead to.
         target: u64,
@@ -250,6 +250,11 @@ impl Context<'_> {
                 let base = function_table_base(self.image_base, self.region_base);
                 let rva = target.checked_sub(base).and_then(|rva| u32::try_from(rva).ok());
                 rva.ok_or_else(|| out_of_reach("RVA32", base))?.into()
+            }
+            RelocationKind::Image32 => {
+                let base = self.image_base;
+                let distance = target.checked_sub(base).and_then(|distance| i32::try_from(distance).ok());
+                u64::from(distance.ok_or_else(|| out_of_reach("IMAGE32", base))?.cast_unsigned())
             }
         };
         Ok(value.to_le_bytes())

@@ -39,6 +39,7 @@ fn sample() -> Payload {
         hooks: vec![],
         assignments: vec![],
         bodies: vec![Body::unchecked(0x4000, 0x4000, 0x20)],
+        initialisers: vec![],
     }
 }
 

@@ -189,6 +189,19 @@ pub enum RegionFate {
     },
     /// Kept, because the system did not take it back. Roll back again later to have it freed.
     Unfreed,
+    /// Kept for good: a function of it is registered with the process, which calls it when it ends.
+    KeptForExit,
+}
+
+impl RegionFate {
+    /// As JSON and the log write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            RegionFate::Freed => "freed",
+            RegionFate::Kept { .. } | RegionFate::Unfreed => "kept",
+            RegionFate::KeptForExit => "kept-for-exit",
+        }
+    }
 }
 
 /// A finished rollback.

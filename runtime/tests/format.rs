@@ -77,6 +77,12 @@ fn sample() -> Payload {
             Body::unchecked(0x1200, 0x1200, 0x30),
             Body::unchecked(0x1200, 0x1300, 0x10),
         ],
+        initialisers: vec![
+            Initialiser { function: Some(0x1020), variable: 0x4000, checked: false, at_exit: true },
+            Initialiser { function: Some(0x1020), variable: 0x5ff0, checked: false, at_exit: true },
+            Initialiser { function: Some(0x1000), variable: 0x4000, checked: true, at_exit: false },
+            Initialiser { function: None, variable: 0x5ff0, checked: false, at_exit: false },
+        ],
     }
 }
 
@@ -237,6 +243,7 @@ fn example() -> Payload {
     payload.hooks.clear();
     payload.assignments.clear();
     payload.bodies.truncate(1);
+    payload.initialisers.clear();
     payload
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hpgen_diff::atoms::{AtomIndex, AtomKind};
-use hpgen_runtime::format::Protection;
+use hpgen_runtime::format::{Protection, RelocationKind};
 
 use crate::claims::{Occupied, Part};
-use crate::code::code_size;
+use crate::code::extent;
 use crate::facts::Facts;
 use crate::process::Process;
 use crate::report::Finding;
@@ -44,7 +44,7 @@ pub(crate) fn look(
     };
     for (index, offset) in bound {
         let Some(atom) = facts.new.atom(*index) else { continue };
-        let size = facts.new.function(*index).map_or(atom.size, code_size);
+        let size = facts.new.function(*index).map_or(atom.size, extent);
         let protection = match atom.kind {
             AtomKind::Function(_) => Protection::ReadExecute,
             AtomKind::Writable => Protection::ReadWrite,
@@ -53,9 +53,12 @@ pub(crate) fn look(
         add(*offset, size, protection, atom.kind == AtomKind::ReadOnly, facts.name(*index));
     }
     for part in occupied {
-        add(part.offset, part.size, Protection::Read, false, describe(facts, part.part));
+        let is_code = matches!(part.part, Part::Island(_));
+        let protection = if is_code { Protection::ReadExecute } else { Protection::Read };
+        add(part.offset, part.size, protection, false, describe(facts, part.part));
     }
     findings.extend(split_tables(facts, occupied));
+    findings.extend(other_bases(facts, occupied));
     extents.sort();
     extents.dedup();
     findings.extend(overlaps(&extents));
@@ -71,6 +74,7 @@ fn finding(what: &str, expected: impl Into<String>, found: impl Into<String>) ->
 fn describe(facts: &Facts<'_>, part: Part) -> String {
     match part {
         Part::Table(function, rva) => format!("the table of {} from {rva}", facts.name(function)),
+        Part::Island(function) => format!("a jump beside {}", facts.name(function)),
         Part::FunctionTable => "the function table".to_owned(),
         Part::UnwindRecord(number) => format!("unwind record {number}"),
         Part::ExceptionTable(rva) => format!("the exception table from {rva}"),
@@ -89,6 +93,27 @@ fn split_tables(facts: &Facts<'_>, occupied: &BTreeSet<Occupied>) -> Vec<Finding
     twice
         .map(|part| finding(&describe(facts, part.part), "one place", format!("another at {:#x}", part.offset)))
         .collect()
+}
+
+/// Unwind data counts from the base that its table is registered with, which is the image's only where the region is above it (2.7).
+fn other_bases(facts: &Facts<'_>, occupied: &BTreeSet<Occupied>) -> Vec<Finding> {
+    let is_unwind = |part: &Part| matches!(part, Part::FunctionTable | Part::UnwindRecord(_) | Part::ExceptionTable(_));
+    let relocations = &facts.payload.relocations;
+    let mut findings = Vec::new();
+    for part in occupied.iter().filter(|part| is_unwind(&part.part)) {
+        let first = relocations.partition_point(|r| r.place < part.offset);
+        let end = part.offset.saturating_add(part.size);
+        let own = relocations.iter().skip(first).take_while(|r| r.place < end);
+        for relocation in own.filter(|r| r.kind == RelocationKind::Image32) {
+            let found = format!("{:?} at {:#x}", relocation.kind, relocation.place);
+            findings.push(finding(
+                &describe(facts, part.part),
+                "fields that count from the function table base",
+                found,
+            ));
+        }
+    }
+    findings
 }
 
 /// Only constants may share bytes: each was compared with what is there.

@@ -29,6 +29,8 @@ pub(crate) enum Part {
     ExceptionTable(Rva),
     /// The value that a variable of the old image gets.
     Value(AtomIndex),
+    /// A long jump that short branches of a function take.
+    Island(AtomIndex),
     /// The slot of an import, by number.
     ImportSlot(usize),
 }

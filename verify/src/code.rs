@@ -9,7 +9,7 @@ use hpgen_diff::program::{Function, Location};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::{DataTable, JumpTable};
 use hpgen_diff::x64::{Reference, ReferenceKind, Role};
-use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind};
 
 use crate::claims::{Looked, Occupied, Origin, Part};
 use crate::meaning::{Meaning, Meant, Use};
@@ -18,6 +18,10 @@ use crate::report::Finding;
 
 /// Largest number of findings of one function: the first tell what is wrong.
 const MAX_FINDINGS: usize = 20;
+/// Bytes of a long jump.
+const ISLAND: u32 = 5;
+/// Bytes between tables behind a function's code.
+const LONGEST_PADDING: u32 = 15;
 
 /// A function of the new program at its place in the region.
 pub(crate) struct CodeWalk<'a> {
@@ -29,6 +33,8 @@ pub(crate) struct CodeWalk<'a> {
     pub offset: u32,
     /// Bytes without the padding at the end.
     pub size: u32,
+    /// The same with the tables behind the code.
+    extent: u32,
     pub looked: Looked,
 }
 
@@ -38,7 +44,16 @@ impl<'a> CodeWalk<'a> {
         let new = meaning.facts.new;
         let (atom, function) = (new.atom(index)?, new.function(index)?);
         let size = code_size(function);
-        Some(CodeWalk { meaning, index, atom, function, offset, size, looked: Looked::default() })
+        Some(CodeWalk {
+            meaning,
+            index,
+            atom,
+            function,
+            offset,
+            size,
+            extent: extent(function),
+            looked: Looked::default(),
+        })
     }
 
     /// The address of an offset of the function in the process.
@@ -92,21 +107,23 @@ impl<'a> CodeWalk<'a> {
         }
         let Some(bytes) = self.same_bytes() else { return };
         self.instructions(&bytes);
+        self.own_tables(&bytes);
         self.base_relocations();
     }
 
     /// The code's bytes in the process, if they are those of the new build.
     fn same_bytes(&mut self) -> Option<Vec<u8>> {
         let image = &self.meaning.facts.new.image;
-        let mut expected = image.bytes_up_to(span(self.atom.rva, self.size)).to_vec();
-        let found = self.meaning.process.read(self.address(0), self.size);
-        let Some(found) = found.filter(|_| expected.len() == self.size as usize && self.size > 0) else {
+        let mut expected = image.bytes_up_to(span(self.atom.rva, self.extent)).to_vec();
+        let found = self.meaning.process.read(self.address(0), self.extent);
+        let Some(found) = found.filter(|_| expected.len() == self.extent as usize && self.size > 0) else {
             self.finding("code", 0, "the new build's code", "code that is not all in one segment");
             return None;
         };
         let mut masked = found.to_vec();
-        for reference in &self.function.code.references {
-            let field = reference.field as usize..(reference.field + reference.kind.width()) as usize;
+        let operands = self.function.code.references.iter();
+        let operands = operands.map(|r| r.field as usize..(r.field + r.kind.width()) as usize);
+        for field in operands.chain(self.own_entries()) {
             for bytes in [&mut expected, &mut masked] {
                 if let Some(field) = bytes.get_mut(field.clone()) {
                     field.fill(0);
@@ -123,6 +140,63 @@ impl<'a> CodeWalk<'a> {
             return None;
         }
         Some(found.into_owned())
+    }
+
+    /// Entries of tables behind the code, which are looked at by where they lead.
+    fn own_entries(&self) -> Vec<std::ops::Range<usize>> {
+        let jumps = self.function.tables.iter().map(|table| (table.rva, table.targets.len()));
+        let tables = jumps.chain(self.function.data_tables.iter().map(|table| (table.rva, table.targets.len())));
+        let own = tables.filter_map(|(rva, entries)| {
+            let start = self.own_offset(rva)? as usize;
+            Some(start..start.checked_add(entries.checked_mul(4)?)?)
+        });
+        own.collect()
+    }
+
+    /// Where among the function's bytes a table is that stands behind its code.
+    fn own_offset(&self, rva: Rva) -> Option<u32> {
+        rva.0.checked_sub(self.atom.rva.0).filter(|offset| self.function.code.data.contains(offset))
+    }
+
+    /// Bytes behind the code that no instruction reads as small numbers are entries of tables, or padding: what else would be an address
+    /// that nobody looked at.
+    fn own_tables(&mut self, bytes: &[u8]) {
+        let entries = self.own_entries();
+        let numbers: Vec<u32> = self.small_numbers(bytes);
+        let mut starts: Vec<u32> = entries.iter().filter_map(|range| u32::try_from(range.start).ok()).collect();
+        starts.extend(self.function.code.references.iter().filter_map(|r| self.own_offset(r.target)));
+        starts.sort_unstable();
+        let mut in_numbers = false;
+        let mut padding = 0;
+        for at in self.function.code.data.clone() {
+            if starts.binary_search(&at).is_ok() {
+                (in_numbers, padding) = (numbers.contains(&at), 0);
+            }
+            let place = at as usize;
+            if in_numbers || entries.iter().any(|range| range.contains(&place)) {
+                padding = 0;
+                continue;
+            }
+            padding += 1;
+            let byte = bytes.get(place).copied().unwrap_or_default();
+            if padding > LONGEST_PADDING || !matches!(byte, 0x00 | 0x90 | 0xcc) {
+                return self.finding("table", at, "tables behind the code that are understood", format!("{byte:#04x}"));
+            }
+        }
+    }
+
+    /// Offsets behind the code from which instructions read one or two bytes.
+    fn small_numbers(&self, bytes: &[u8]) -> Vec<u32> {
+        let code = &self.function.code;
+        let read = code.references.iter().filter_map(|r| {
+            let offset = self.own_offset(r.target)?;
+            let known = code.instructions.get(r.instruction as usize)?;
+            let start = known.offset as usize;
+            let instruction = bytes.get(start..start.checked_add(known.len.into())?)?;
+            let decoded = Decoder::with_ip(64, instruction, self.address(known.offset), DecoderOptions::NONE).decode();
+            matches!(decoded.memory_size().size(), 1 | 2).then_some(offset)
+        });
+        read.collect()
     }
 
     fn instructions(&mut self, bytes: &[u8]) {
@@ -179,6 +253,7 @@ impl<'a> CodeWalk<'a> {
             return;
         };
         self.looked.references.add(class(reference.kind));
+        let found = if reference.kind == ReferenceKind::ShortJump { self.behind_island(found) } else { found };
         if let Some(table) = self.function.table_at(reference.target) {
             return self.jump_table(at, table, found);
         }
@@ -188,6 +263,20 @@ impl<'a> CodeWalk<'a> {
         let meant = self.own_place(reference, found);
         let meant = meant.unwrap_or_else(|| self.meaning.is_referenced(self.function, reference, found));
         self.meant(at, meant, found);
+    }
+
+    /// A short branch leads to a long jump in the region: where that one leads.
+    fn behind_island(&mut self, at: u64) -> u64 {
+        let process = self.meaning.process;
+        let Place::Region(offset) = process.place(at) else { return at };
+        let is_function = self.meaning.facts.functions_at.contains_key(&offset);
+        let Some(bytes) = process.read(at, ISLAND).filter(|_| !is_function) else { return at };
+        let jump = Decoder::with_ip(64, &bytes, at, DecoderOptions::NONE).decode();
+        if jump.code() != Code::Jmp_rel32_64 {
+            return at;
+        }
+        self.looked.occupied.push(Occupied { offset, size: ISLAND, part: Part::Island(self.index) });
+        jump.near_branch_target()
     }
 
     /// Where an instruction leads, or what it names, where it runs.
@@ -228,6 +317,15 @@ impl<'a> CodeWalk<'a> {
 
     /// The region offset of a table, if so many entries are there.
     fn table_place(&mut self, at: u32, rva: Rva, entries: usize, found: u64) -> Option<u32> {
+        if let Some(offset) = self.own_offset(rva) {
+            // It goes with the code, whose extent holds it.
+            if found == self.address(offset) {
+                return Some(self.offset.saturating_add(offset));
+            }
+            let found = self.meaning.describe(found);
+            self.finding("table", at, format!("the table at +{offset:#x} of the function"), found);
+            return None;
+        }
         let size = u32::try_from(entries).ok().and_then(|entries| entries.checked_mul(4));
         if let (Place::Region(offset), Some(size)) = (self.meaning.process.place(found), size)
             && self.meaning.process.read(found, size).is_some()
@@ -240,23 +338,30 @@ impl<'a> CodeWalk<'a> {
         None
     }
 
-    /// The address that an entry of a table leads to.
-    fn entry(&self, table: u64, number: usize) -> Option<u64> {
+    /// The address that an entry of a table leads to. Code adds what the table counts from: its own address, or the image's base, which
+    /// is added to the unsigned entry by some compilers and to the signed one by others.
+    fn entry(&self, table: u64, is_from_image: bool, number: usize) -> Option<u64> {
         let place = table.checked_add(4 * number as u64)?;
         let distance = self.meaning.process.u32_at(place)?.cast_signed();
+        if is_from_image {
+            let rva = u32::try_from(distance).ok()?;
+            return Some(self.meaning.process.in_image(Rva(rva)));
+        }
         table.checked_add_signed(distance.into())
     }
 
     fn jump_table(&mut self, at: u32, table: &JumpTable, found: u64) {
-        if table.base != table.rva {
-            return self.finding("table", at, "a jump table that counts from itself", "one that counts from the image");
+        let is_from_image = table.base == Rva(0);
+        if table.base != table.rva && !is_from_image {
+            let found = format!("one that counts from {}", table.base);
+            return self.finding("table", at, "a jump table that counts from itself or the image", found);
         }
         if self.table_place(at, table.rva, table.targets.len(), found).is_none() {
             return;
         }
         for (number, target) in table.targets.iter().enumerate() {
             self.looked.references.add("table-entry");
-            let entry = self.entry(found, number);
+            let entry = self.entry(found, is_from_image, number);
             if entry != Some(self.address(*target)) {
                 let leads = entry.map_or_else(|| "nothing".to_owned(), |entry| self.meaning.describe(entry));
                 let expected = format!("+{target:#x} of the function in entry {number} of its jump table");
@@ -266,15 +371,17 @@ impl<'a> CodeWalk<'a> {
     }
 
     fn data_table(&mut self, at: u32, table: &DataTable, found: u64) {
-        if table.base != table.rva {
-            return self.finding("table", at, "a table that counts from itself", "one that counts from the image");
+        let is_from_image = table.base == Rva(0);
+        if table.base != table.rva && !is_from_image {
+            let found = format!("one that counts from {}", table.base);
+            return self.finding("table", at, "a table that counts from itself or the image", found);
         }
         if self.table_place(at, table.rva, table.targets.len(), found).is_none() {
             return;
         }
         for (number, target) in table.targets.iter().enumerate() {
             self.looked.references.add("table-entry");
-            match self.entry(found, number) {
+            match self.entry(found, is_from_image, number) {
                 Some(entry) => {
                     let meant = self.meaning.is_pointer((*target).into(), entry);
                     self.meant(at, meant, entry);
@@ -307,6 +414,11 @@ impl<'a> CodeWalk<'a> {
 pub(crate) fn code_size(function: &Function) -> u32 {
     let last = function.code.instructions.iter().rev().find(|i| i.role != Role::Padding);
     last.map_or(0, |i| i.offset.saturating_add(u32::from(i.len)))
+}
+
+/// The same with the tables behind the code.
+pub(crate) fn extent(function: &Function) -> u32 {
+    code_size(function).max(function.code.data.end)
 }
 
 fn class(kind: ReferenceKind) -> &'static str {

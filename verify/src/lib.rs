@@ -16,6 +16,7 @@ mod claims;
 mod code;
 mod data;
 mod facts;
+mod initialisers;
 mod meaning;
 pub mod placement;
 mod process;

@@ -133,6 +133,11 @@ impl<'a> Meaning<'a> {
                 let Location::Atom { atom: old, offset: 0 } = self.facts.old.locate(rva) else { return None };
                 // What has a name can be told apart by its address, whatever it holds.
                 let pairing = &self.facts.comparison.pairing;
+                let own = pairing.old_of(index);
+                let is_same = |old: &AtomIndex| self.facts.comparison.outcome(*old, index) == Some(&Outcome::Same);
+                if own.iter().any(is_same) && !own.contains(&old) {
+                    return None;
+                }
                 let both_paired = !pairing.new_of(old).is_empty() && !pairing.old_of(index).is_empty();
                 if both_paired && !pairing.is_pair(old, index) {
                     return None;

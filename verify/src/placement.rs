@@ -26,14 +26,14 @@ const SPREAD: u64 = 64;
 
 /// The preferred base with the region close to the image on either side, and another base with the region as far away as
 /// 32-bit distances reach. An address that depends on one of the two and was not relocated is wrong in one of these at least.
-/// Of each two, one is a process that an earlier payload of the series has brought the variables to.
+/// A payload that has to be above the image is looked at above it only. Of each two, one is a process that an earlier payload of the series has brought the variables to.
 pub fn placements(image: &Image, payload: &Payload) -> Vec<Placement> {
     let size = u64::from(image.identity.size_of_image);
     let region = u64::from(payload.region_size());
     let variables = (payload.variables.len() as u64).saturating_mul(SPREAD).saturating_add(region);
     let before = |address: u64| address.checked_sub(variables).map(round_down);
     let preferred = image.identity.image_base;
-    let near_above = preferred.checked_add(size).and_then(|end| end.checked_next_multiple_of(GRANULARITY));
+    let near_above = |base: u64| base.checked_add(size).and_then(|end| end.checked_next_multiple_of(GRANULARITY));
     let near_below = preferred.checked_sub(region).map(round_down).filter(|base| *base != 0);
     let far_above = OTHER_BASE.checked_add(REACH).and_then(|end| end.checked_sub(region)).map(round_down);
     let far_below = OTHER_BASE.checked_add(size).and_then(|end| end.checked_sub(REACH));
@@ -43,19 +43,31 @@ pub fn placements(image: &Image, payload: &Payload) -> Vec<Placement> {
         matches!(ends, (Some(image_end), Some(region_end))
             if region_end <= placement.image_base || image_end <= placement.region_base)
     };
-    [
-        (preferred, near_above, None),
-        (preferred, near_below, near_below.and_then(before)),
-        (OTHER_BASE, far_above, None),
-        (OTHER_BASE, far_below, before(OTHER_BASE)),
-    ]
-    .into_iter()
-    .filter_map(|(image_base, region_base, earlier)| {
-        let earlier_variables = earlier.filter(|_| !payload.variables.is_empty());
-        Some(Placement { image_base, region_base: region_base?, earlier_variables })
-    })
-    .filter(is_apart)
-    .collect()
+    let behind = |start: Option<u64>| start.and_then(|s| s.checked_add(region)?.checked_next_multiple_of(GRANULARITY));
+    let places = if payload.must_be_above() {
+        // All that the image's base is added to is above the image, and so was the payload that brought the variables.
+        [
+            (preferred, near_above(preferred), None),
+            (preferred, behind(near_above(preferred)), behind(behind(near_above(preferred)))),
+            (OTHER_BASE, far_above, None),
+            (OTHER_BASE, far_above, near_above(OTHER_BASE)),
+        ]
+    } else {
+        [
+            (preferred, near_above(preferred), None),
+            (preferred, near_below, near_below.and_then(before)),
+            (OTHER_BASE, far_above, None),
+            (OTHER_BASE, far_below, before(OTHER_BASE)),
+        ]
+    };
+    places
+        .into_iter()
+        .filter_map(|(image_base, region_base, earlier)| {
+            let earlier_variables = earlier.filter(|_| !payload.variables.is_empty());
+            Some(Placement { image_base, region_base: region_base?, earlier_variables })
+        })
+        .filter(is_apart)
+        .collect()
 }
 
 impl Placement {

@@ -11,6 +11,7 @@ use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 
 use crate::meaning::{Meaning, Meant, Use};
+use crate::process::Place;
 
 /// An object of the new program and a distance from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +59,20 @@ impl Meaning<'_> {
         if let Ok(Err(doubt)) = own {
             return if agreed.contains(&plain) { meant } else { Err(doubt) };
         }
-        let others = agreed.into_iter().filter(|reading| *reading != plain);
+        let others = agreed.into_iter().filter(|reading| *reading != plain && self.is_of_partner(*reading, found));
         let mut meanings = others.map(|r| self.is_place_of(r.atom, r.offset, found, Use::Value));
         meanings.find(Result::is_ok).unwrap_or(meant)
+    }
+
+    /// A neighbour from which an address counts is the old build's own, where that has it: what only holds the same is somewhere else.
+    fn is_of_partner(self, reading: Reading, found: u64) -> bool {
+        let olds = self.facts.comparison.pairing.old_of(reading.atom);
+        match found.checked_add_signed(-reading.offset).map(|start| self.process.place(start)) {
+            Some(Place::Image(rva)) if !olds.is_empty() => {
+                olds.iter().any(|old| self.facts.old.atom(*old).is_some_and(|old| old.rva == rva))
+            }
+            _ => true,
+        }
     }
 
     /// The function does nothing with the address that would fit a neighbour's end or a biased base.

@@ -17,6 +17,7 @@ use crate::claims::{Claim, Looked, Occupied, Origin, Part};
 use crate::code::CodeWalk;
 use crate::data;
 use crate::facts::Facts;
+use crate::initialisers;
 use crate::meaning::Meaning;
 use crate::process::Process;
 use crate::records;
@@ -225,6 +226,7 @@ impl Walk<'_> {
         self.findings.extend(changes::look(facts, &self.functions));
         self.findings.extend(records::variables(facts, &self.bound));
         self.findings.extend(records::called_hooks(facts, &self.functions));
+        self.findings.extend(initialisers::look(facts, &self.bound, &self.functions));
         self.findings.extend(accounting::look(facts, process, &self.bound, &self.occupied));
         self.findings.extend(self.unwind_entries());
         self.findings.extend(self.unused_slots());

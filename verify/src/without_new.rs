@@ -134,6 +134,10 @@ impl Look<'_> {
                     let rva = self.process.u32_at(place);
                     rva.zip(base).and_then(|(rva, base)| base.checked_add(rva.into()))
                 }
+                RelocationKind::Image32 => {
+                    let distance = self.process.u32_at(place);
+                    distance.and_then(|distance| self.process.in_image(Rva(0)).checked_add(distance.into()))
+                }
                 // In code: looked at as operands of instructions; in tables: from the field on.
                 RelocationKind::Rel32 => continue,
             };
@@ -235,14 +239,8 @@ impl Look<'_> {
             let target = instruction.near_branch_target();
             // Calls go to entries; cold parts jump back to the middle of others.
             let jumps = instruction.flow_control() != FlowControl::Call;
-            let leads = match self.process.place(target) {
-                Place::Image(rva) => self.facts.old_function_at(rva).is_some() || jumps && self.is_label(rva),
-                Place::Region(offset) => {
-                    self.facts.functions_at.contains_key(&offset) || jumps && self.starts.contains(&target)
-                }
-                Place::Elsewhere => false,
-            };
-            if !leads {
+            let island = self.behind_island(instruction).filter(|_| jumps);
+            if !self.is_code(target, jumps) && !island.is_some_and(|target| self.is_code(target, true)) {
                 self.finding(
                     "reference",
                     Some(at),
@@ -263,6 +261,28 @@ impl Look<'_> {
                 );
             }
         }
+    }
+
+    /// The entry of a function; of what is jumped to, any instruction of one.
+    fn is_code(&self, target: u64, jumps: bool) -> bool {
+        match self.process.place(target) {
+            Place::Image(rva) => self.facts.old_function_at(rva).is_some() || jumps && self.is_label(rva),
+            Place::Region(offset) => {
+                self.facts.functions_at.contains_key(&offset) || jumps && self.starts.contains(&target)
+            }
+            Place::Elsewhere => false,
+        }
+    }
+
+    /// Where a long jump beside a function leads, to which a short branch goes.
+    fn behind_island(&self, branch: &Instruction) -> Option<u64> {
+        const SHORT: usize = 2;
+        const LONG: u32 = 5;
+        let at = branch.near_branch_target();
+        let is_region = matches!(self.process.place(at), Place::Region(_));
+        let bytes = self.process.read(at, LONG).filter(|_| branch.len() == SHORT && is_region)?;
+        let jump = Decoder::with_ip(64, &bytes, at, DecoderOptions::NONE).decode();
+        (jump.code() == Code::Jmp_rel32_64).then(|| jump.near_branch_target())
     }
 
     /// An instruction of a function of the old image: cold parts come back to the middle of others.

@@ -8,7 +8,8 @@ use hpgen_diff::pdb::describe_identity;
 use hpgen_diff::program::Program;
 use hpgen_emit::disassembly::{Disassembly, Line};
 use hpgen_runtime::format::{
-    Demand, Function, ImportSymbol, Payload, PayloadFile, Protection, PublicKey, RelocationKind, Seal, Space,
+    Demand, Function, ImportSymbol, Initialiser, Payload, PayloadFile, Protection, PublicKey, RelocationKind, Seal,
+    Space,
 };
 use serde_json::{Map, Value, json};
 
@@ -129,6 +130,7 @@ fn kind(kind: RelocationKind) -> &'static str {
         RelocationKind::Rel32 => "rel32",
         RelocationKind::Addr64 => "addr64",
         RelocationKind::Rva32 => "rva32",
+        RelocationKind::Image32 => "image32",
     }
 }
 
@@ -272,12 +274,24 @@ fn text(payload: &Payload) -> String {
             .map(|a| vec![format!("{:#x}", a.rva), format!("{} bytes", a.size), format!("from {:#x}", a.value)])
             .collect(),
     );
+    if !payload.initialisers.is_empty() {
+        let rows = payload.initialisers.iter().map(initialiser).collect();
+        section(count(payload.initialisers.len(), "initialised variable"), rows);
+    }
     text.push_str(&format!(
         "\n{} at {:#x}\n",
         paint(BOLD, count(payload.unwind.count as usize, "unwind entry").replace("entrys", "entries")),
         payload.unwind.table
     ));
     text
+}
+
+/// A variable, and who gives it its first value.
+fn initialiser(i: &Initialiser) -> Vec<String> {
+    let by = i.function.map_or_else(|| "left as it is".to_owned(), |function| format!("by {function:#x}"));
+    let checked = if i.checked { ", which may refuse" } else { "" };
+    let at_exit = if i.at_exit { ", with a function for the end of the process" } else { "" };
+    vec![format!("{:#x}", i.variable), format!("{by}{checked}{at_exit}")]
 }
 
 /// For programs: flat for a payload of one image, with a list for one of several.
@@ -342,6 +356,9 @@ fn tables(payload: &Payload) -> Value {
         })).collect::<Vec<_>>(),
         "bodies": payload.bodies.iter().map(|b| json!({
             "entry_rva": b.entry_rva, "start": b.start, "size": b.size, "checked": b.checked, "digest": hex(&b.digest),
+        })).collect::<Vec<_>>(),
+        "initialisers": payload.initialisers.iter().map(|i| json!({
+            "function": i.function, "variable": i.variable, "checked": i.checked, "at_exit": i.at_exit,
         })).collect::<Vec<_>>(),
         "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
     })

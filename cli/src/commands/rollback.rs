@@ -37,6 +37,9 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
         Format::Text => {
             let memory = match done.region {
                 RegionFate::Freed => "its memory was freed".to_owned(),
+                RegionFate::KeptForExit => {
+                    "its memory is kept, since the process calls a function of it when it ends".to_owned()
+                }
                 RegionFate::Kept { thread } => {
                     format!("its memory is kept, since thread {thread} may still return into it")
                 }
@@ -57,7 +60,7 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
             "pid": arguments.pid,
             "patch_id": done.patch_id,
             "functions": done.functions,
-            "region": match done.region { RegionFate::Freed => "freed", RegionFate::Kept { .. } | RegionFate::Unfreed => "kept" },
+            "region": done.region.name(),
             "threads_stopped": done.threads_stopped,
             "stopped_us": done.stopped.as_micros() as u64,
         }))?,

@@ -44,6 +44,49 @@ fn static_names() {
     there_and_back("static_names", Some(Model { initial: 0, round: alpha_beta }));
 }
 
+/// Tables that count from the image's base, in a region that has to be above it.
+#[test]
+fn image_relative() {
+    there_and_back_with_torn_rounds("image_relative");
+}
+
+/// Jumps beside the functions lead on where short branches do not reach.
+#[test]
+fn short_branches() {
+    there_and_back_with_torn_rounds("short_branches");
+}
+
+/// Of a fixture whose rounds call several replaced functions: one that runs while the patch goes in or out prints a line of both builds.
+fn there_and_back_with_torn_rounds(name: &str) {
+    let Some(session) = Session::start(name) else { return };
+    let (old, new) = (workspace::fixture(name, "old"), workspace::fixture(name, "new"));
+    let payload = session.build("fix.hpx", &old, &new, &[]);
+    let target = Target::start(&old, [MANY_ROUNDS.to_string()]).unwrap();
+    let any = |_: &str| true;
+    target.wait_for_lines("the first rounds", SEEN, any).unwrap();
+    session.apply(0, target.pid(), &payload);
+    target.wait_for_lines("rounds with the patch", SEEN, any).unwrap();
+    session.roll_back(target.pid());
+    let lines = target.wait_for_lines("rounds after the rollback", SEEN, any).unwrap();
+    drop(target);
+
+    let [of_old, of_new] = outputs([old, new], lines.len());
+    let is_of = |index: usize, build: &[String]| lines[index] == build[index];
+    let shown = |index: usize| match (is_of(index, &of_old), is_of(index, &of_new)) {
+        (true, false) => Some(false),
+        (false, true) => Some(true),
+        _ => None,
+    };
+    let torn: Vec<&String> = (0..lines.len())
+        .filter(|index| !is_of(*index, &of_old) && !is_of(*index, &of_new))
+        .map(|index| &lines[index])
+        .collect();
+    assert!(torn.len() <= 2, "{torn:?}");
+    let phases = phases((0..lines.len()).map(shown).collect::<Vec<_>>());
+    let in_order = matches!(phases[..], [(false, _), (true, _), (false, _)]);
+    assert!(in_order && phases.iter().all(|(_, lines)| *lines >= TOLD_APART), "{phases:?}\n{}", lines.join("\n"));
+}
+
 /// A fixture whose lines depend on a variable, and so on the rounds before: what it prints in a round with the code of the
 /// new build, or of the old one.
 struct Model {

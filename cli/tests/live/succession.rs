@@ -221,3 +221,61 @@ fn shadow_state_of_rust() {
     std::fs::write(&stop_file, "").unwrap();
     expect(0, &target.end().unwrap());
 }
+
+/// The number behind a word of a line.
+fn number_behind(line: &str, word: &str) -> Option<u32> {
+    line.split(word).nth(1)?.split_whitespace().next()?.parse().ok()
+}
+
+/// The constructors of two new objects run when the first payload goes in, and not again when the second takes its place; the function that
+/// one of them registers for the end of the process is still there when that comes, though the patch is long out.
+#[test]
+fn constructors_of_new_objects_run_once() {
+    let Some(session) = Session::start("new_object") else { return };
+    let (old, new) = builds("new_object");
+    let first = session.build("first.hpx", &old, &new, &[]);
+    let second = session.build("second.hpx", &old, &new, &["--series", "2"]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    let is_old = |line: &str| line.ends_with(" scale 40");
+    target.wait_for_lines("the first rounds", SEEN, is_old).unwrap();
+    session.apply(0, pid, &first);
+    target.wait_for_lines("rounds with the first", SEEN, |line: &str| !is_old(line)).unwrap();
+    session.apply(0, pid, &second);
+    target.wait_for_lines("rounds with the second", SEEN, |line: &str| !is_old(line)).unwrap();
+    let rolled_back = session.roll_back(pid);
+    assert_ne!(rolled_back["region"], "kept-for-exit", "the second registered nothing: {rolled_back:#}");
+    target.wait_for_lines("rounds after the rollback", SEEN, is_old).unwrap();
+
+    let left = target.wait_for_lines("the end", 1, |line: &str| line.starts_with("left ")).unwrap();
+    let reads: Vec<u32> = left.iter().filter_map(|line| number_behind(line, " reads ")).collect();
+    assert!(reads.len() >= SEEN * 2, "{}", left.join("\n"));
+    assert!((1..).zip(&reads).all(|(count, read)| count == *read), "each payload goes on counting: {reads:?}");
+    let values = left.iter().filter(|line| line.contains(" meter "));
+    assert!(values.clone().all(|line| line.contains(" meter 42 table 43 constructed 1 ")), "{}", left.join("\n"));
+    // The destructor of the new object writes how often it was read, the function of the old build adds 1000.
+    let end = format!("left 2 measured {}", 1000 + reads.len());
+    assert_eq!(left.last(), Some(&end));
+
+    // The region of the first holds the destructor: whoever asks to have it freed hears why it is not.
+    let patches = session.status(pid);
+    let kept = patches.iter().find(|patch| patch["series"] == 1).expect("still there");
+    assert_eq!(kept["state"], "retired", "{kept:#}");
+    let id = kept["patch_id"].as_str().unwrap();
+    let again = session.call(0, &["rollback", "--pid", &pid.to_string(), "--patch", id, "--format", "json"]);
+    assert_eq!(again.json().unwrap()["region"], "kept-for-exit", "{again}");
+}
+
+/// A function of C with the attribute that has start-up code call it.
+#[test]
+fn a_constructor_of_c_runs_before_the_code_that_counts_on_it() {
+    let Some(session) = Session::start("constructor") else { return };
+    let (old, new) = builds("constructor");
+    let payload = session.build("fix.hpx", &old, &new, &[]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    target.wait_for_lines("the first rounds", SEEN, |line: &str| line == "rate 3").unwrap();
+    session.apply(0, pid, &payload);
+    target.wait_for_lines("rounds with the patch", SEEN, |line: &str| line == "rate 3, doubled 6").unwrap();
+    assert_ne!(session.roll_back(pid)["region"], "kept-for-exit", "it registers nothing");
+}

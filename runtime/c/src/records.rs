@@ -102,7 +102,7 @@ impl From<&RolledBack> for Rollback {
         let (memory_kept, kept_by_thread) = match done.region {
             RegionFate::Freed => (0, 0),
             RegionFate::Kept { thread } => (1, thread),
-            RegionFate::Unfreed => (1, 0),
+            RegionFate::Unfreed | RegionFate::KeptForExit => (1, 0),
         };
         Rollback {
             stopped_us: done.stopped.as_micros() as u64,

@@ -171,7 +171,7 @@ fn split_sections(body: &[u8]) -> Result<[&[u8]; KINDS.len()], FormatError> {
     let (count, rest) =
         zerocopy::little_endian::U32::ref_from_prefix(body).map_err(|_| malformed(SECTION, "missing"))?;
     if count.get() as usize != KINDS.len() {
-        return Err(malformed(SECTION, "not the thirteen sections of version 3"));
+        return Err(malformed(SECTION, "not the fourteen sections of version 3"));
     }
     let (entries, _) =
         <[SectionEntry]>::ref_from_prefix_with_elems(rest, KINDS.len()).map_err(|_| malformed(SECTION, "cut off"))?;
@@ -213,24 +213,27 @@ pub(super) fn decode_part(part: &[u8]) -> Result<Payload, FormatError> {
         hooks,
         assignments,
         bodies,
+        initialisers,
     ] = split_sections(part)?;
     let strings = core::str::from_utf8(strings).map_err(|_| malformed("strings", "not UTF-8"))?;
     let identity = decode_identity(Table::single("identity", identity)?, strings)?;
     let segments = decode_segments(&Table::new("segments", segments)?, contents)?;
     let functions = decode_functions(&Table::new("functions", functions)?, &segments, &identity, strings)?;
     let trampolines = decode_trampolines(&Table::new("trampolines", trampolines)?, &functions, &identity)?;
+    let variables = decode_variables(&Table::new("variables", variables)?, &segments, strings)?;
     let payload = Payload {
         relocations: decode_relocations(&Table::new("relocations", relocations)?, &segments, &identity)?,
         imports: decode_imports(&Table::new("imports", imports)?, &segments, strings)?,
         unwind: decode_unwind(Table::single("unwind", unwind)?, &segments)?,
-        variables: decode_variables(&Table::new("variables", variables)?, &segments, strings)?,
         hooks: decode_hooks(&Table::new("hooks", hooks)?, &functions)?,
         assignments: decode_assignments(&Table::new("assignments", assignments)?, &segments, &identity)?,
         bodies: decode_bodies(&Table::new("bodies", bodies)?, &trampolines, &identity)?,
         trampolines,
+        initialisers: decode_initialisers(&Table::new("initialisers", initialisers)?, &functions, &variables)?,
         identity,
         segments,
         functions,
+        variables,
     };
     Ok(payload)
 }
@@ -350,6 +353,7 @@ fn decode_relocations(
             1 => RelocationKind::Rel32,
             2 => RelocationKind::Addr64,
             3 => RelocationKind::Rva32,
+            4 => RelocationKind::Image32,
             _ => return Err("unknown kind"),
         };
         let (space, limit) = match record.space.get() {
@@ -560,6 +564,36 @@ fn decode_hooks(table: &Table<'_, HookRecord>, functions: &[Function]) -> Result
             return Err("not the first byte of a function");
         }
         Ok(Hook { kind, function })
+    })
+}
+
+fn decode_initialisers(
+    table: &Table<'_, InitialiserRecord>,
+    functions: &[Function],
+    variables: &[Variable],
+) -> Result<Vec<Initialiser>, FormatError> {
+    let mut seen = alloc::collections::BTreeMap::new();
+    let mut last = None;
+    table.collect(|record| {
+        let (function, variable, flags) = (record.function.get(), record.variable.get(), record.flags.get());
+        if functions.binary_search_by_key(&function, |f| f.offset).is_err() && function != 0 {
+            return Err("not the first byte of a function");
+        }
+        if variables.binary_search_by_key(&variable, |v| v.offset).is_err() {
+            return Err("not the first byte of a variable");
+        }
+        if flags & !(CHECKED | AT_EXIT) != 0 || function == 0 && flags != 0 {
+            return Err("unknown flags");
+        }
+        let place = (flags, variable);
+        match seen.insert(function, place) {
+            Some(_) if last != Some(function) => return Err("the records of a function do not stand together"),
+            Some((before, _)) if before != flags => return Err("other flags than the function's first record"),
+            Some((_, before)) if before >= variable => return Err("the variables of a function do not rise"),
+            _ => last = Some(function),
+        }
+        let (checked, at_exit) = (flags & CHECKED != 0, flags & AT_EXIT != 0);
+        Ok(Initialiser { function: Some(function).filter(|f| *f != 0), variable, checked, at_exit })
     })
 }
 

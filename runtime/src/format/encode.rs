@@ -63,6 +63,7 @@ impl Payload {
                     RelocationKind::Rel32 => 1,
                     RelocationKind::Addr64 => 2,
                     RelocationKind::Rva32 => 3,
+                    RelocationKind::Image32 => 4,
                 }
                 .into(),
                 space: match r.space {
@@ -144,6 +145,16 @@ impl Payload {
             })
             .collect();
         let bodies: Vec<u8> = self.bodies.iter().flat_map(|body| body_record(body).as_bytes().to_vec()).collect();
+        let initialisers: Vec<u8> = self
+            .initialisers
+            .iter()
+            .flat_map(|i| {
+                let flags = if i.checked { CHECKED } else { 0 } | if i.at_exit { AT_EXIT } else { 0 };
+                let function = i.function.unwrap_or(0).into();
+                let record = InitialiserRecord { function, variable: i.variable.into(), flags: flags.into() };
+                record.as_bytes().to_vec()
+            })
+            .collect();
         join_sections([
             identity.as_bytes(),
             &segments,
@@ -158,6 +169,7 @@ impl Payload {
             &hooks,
             &assignments,
             &bodies,
+            &initialisers,
         ])
     }
 }

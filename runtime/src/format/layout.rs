@@ -11,9 +11,12 @@ pub(super) const SIGNATURE_MAGIC: [u8; 8] = *b"HPGENSIG";
 pub(super) const BY_NAME: u32 = u32::MAX;
 pub(super) const NOT_REBASED: u8 = 255;
 pub(super) const MAX_EXPECTED: usize = 20;
+/// Flags of an initialiser: it returns a number, and it registers a function for the end of the process.
+pub(super) const CHECKED: u32 = 1;
+pub(super) const AT_EXIT: u32 = 2;
 
 /// Section kinds in the order in which they stand.
-pub(super) const KINDS: [(u32, &str); 13] = [
+pub(super) const KINDS: [(u32, &str); 14] = [
     (1, "identity"),
     (2, "segments"),
     (3, "contents"),
@@ -27,6 +30,7 @@ pub(super) const KINDS: [(u32, &str); 13] = [
     (11, "hooks"),
     (12, "assignments"),
     (13, "bodies"),
+    (14, "initialisers"),
 ];
 
 macro_rules! records {
@@ -95,6 +99,8 @@ records! {
     AssignmentRecord { rva: U32, value: U32, size: U32 }
     /// Section 2.11.
     BodyRecord { entry: U32, start: U32, size: U32, checked: U32, digest: [u8; 8] }
+    /// Section 2.12.
+    InitialiserRecord { function: U32, variable: U32, flags: U32 }
     /// Section 3.
     SignatureBlock { magic: [u8; 8], key: [u8; 32], signature: [u8; 64] }
 }

@@ -52,6 +52,8 @@ pub struct Payload {
     pub assignments: Vec<Assignment>,
     /// Where the code of the redirected functions is, by rising entry and start.
     pub bodies: Vec<Body>,
+    /// Functions that give variables their first value, in the order in which they are called.
+    pub initialisers: Vec<Initialiser>,
 }
 
 /// What a loaded module must be for the payload to fit (section 2.1).
@@ -108,13 +110,15 @@ pub enum RelocationKind {
     Addr64,
     /// Unsigned 32-bit distance from the function table base.
     Rva32,
+    /// Distance from the base of the old image, 31 bits: code adds that base to it. The region must be above the image.
+    Image32,
 }
 
 impl RelocationKind {
     /// Bytes of the field.
     pub fn width(self) -> u32 {
         match self {
-            RelocationKind::Rel32 | RelocationKind::Rva32 => 4,
+            RelocationKind::Rel32 | RelocationKind::Rva32 | RelocationKind::Image32 => 4,
             RelocationKind::Addr64 => 8,
         }
     }
@@ -261,6 +265,19 @@ pub struct Assignment {
     pub size: u32,
 }
 
+/// A variable of the payload whose first value is computed (section 2.12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Initialiser {
+    /// Region offset of the function that does so; none where the author leaves the variable as it is.
+    pub function: Option<u32>,
+    /// Region offset of the variable.
+    pub variable: u32,
+    /// The function returns a number, and another one than 0 keeps the payload out.
+    pub checked: bool,
+    /// It registers a function that the process calls when it ends: the region stays for good.
+    pub at_exit: bool,
+}
+
 /// Bytes that all assignments of a payload may have together: the loader keeps the old values.
 pub const MAX_ASSIGNED: u32 = 2048;
 
@@ -297,6 +314,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Payload {
+    /// Whether code counts from the image's base to the region, so that the region must be above the image.
+    pub fn must_be_above(&self) -> bool {
+        self.relocations.iter().any(|r| r.kind == RelocationKind::Image32 && r.space == Space::Region)
+    }
+
     /// Bytes of the region: the end of the last segment, rounded up to [`PAGE`].
     pub fn region_size(&self) -> u32 {
         let end = self.segments.last().map_or(PAGE, |s| s.offset.saturating_add(s.size));

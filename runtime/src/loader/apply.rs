@@ -5,13 +5,14 @@
 //!    against it (`succession.rs`)? do its entries hold what they must? are all imports there? Nothing has been touched so far;
 //! 3. for each image: it is held, so that it cannot be unloaded; a region is reserved near it, filled while it is writable, then given its
 //!    final protection, never writable and executable; its record says *prepared*; its unwind data is registered (`preparation.rs`). Then
-//!    pre-apply hooks are called and may say no;
+//!    pre-apply hooks are called and may say no, and the first values of new variables are computed (`initialisers.rs`);
 //! 4. all threads are stopped; none may stand where bytes are written; the entries are compared once more and written; the records say
 //!    *applied*, those of replaced patches *replaced*; the threads go on (`edit.rs`); post-apply hooks are called. Who allows it for the own
 //!    process gets entries that demand nothing written while threads run (`running.rs`).
 
-use super::edit::{Operation, perform};
+use super::edit::{Operation, Report, perform};
 use super::hooks::{self, Veto};
+use super::initialisers;
 use super::journal;
 use super::lock::Lock;
 use super::modules::Modules;
@@ -22,7 +23,7 @@ use super::succession::Succession;
 use super::{call, records, system};
 use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
-use crate::target::record::{PROGRESS, Progress, Record};
+use crate::target::record::{PROGRESS, Progress, Record, state_code};
 use crate::target::zones::Zones;
 use crate::{ApplyError, ApplyOptions, Consistency, PatchState};
 
@@ -69,31 +70,20 @@ fn put_in(
         return Err(refusal);
     }
 
-    let mut edits: Vec<_> = prepared.iter().flat_map(|image| image.edits.iter().cloned()).collect();
-    edits.sort_by_key(|edit| edit.address);
-    let marks: Vec<_> = prepared.iter().flat_map(|image| image.marks.iter().copied()).collect();
-    let mut assignments: Vec<_> =
-        prepared.iter_mut().flat_map(|image| std::mem::take(&mut image.assignments)).collect();
-    let images = fitting.iter().zip(&prepared);
-    let zones = Zones::new(images.flat_map(|(fitting, image)| fitting.zones(image, options.consistency)).collect());
-    let mut operation = Operation {
-        edits: &edits,
-        zones: &zones,
-        assignments: &mut assignments,
-        marks: &marks,
-        watch: &[],
-        patience: options.patience,
-        own_stack,
-    };
-    let runs = options.no_stop && process.is_own() && options.consistency == Consistency::Immediate;
-    let is_no_stop = fitting.iter().zip(&prepared).all(|(fitting, image)| {
-        fitting.succession.replaces_none() && image.is_no_stop() && image.record.assignments.is_empty()
-    });
-    let report = if runs && is_no_stop {
-        let linked: Vec<_> = prepared.iter().map(|image| &image.linked).collect();
-        perform_running(process, &linked, &operation)?
-    } else {
-        perform(process, &mut operation)?
+    let computed = compute(process, &fitting, &prepared);
+    // One that did not return may still run: its code stays.
+    let is_running = matches!(&computed, Err(ApplyError::Process(_)));
+    let report = match computed.and_then(|()| redirect(process, &fitting, &mut prepared, options, own_stack)) {
+        Ok(report) => report,
+        Err(error) => {
+            // What the process calls when it ends has to stay as well. Nothing else leads there.
+            for image in prepared.into_iter().filter(|image| is_running || image.record.stays) {
+                let progress = image.record.region_base + PROGRESS;
+                let _ = process.write(progress, &state_code(PatchState::Retired).to_le_bytes());
+                image.keep();
+            }
+            return Err(error);
+        }
     };
 
     let stopped = u64::try_from(report.stopped.as_micros()).unwrap_or(u64::MAX);
@@ -116,6 +106,47 @@ fn put_in(
     }
     let functions = applied.iter().map(|record| record.entries.len()).sum();
     Ok(Redirected { number: sequence, functions, threads: report.threads, stopped_us: stopped })
+}
+
+/// Gives the variables of all images their first values.
+fn compute(process: &Process, fitting: &[Fitting<'_>], prepared: &[Prepared<'_>]) -> Result<(), ApplyError> {
+    let mut images = fitting.iter().zip(prepared);
+    images.try_for_each(|(image, made)| initialisers::run(process, made.record.region_base, image.payload, &image.due))
+}
+
+/// Stops the threads, writes the entries of all images, lets the threads go on; or writes them while threads run.
+fn redirect(
+    process: &Process,
+    fitting: &[Fitting<'_>],
+    prepared: &mut [Prepared<'_>],
+    options: &ApplyOptions,
+    own_stack: u64,
+) -> Result<Report, ApplyError> {
+    let mut edits: Vec<_> = prepared.iter().flat_map(|image| image.edits.iter().cloned()).collect();
+    edits.sort_by_key(|edit| edit.address);
+    let marks: Vec<_> = prepared.iter().flat_map(|image| image.marks.iter().copied()).collect();
+    let mut assignments: Vec<_> =
+        prepared.iter_mut().flat_map(|image| std::mem::take(&mut image.assignments)).collect();
+    let images = fitting.iter().zip(prepared.iter());
+    let zones = Zones::new(images.flat_map(|(fitting, image)| fitting.zones(image, options.consistency)).collect());
+    let mut operation = Operation {
+        edits: &edits,
+        zones: &zones,
+        assignments: &mut assignments,
+        marks: &marks,
+        watch: &[],
+        patience: options.patience,
+        own_stack,
+    };
+    let runs = options.no_stop && process.is_own() && options.consistency == Consistency::Immediate;
+    let is_no_stop = fitting.iter().zip(prepared.iter()).all(|(fitting, image)| {
+        fitting.succession.replaces_none() && image.is_no_stop() && image.record.assignments.is_empty()
+    });
+    if runs && is_no_stop {
+        let linked: Vec<_> = prepared.iter().map(|image| &image.linked).collect();
+        return Ok(perform_running(process, &linked, &operation)?);
+    }
+    Ok(perform(process, &mut operation)?)
 }
 
 /// Calls the pre-apply hooks of all images, up to the first that says no.

@@ -13,6 +13,7 @@ mod frames;
 mod guards;
 mod hooks;
 mod imports;
+mod initialisers;
 mod journal;
 mod launch;
 mod lock;

@@ -4,6 +4,7 @@ use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READONLY};
 
 use super::edit::{Assignment, Edit, Mark, check_expected};
 use super::guards::{HeldModule, Registration};
+use super::initialisers::{self, Due};
 use super::modules::{Module, Modules};
 use super::process::Process;
 use super::region::Region;
@@ -26,6 +27,8 @@ pub(super) struct Fitting<'a> {
     image: LoadedImage,
     pub succession: Succession,
     taken_over: Vec<TakenOver>,
+    /// What gives its variables their first values.
+    pub due: Vec<Due>,
     /// Addresses of its imports.
     addresses: Vec<u64>,
 }
@@ -42,6 +45,7 @@ impl<'a> Fitting<'a> {
         let image = find_image(process, modules, &payload.identity)?;
         let succession = Succession::of(present, payload, seal, &image)?;
         let taken_over = succession.taken_over(payload)?;
+        let due = initialisers::due(payload, &taken_over)?;
         check_expected(process, &succession.edits(entries::checks(payload, &image)?, &image))?;
         if let Some(body) = changed_body(process, payload, &image, present) {
             let trampoline = payload.trampolines.iter().find(|t| t.entry_rva == body.entry_rva);
@@ -53,7 +57,7 @@ impl<'a> Fitting<'a> {
             });
         }
         let addresses = imports::resolve_all(process, modules, payload)?;
-        Ok(Fitting { payload, image, succession, taken_over, addresses })
+        Ok(Fitting { payload, image, succession, taken_over, due, addresses })
     }
 
     /// Where no thread may be when its entries are written.
@@ -85,11 +89,11 @@ impl<'p> Prepared<'p> {
         seal: &Seal,
         sequence: u64,
     ) -> Result<Prepared<'p>, ApplyError> {
-        let Fitting { payload, image, succession, taken_over, addresses } = fitting;
+        let Fitting { payload, image, succession, taken_over, due, addresses } = fitting;
         let held = HeldModule::hold(process, modules, image.base)?;
         let region = reserve(process, payload, image)?;
         let linked = link_taking_over(payload, region.base, image.base, addresses, taken_over)?;
-        let record = new_record((payload, seal, sequence), image, &region, &linked, taken_over);
+        let record = new_record((payload, seal, sequence), image, &region, &linked, (taken_over, due));
         fill(process, &region, &linked, &record, payload.region_size())?;
         let registration = Registration::register(process, modules, linked.function_table)?;
         let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
@@ -164,10 +168,11 @@ fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> 
     let tables = record::tables_size(payload, names);
     let size = u64::from(payload.region_size()) + tables.next_multiple_of(PAGE.into());
     let range = image.base..image.base + u64::from(image.size);
-    Region::reserve(process, &range, size).ok_or_else(|| ApplyError::NoRoom {
+    Region::reserve(process, &range, size, payload.must_be_above()).ok_or_else(|| ApplyError::NoRoom {
         image: payload.identity.image_name.clone(),
         base: image.base,
         size,
+        only_above: payload.must_be_above(),
     })
 }
 
@@ -176,7 +181,7 @@ fn new_record(
     image: &LoadedImage,
     region: &Region<'_>,
     linked: &Linked,
-    taken_over: &[TakenOver],
+    (taken_over, due): (&[TakenOver], &[Due]),
 ) -> Record {
     let variables = payload.variables.iter().map(|variable| {
         let earlier = taken_over.iter().find(|existing| existing.offset == variable.offset);
@@ -208,6 +213,7 @@ fn new_record(
             .collect(),
         functions: RecordFunction::of(payload),
         hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
+        stays: due.iter().any(|due| due.at_exit),
         threads_stopped: 0,
         applied_at: records::filetime_now(),
         stopped_micros: 0,

@@ -14,15 +14,16 @@ pub(super) struct Region<'p> {
 }
 
 impl<'p> Region<'p> {
-    /// Reserves writable memory within reach of all of `image`.
-    pub fn reserve(process: &'p Process, image: &Range<u64>, size: u64) -> Option<Region<'p>> {
+    /// Reserves writable memory within reach of all of `image`; only above it where that is asked for.
+    pub fn reserve(process: &'p Process, image: &Range<u64>, size: u64, only_above: bool) -> Option<Region<'p>> {
         let free: Vec<Range<u64>> = process
             .pages(reach::window(image, size))
             .filter(|pages| pages.state == PageState::Free)
             .map(|pages| pages.base..pages.base.saturating_add(pages.size))
             .collect();
         // Another thread may take a place first: then the next one.
-        let mut places = reach::candidates(image, size, &free).into_iter();
+        let places = reach::candidates(image, size, &free).into_iter();
+        let mut places = places.filter(|place| !only_above || *place >= image.end);
         let base = places.find_map(|place| process.allocate(place, size))?;
         Some(Region { process, base, size, kept: false })
     }

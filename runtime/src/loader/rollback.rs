@@ -1,5 +1,5 @@
 //! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
-//! thread (its stack, its registers) points into it.
+//! thread (its stack, its registers) points into it, or the process calls a function of it when it ends.
 
 use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};
@@ -90,11 +90,16 @@ fn take_out(
         let _ = hooks::run(process, &record.hooks, HookKind::PostRollback);
     }
     let region = match report.watched {
-        Some(thread) => RegionFate::Kept { thread },
-        None => {
+        Some(thread) if patch.iter().any(|record| !record.stays) => RegionFate::Kept { thread },
+        _ => {
             // Each is tried, whatever became of the ones before. The entries are restored: that is done.
-            let freed = patch.iter().filter(|record| free(process, &modules, record)).count();
-            if freed == patch.len() { RegionFate::Freed } else { RegionFate::Unfreed }
+            let leaving = patch.iter().filter(|record| !record.stays);
+            let unfreed = leaving.filter(|record| !free(process, &modules, record)).count();
+            match (unfreed, patch.iter().any(|record| record.stays)) {
+                (0, false) => RegionFate::Freed,
+                (0, true) => RegionFate::KeptForExit,
+                _ => RegionFate::Unfreed,
+            }
         }
     };
     Ok(RolledBack {

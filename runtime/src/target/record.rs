@@ -15,7 +15,7 @@ use crate::patch::PatchState;
 use crate::target::memory::Memory;
 
 /// At the start of every region. The last byte is the version of this layout.
-pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x04";
+pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x05";
 /// Larger tables are not believed.
 const MAX_TABLES: u64 = 256 << 20;
 /// Bytes that a trampoline entry can hold.
@@ -43,6 +43,7 @@ struct Fixed {
     hooks: U32,
     assignments: U32,
     functions: U32,
+    stays: U32,
     seal: [u8; 32],
 }
 
@@ -153,6 +154,8 @@ pub(crate) struct Record {
     pub assignments: Vec<RecordAssignment>,
     /// The code in the region, by rising offset.
     pub functions: Vec<RecordFunction>,
+    /// The process calls a function of the region when it ends: the memory is never given back.
+    pub stays: bool,
     pub threads_stopped: u32,
     pub applied_at: u64,
     pub stopped_micros: u64,
@@ -371,6 +374,7 @@ impl Record {
             hooks: (self.hooks.len() as u32).into(),
             assignments: (self.assignments.len() as u32).into(),
             functions: (self.functions.len() as u32).into(),
+            stays: u32::from(self.stays).into(),
             seal: self.seal.0,
         };
         let header = Header {
@@ -500,6 +504,7 @@ impl Record {
             hooks,
             assignments,
             functions,
+            stays: fixed.stays.get() != 0,
             threads_stopped: header.progress.threads_stopped.get(),
             applied_at: header.progress.applied_at.get(),
             stopped_micros: header.progress.stopped_micros.get(),
@@ -557,6 +562,7 @@ mod tests {
             hooks: vec![(HookKind::PreRollback, BASE + 0x1080)],
             assignments: vec![RecordAssignment { address: 0x1_4000_5000, size: 8, value: BASE + 0x2010 }],
             functions: vec![RecordFunction { offset: 0x1000, size: 0x80, name: "first".into() }],
+            stays: true,
             threads_stopped: 12,
             applied_at: 1 << 60,
             stopped_micros: 345,

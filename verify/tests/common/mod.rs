@@ -33,19 +33,25 @@ impl Pair {
 
     /// The payload, as it reads back from its file; none where the plan was refused or is empty.
     pub fn payload(&self, all: bool) -> Option<Payload> {
-        if !self.changes.reasons.is_empty() {
-            return None;
-        }
-        self.payload_with(&Include { all, ..Include::default() })
+        let plan = self.plan(&Include { all, ..Include::default() });
+        if !plan.reasons.is_empty() { None } else { self.built(&plan) }
     }
 
     /// The payload with what is asked for.
+    #[allow(dead_code, reason = "not every test asks for more")]
     pub fn payload_with(&self, include: &Include) -> Option<Payload> {
-        let plan = Plan::of(&self.old, &self.new, &self.comparison, &self.changes, include);
+        self.built(&self.plan(include))
+    }
+
+    fn plan(&self, include: &Include) -> Plan {
+        Plan::of(&self.old, &self.new, &self.comparison, &self.changes, include)
+    }
+
+    fn built(&self, plan: &Plan) -> Option<Payload> {
         if !plan.refusals.is_empty() || plan.functions.is_empty() {
             return None;
         }
-        let payload = build::payload(&self.old, &self.new, &plan).unwrap();
+        let payload = build::payload(&self.old, &self.new, plan).unwrap();
         let (file, _) = PayloadFile::decode(&build::file(&payload.into()).unwrap()).unwrap();
         file.payloads.into_iter().next()
     }

@@ -4,8 +4,8 @@ use hpgen_diff::atoms::{AtomIndex, AtomKind};
 use hpgen_diff::program::{Location, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_runtime::format::{
-    Assignment, Body, Demand, Function, Gap, HookKind, Import, ImportSymbol, Payload, Protection, Relocation,
-    RelocationKind, Space, Trampoline, TrampolineForm, Variable,
+    Assignment, Body, Demand, Function, Gap, HookKind, Import, ImportSymbol, Initialiser, Payload, Protection,
+    Relocation, RelocationKind, Space, Trampoline, TrampolineForm, Variable,
 };
 
 /// What is wrong, and what makes it so.
@@ -47,6 +47,9 @@ pub fn all(old: &Program, payload: &Payload) -> Vec<Mutation> {
     for index in 0..payload.assignments.len() {
         list.assignment(index);
     }
+    for index in 0..payload.initialisers.len() {
+        list.initialiser(payload, index);
+    }
     for index in 0..payload.segments.len() {
         list.segment(payload, index);
     }
@@ -77,7 +80,7 @@ impl List {
         for distance in [-4, -1, 1, 4] {
             change(format!("addend {distance:+}"), Box::new(move |r| r.addend += distance));
         }
-        for kind in [RelocationKind::Rel32, RelocationKind::Addr64, RelocationKind::Rva32] {
+        for kind in [RelocationKind::Rel32, RelocationKind::Addr64, RelocationKind::Rva32, RelocationKind::Image32] {
             change(format!("kind {kind:?}"), Box::new(move |r| r.kind = kind));
         }
         let other = if *space == Space::Image { Space::Region } else { Space::Image };
@@ -236,6 +239,31 @@ impl List {
         self.add(format!("assignment {index}: removed"), move |payload| {
             payload.assignments.remove(index);
         });
+    }
+
+    /// Not that the author leaves the variable as it is: that is the author's word.
+    fn initialiser(&mut self, payload: &Payload, index: usize) {
+        let mut change = |how: &str, change: fn(&mut Initialiser)| {
+            self.add(format!("initialiser {index}: {how}"), move |payload| change(&mut payload.initialisers[index]));
+        };
+        change("checked", |i| i.checked = !i.checked);
+        change("at exit", |i| i.at_exit = !i.at_exit);
+        change("variable +4", |i| i.variable += 4);
+        for function in &payload.functions {
+            let offset = function.offset;
+            let what = format!("initialiser {index}: {}", function.name);
+            self.add(what, move |payload| payload.initialisers[index].function = Some(offset));
+        }
+        for variable in &payload.variables {
+            let offset = variable.offset;
+            let what = format!("initialiser {index}: of {}", variable.name);
+            self.add(what, move |payload| payload.initialisers[index].variable = offset);
+        }
+        self.add(format!("initialiser {index}: removed"), move |payload| {
+            payload.initialisers.remove(index);
+        });
+        let duplicate = payload.initialisers[index];
+        self.add(format!("initialiser {index}: twice"), move |payload| payload.initialisers.push(duplicate));
     }
 
     /// Every byte, and what the segment is.

@@ -38,6 +38,10 @@ fn every_mutant_of_a_fixture_is_found() {
         ("biased_base", true),
         ("local_static", true),
         ("hooks", false),
+        ("constructor", false),
+        ("new_object", false),
+        ("image_relative", true),
+        ("short_branches", false),
     ] {
         let pair = Pair::fixture(fixture);
         let payload = pair.payload(all).expect("hotpatchable");
