@@ -65,7 +65,7 @@ fn put_in(
     if let Err(refusal) = ask_hooks(process, &fitting, &prepared) {
         if matches!(&refusal, ApplyError::Process(error) if call::may_still_run(error)) {
             // A hook that did not return: its code stays.
-            prepared.into_iter().for_each(Prepared::keep);
+            prepared.into_iter().map(Prepared::keep).for_each(drop);
         }
         return Err(refusal);
     }
@@ -88,14 +88,7 @@ fn put_in(
 
     let stopped = u64::try_from(report.stopped.as_micros()).unwrap_or(u64::MAX);
     let progress = Progress::new(PatchState::Applied, report.threads, records::filetime_now(), stopped);
-    let applied: Vec<Record> = prepared
-        .into_iter()
-        .map(|image| {
-            let record = image.record.clone();
-            image.keep();
-            record
-        })
-        .collect();
+    let applied: Vec<Record> = prepared.into_iter().map(Prepared::keep).collect();
     for record in &applied {
         // The patch is in; that its statistics could not be written changes nothing about that.
         let _ = process.write(record.region_base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));

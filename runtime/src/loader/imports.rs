@@ -1,9 +1,5 @@
 //! Addresses of functions that a payload needs and the old image does not import, found in the target's own modules.
 
-use std::ffi::OsString;
-use std::os::windows::ffi::OsStringExt;
-use std::path::PathBuf;
-
 use windows_sys::Win32::Foundation::FreeLibrary;
 use windows_sys::Win32::System::LibraryLoader::{GetModuleFileNameW, LOAD_LIBRARY_SEARCH_SYSTEM32, LoadLibraryExW};
 
@@ -74,6 +70,6 @@ fn api_set_host(dll: &str) -> Option<String> {
     let length = unsafe { GetModuleFileNameW(module, path.as_mut_ptr(), path.len() as u32) };
     // SAFETY: loaded above.
     unsafe { FreeLibrary(module) };
-    let path = PathBuf::from(OsString::from_wide(path.get(..length as usize)?));
-    Some(path.file_name()?.to_str()?.to_owned())
+    let path = String::from_utf16(path.get(..length as usize)?).ok()?;
+    path.rsplit('\\').next().map(str::to_owned)
 }

@@ -25,7 +25,7 @@ const SYSTEM_IMAGES: [&str; 3] = ["ntdll.dll", "kernel32.dll", "kernelbase.dll"]
 pub(super) struct Fitting<'a> {
     pub payload: &'a Payload,
     image: LoadedImage,
-    pub succession: Succession,
+    pub succession: Succession<'a>,
     taken_over: Vec<TakenOver>,
     /// What gives its variables their first values.
     pub due: Vec<Due>,
@@ -40,7 +40,7 @@ impl<'a> Fitting<'a> {
         modules: &Modules,
         payload: &'a Payload,
         seal: &Seal,
-        present: &[Record],
+        present: &'a [Record],
     ) -> Result<Fitting<'a>, ApplyError> {
         let image = find_image(process, modules, &payload.identity)?;
         let succession = Succession::of(present, payload, seal, &image)?;
@@ -115,10 +115,11 @@ impl<'p> Prepared<'p> {
     }
 
     /// Leaves it in the process.
-    pub fn keep(self) {
+    pub fn keep(self) -> Record {
         self.registration.keep();
         self.region.keep();
         self.held.keep();
+        self.record
     }
 }
 

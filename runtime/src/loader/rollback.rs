@@ -57,15 +57,15 @@ fn take_out(
     let present = records::find(process);
     let patch = select(process, &present, which)?;
     let modules = Modules::read(process)?;
-    for record in &patch {
+    for record in patch {
         require_image(process, &modules, record)?;
     }
     let mut edits: Vec<Edit> = patch.iter().flat_map(|record| edits(process, record)).collect();
     edits.sort_by_key(|edit| edit.address);
     check_expected(process, &edits).map_err(changed)?;
-    ask_hooks(process, &patch)?;
+    ask_hooks(process, patch)?;
     let mut assignments = Vec::new();
-    for record in &patch {
+    for record in patch {
         assignments.extend(self::assignments(process, record)?);
     }
     let marks: Vec<Mark> = patch.iter().flat_map(|record| marks(&present, record)).collect();
@@ -103,7 +103,7 @@ fn take_out(
         }
     };
     Ok(RolledBack {
-        patch_id: patch_id(&patch),
+        patch_id: patch_id(patch),
         functions,
         region,
         stopped: report.stopped,
@@ -166,7 +166,7 @@ fn successor<'r>(present: &'r [Record], record: &Record) -> Option<&'r Record> {
 }
 
 /// The records of the patch: one for each of its images.
-fn select(process: &Process, present: &[Record], which: Which<'_>) -> Result<Vec<Record>, RollbackError> {
+fn select<'r>(process: &Process, present: &'r [Record], which: Which<'_>) -> Result<&'r [Record], RollbackError> {
     if present.is_empty() {
         return Err(RollbackError::NoPatch(process.pid()));
     }
@@ -190,7 +190,11 @@ fn select(process: &Process, present: &[Record], which: Which<'_>) -> Result<Vec
             present: ids.join(", "),
         });
     };
-    let patch: Vec<Record> = present.iter().filter(|record| record.sequence == newest.sequence).cloned().collect();
+    // They are sorted by their number.
+    let patch = present
+        .chunk_by(|a, b| a.sequence == b.sequence)
+        .find(|patch| patch.iter().any(|record| record.sequence == newest.sequence))
+        .unwrap_or_default();
     for record in patch.iter().filter(|record| record.state == PatchState::Replaced) {
         if let Some(by) = successor(present, record) {
             return Err(RollbackError::Replaced { patch: record.seal.patch_id(), by: by.seal.patch_id() });

@@ -12,18 +12,18 @@ use crate::{ApplyError, Part, PatchState};
 
 /// The patches that a payload takes the place of, and what it has from them.
 #[derive(Debug, Default)]
-pub(super) struct Succession {
-    replaced: Vec<Record>,
+pub(super) struct Succession<'r> {
+    replaced: Vec<&'r Record>,
 }
 
-impl Succession {
+impl<'r> Succession<'r> {
     /// Looks at the patches of the image: each is replaced, stands beside the payload, or stands against it.
     pub fn of(
-        present: &[Record],
+        present: &'r [Record],
         payload: &Payload,
         seal: &Seal,
         image: &LoadedImage,
-    ) -> Result<Succession, ApplyError> {
+    ) -> Result<Succession<'r>, ApplyError> {
         let series = payload.identity.series;
         let mut replaced = Vec::new();
         let is_past = |record: &Record| matches!(record.state, PatchState::Retired | PatchState::Replaced);
@@ -36,7 +36,7 @@ impl Succession {
                 return Err(ApplyError::Series { patch, present: record.series, series });
             }
             if record.series < series && record.state == PatchState::Applied {
-                replaced.push(record.clone());
+                replaced.push(record);
                 continue;
             }
             if let Some((function, rva)) = overlap(payload, record) {
@@ -49,9 +49,12 @@ impl Succession {
     /// A patch goes as a whole: what is replaced in one image must be replaced in all images that it changed.
     pub fn require_whole<'s>(
         present: &[Record],
-        successions: impl Iterator<Item = &'s Succession>,
-    ) -> Result<(), ApplyError> {
-        let replaced: Vec<&Record> = successions.flat_map(|succession| &succession.replaced).collect();
+        successions: impl Iterator<Item = &'s Succession<'r>>,
+    ) -> Result<(), ApplyError>
+    where
+        'r: 's,
+    {
+        let replaced: Vec<&Record> = successions.flat_map(|succession| succession.replaced.iter().copied()).collect();
         let is_replaced = |record: &Record| replaced.iter().any(|other| other.region_base == record.region_base);
         let stays = |record: &&Record| {
             record.state == PatchState::Applied
@@ -87,7 +90,7 @@ impl Succession {
     /// The newest patch's idea of where a variable is counts.
     fn variable(&self, name: &str) -> Option<(&Record, &RecordVariable)> {
         let with = |record: &'_ Record| record.variables.iter().position(|v| v.name == name);
-        self.replaced.iter().rev().find_map(|record| Some((record, record.variables.get(with(record)?)?)))
+        self.replaced.iter().rev().copied().find_map(|record| Some((record, record.variables.get(with(record)?)?)))
     }
 
     fn spots(&self) -> impl Iterator<Item = Spot<'_>> {
