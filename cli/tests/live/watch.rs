@@ -15,9 +15,7 @@ const SEEN: usize = 5;
 const MANY_ROUNDS: &str = "100000";
 
 fn program() -> Target {
-    let target = Target::start(&workspace::fixture("constant", "old"), [MANY_ROUNDS]).unwrap();
-    sees(&target, "the baseline", false);
-    target
+    Target::start(&workspace::fixture("constant", "old"), [MANY_ROUNDS]).unwrap()
 }
 
 /// `fee` is the round plus 7; the fix makes it 9.
@@ -52,11 +50,12 @@ fn processes_of_now_and_later_get_the_payloads_of_a_folder() {
     fs::copy(session.build("fix.hpx", &old, &new, &[]), folder.join("fix.hpx")).unwrap();
 
     let first = program();
+    sees(&first, "the baseline", false);
     let watch = start(&session, &folder);
     says(&watch, 1, first.pid(), "applied");
     sees(&first, "the fix", true);
 
-    // A process that starts later.
+    // A process that starts later, of whose baseline a quick watch leaves nothing to see.
     let second = program();
     says(&watch, 2, second.pid(), "applied");
     sees(&second, "the fix in the second process", true);
