@@ -93,7 +93,6 @@ fn by_gap(mut payload: Payload, expected: usize, gap: usize) -> Payload {
     payload
 }
 
-#[inline(never)]
 fn short(n: u8) -> Payload {
     let payload = giving(n, forms_short as *const () as usize, "forms_short", 4, Demand::Nothing);
     by_gap(payload, 3, forms_before as *const () as usize + 1)
@@ -299,6 +298,10 @@ fn check_leftovers() {
     applied.rollback().unwrap();
     go.store(1, Ordering::SeqCst);
     assert_eq!(thread.join().unwrap(), 1);
+    // On the own stack, too.
+    let own = std::hint::black_box([!inside; 16]);
+    apply_to_self(&payload, &seal(29), &quiescent(2000)).unwrap().rollback().unwrap();
+    assert_eq!(!std::hint::black_box(own)[3], inside);
 }
 
 /// What a fiber is in that does not run cannot be seen.
@@ -321,9 +324,7 @@ fn check_fibers() {
     apply_to_self(&payload(), &seal(26), &options(2000)).unwrap().rollback().unwrap();
 }
 
-/// Another function by the gap of `forms_short`. No address inside a gap may stay on the own stack: the loader would take it for
-/// that of somebody who stands there.
-#[inline(never)]
+/// Another function by the gap of `forms_short`.
 fn other_by_same_gap() -> Payload {
     let gap = forms_before as *const () as usize + 1;
     by_gap(giving(9, forms_long as *const () as usize, "forms_long", 6, Demand::Nothing), 5, gap)

@@ -14,7 +14,7 @@ use super::modules::Modules;
 use super::process::Process;
 use super::records;
 use super::system::ThreadCalls;
-use super::threads::teb_address;
+use super::threads::{registers_of, teb_address};
 use crate::ProcessError;
 use crate::format::PAGE;
 use crate::patch::{PatchFrame, ThreadFrames};
@@ -207,8 +207,6 @@ fn copy_stack(process: &Process, teb: u64, c: &CONTEXT, stack: &mut [u64]) -> Op
     let wanted = usize::try_from(end.saturating_sub(from) / 8).ok()?;
     let words = wanted.min(stack.len());
     process.read(from, stack.get_mut(..words)?.as_mut_bytes())?;
-    let general =
-        [c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14, c.R15];
-    let registers = Registers { rip: c.Rip, general };
+    let registers = registers_of(c);
     Some((Copied { registers, stack_base: from, words, is_whole: words == wanted }, wanted))
 }

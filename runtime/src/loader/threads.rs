@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use windows_sys::Wdk::System::Threading::{NtQueryInformationThread, ThreadBasicInformation};
 use windows_sys::Win32::Foundation::{CloseHandle, GetLastError, HANDLE, WAIT_OBJECT_0};
 use windows_sys::Win32::System::Diagnostics::Debug::{
-    CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext,
+    CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext, RtlCaptureContext,
 };
 use windows_sys::Win32::System::Threading::{
     GetCurrentThreadId, GetCurrentThreadStackLimits, GetThreadId, ResumeThread, SwitchToThread, THREAD_GET_CONTEXT,
@@ -38,8 +38,6 @@ pub(super) enum Fault {
     Thread { id: u32, call: &'static str, code: u32 },
 }
 
-/// The general registers of a stopped thread.
-const REGISTERS: usize = 16;
 /// Stack is read in steps of so many 8-byte words.
 const CHUNK: usize = 8192;
 /// More stack than any thread has by far.
@@ -71,9 +69,7 @@ struct Stopped {
     id: u32,
     /// Address of the thread environment block; 0 for a thread that runs nothing.
     teb: u64,
-    rip: u64,
-    rsp: u64,
-    registers: [u64; REGISTERS],
+    registers: Registers,
 }
 
 /// The part of a stack that is in use.
@@ -236,7 +232,7 @@ impl<'p> Threads<'p> {
             return Err(Fault::Thread { id, call: "NtSuspendThread", code: status.cast_unsigned() });
         }
         // Within the capacity: does not allocate.
-        self.stopped.push(Stopped { handle: thread, id, teb: 0, rip: 0, rsp: 0, registers: [0; REGISTERS] });
+        self.stopped.push(Stopped { handle: thread, id, teb: 0, registers: Registers::default() });
         Ok(Met::New)
     }
 
@@ -257,12 +253,7 @@ impl<'p> Threads<'p> {
                 }
                 return Err(Fault::Thread { id: thread.id, call: "GetThreadContext", code });
             }
-            let c = &self.context.0;
-            (thread.rip, thread.rsp) = (c.Rip, c.Rsp);
-            thread.registers = [
-                c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14,
-                c.R15,
-            ];
+            thread.registers = registers_of(&self.context.0);
         }
         Ok(())
     }
@@ -272,15 +263,15 @@ impl<'p> Threads<'p> {
     pub fn find<T>(&mut self, hit: impl Fn(u64) -> Option<T>) -> Option<(u32, T)> {
         for index in 0..self.stopped.len() {
             let thread = self.stopped.get(index)?;
-            let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
-            let in_registers = || thread.registers.iter().find_map(|register| hit(*register));
-            if let Some(found) = hit(thread.rip).or_else(in_registers) {
+            let (id, teb, registers) = (thread.id, thread.teb, thread.registers);
+            let in_registers = || registers.general.iter().find_map(|register| hit(*register));
+            if let Some(found) = hit(registers.rip).or_else(in_registers) {
                 return Some((id, found));
             }
             if teb == 0 {
                 continue;
             }
-            let stack = self.stack(teb, rsp);
+            let stack = self.stack(teb, registers.rsp());
             if let Some(found) = self.find_on_stack(&stack, &hit) {
                 return Some((id, found));
             }
@@ -294,27 +285,40 @@ impl<'p> Threads<'p> {
     pub fn find_in(&mut self, zones: &Zones) -> Option<(u32, usize)> {
         for index in 0..self.stopped.len() {
             let thread = self.stopped.get(index)?;
-            let (id, rsp, teb) = (thread.id, thread.rsp, thread.teb);
-            let registers = Registers { rip: thread.rip, general: thread.registers };
+            let (id, teb, registers) = (thread.id, thread.teb, thread.registers);
             if let Some(zone) = zones.at(registers.rip) {
                 return Some((id, zone));
             }
             if teb == 0 {
                 continue;
             }
-            let stack = self.stack(teb, rsp);
+            let stack = self.stack(teb, registers.rsp());
             if let Some(zone) = self.find_on_stack(&stack, &|word| zones.returned_to(word))
                 && !self.returns_elsewhere(&stack, registers, zones)
             {
                 return Some((id, zone));
             }
         }
-        self.find_on_own_stack(|word| zones.returned_to(word))
+        let found = self.find_on_own_stack(|word| zones.returned_to(word))?;
+        (!self.own_returns_elsewhere(zones)).then_some(found)
     }
 
     fn returns_elsewhere(&self, stack: &Stack, registers: Registers, zones: &Zones) -> bool {
         let is_inside = |address| zones.returned_to(address).is_some();
         stack.known && returns_to(self.process, self.tables, registers, stack.from..stack.end, is_inside) == Some(false)
+    }
+
+    /// The same for the own thread: what lies on its stack may be left over from the attempt before.
+    #[inline(never)]
+    fn own_returns_elsewhere(&mut self, zones: &Zones) -> bool {
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: both places are valid.
+        unsafe { GetCurrentThreadStackLimits(&raw mut low, &raw mut high) };
+        // SAFETY: the context is aligned, and written whole.
+        unsafe { RtlCaptureContext(&raw mut self.context.0) };
+        let registers = registers_of(&self.context.0);
+        let stack = Stack { from: registers.rsp(), end: high as u64, known: registers.rsp() >= low as u64 };
+        self.returns_elsewhere(&stack, registers, zones)
     }
 
     /// The own thread, where it belongs to the process: every word of its callers' stack counts.
@@ -408,6 +412,13 @@ impl Drop for Threads<'_> {
     fn drop(&mut self) {
         self.resume();
     }
+}
+
+/// The registers of a context; not the segments and the flags.
+pub(super) fn registers_of(c: &CONTEXT) -> Registers {
+    let general =
+        [c.Rax, c.Rcx, c.Rdx, c.Rbx, c.Rsp, c.Rbp, c.Rsi, c.Rdi, c.R8, c.R9, c.R10, c.R11, c.R12, c.R13, c.R14, c.R15];
+    Registers { rip: c.Rip, general }
 }
 
 /// Control and general registers of a suspended thread. One that is just ending has none and may need some time to be gone.

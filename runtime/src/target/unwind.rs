@@ -17,7 +17,7 @@ const MAX_EPILOGUE: usize = 20;
 const FLAG_CHAINED: u8 = 4;
 
 /// What unwinding reads and changes of a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Registers {
     pub rip: u64,
     /// As instructions number them: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
