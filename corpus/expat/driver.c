@@ -146,7 +146,33 @@ static const char *stop_before_start(void) {
     return result(parser, XML_StopParser(parser, XML_FALSE));
 }
 
+static int starts;
+
+static void XMLCALL count_start(void *data, const char *name, const char **attributes) {
+    (void)data, (void)name, (void)attributes;
+    starts++;
+}
+
+/* A token of which little comes at a time was read from its start with every piece; now that waits until much more is there. */
+static const char *token_in_pieces(void) {
+    static char attribute[600];
+    XML_Parser parser = XML_ParserCreate(NULL);
+    XML_SetElementHandler(parser, count_start, NULL);
+    memset(attribute, 'x', sizeof attribute);
+    starts = 0;
+    XML_Parse(parser, "<a b='", 6, 0);
+    XML_Parse(parser, attribute, (int)sizeof attribute, 0);
+    XML_Parse(parser, "'>", 2, 0);
+    int at_once = starts;
+    enum XML_Status status = XML_Parse(parser, "</a>", 4, 1);
+    XML_ParserFree(parser);
+    return status != XML_STATUS_OK || starts != 1 ? "wrong" : at_once ? "at-once" : "deferred";
+}
+
 static const char *probe(const char *name) {
+    if (strcmp(name, "token-in-pieces") == 0) {
+        return token_in_pieces();
+    }
     if (strcmp(name, "separator-in-uri") == 0) {
         return parsed("<a xmlns='one|two'/>", '|');
     }

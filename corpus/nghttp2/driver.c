@@ -120,7 +120,89 @@ static void regression(void) {
     nghttp2_session_del(other);
 }
 
+/* What is given to a server, frame by frame. */
+static uint8_t input[60000];
+static size_t input_size;
+
+static void put(const void *bytes, size_t size) {
+    memcpy(input + input_size, bytes, size);
+    input_size += size;
+}
+
+static void put_frame(int type, int flags, uint32_t stream, const char *payload, size_t size) {
+    const uint8_t head[] = {0, (uint8_t)(size >> 8), (uint8_t)size, (uint8_t)type, (uint8_t)flags,
+                            (uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
+    put(head, sizeof head);
+    put(payload, size);
+}
+
+static void put_preface(void) {
+    input_size = 0;
+    put("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
+    put_frame(NGHTTP2_SETTINGS, 0, 0, "", 0);
+}
+
+/* GET http://a/ */
+#define REQUEST "\x82\x86\x84\x41\x01\x61"
+
+/* Headers that go on in more frames than anybody needs. */
+static const char *continuations(void) {
+    put_preface();
+    put_frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_STREAM, 1, REQUEST, 6);
+    for (int i = 0; i < 20; i++) {
+        put_frame(NGHTTP2_CONTINUATION, 0, 1, "", 0);
+    }
+    put_frame(NGHTTP2_CONTINUATION, NGHTTP2_FLAG_END_HEADERS, 1, "", 0);
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_session *server;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_server_new(&server, callbacks, NULL);
+    nghttp2_session_callbacks_del(callbacks);
+    ssize_t taken = nghttp2_session_mem_recv(server, input, input_size);
+    nghttp2_session_del(server);
+    return taken == (ssize_t)input_size ? "accepted" : "refused";
+}
+
+/* Whether the server wants to end the connection. */
+static int says_goaway(nghttp2_session *server) {
+    const uint8_t *bytes;
+    for (;;) {
+        ssize_t size = nghttp2_session_mem_send(server, &bytes);
+        if (size <= 0) {
+            return 0;
+        }
+        for (ssize_t at = 0; at + 9 <= size; at += 9 + (bytes[at] << 16 | bytes[at + 1] << 8 | bytes[at + 2])) {
+            if (bytes[at + 3] == NGHTTP2_GOAWAY) {
+                return 1;
+            }
+        }
+    }
+}
+
+/* More streams than anybody needs, each given up as soon as it is opened. */
+static const char *resets(void) {
+    put_preface();
+    for (uint32_t i = 0; i < 1500; i++) {
+        put_frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 2 * i + 1, REQUEST, 6);
+        put_frame(NGHTTP2_RST_STREAM, 0, 2 * i + 1, "\0\0\0\x08", 4);
+    }
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_session *server;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_server_new(&server, callbacks, NULL);
+    nghttp2_session_callbacks_del(callbacks);
+    ssize_t taken = nghttp2_session_mem_recv(server, input, input_size);
+    const char *result = taken != (ssize_t)input_size ? "error" : says_goaway(server) ? "refused" : "accepted";
+    nghttp2_session_del(server);
+    return result;
+}
+
 static const char *probe(const char *name) {
-    (void)name;
+    if (strcmp(name, "continuations") == 0) {
+        return continuations();
+    }
+    if (strcmp(name, "resets") == 0) {
+        return resets();
+    }
     return "unknown";
 }

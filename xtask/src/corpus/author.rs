@@ -1,6 +1,6 @@
 //! Asks hpgen for the payload of a case, and for the proof that the payload does what the fixed build does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,13 +11,13 @@ use crate::binary_patches;
 use crate::live::Hpgen;
 
 /// Calls `hpgen check` and `hpgen build`, which must agree, and `hpgen verify`, which must hold where there is a payload.
-pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, rules: Option<&Path>, payload: &Path) -> Result<Authoring> {
-    let rules = rules.map(|rules| [Path::new("--rules"), rules]);
-    let rules = rules.as_ref().map(<[&Path; 2]>::as_slice).unwrap_or_default();
-    let checked = hpgen.run([&[Path::new("check"), old, new], rules].concat())?;
+/// `options` are those of an author who answers for a refusal.
+pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, options: &[PathBuf], payload: &Path) -> Result<Authoring> {
+    let options: Vec<_> = options.iter().map(PathBuf::as_path).collect();
+    let checked = hpgen.run([&[Path::new("check"), old, new], options.as_slice()].concat())?;
     let start = Instant::now();
     let build = [Path::new("build"), old, new, "-o".as_ref(), payload, "--format".as_ref(), "json".as_ref()];
-    let built = hpgen.run([&build, rules].concat())?;
+    let built = hpgen.run([&build, options.as_slice()].concat())?;
     let milliseconds = u64::try_from(start.elapsed().as_millis())?;
     ensure!(checked.code == built.code, "`check` and `build` do not agree:\n{checked}\n{built}");
     if !matches!(built.code, Some(0 | 3 | 4)) {

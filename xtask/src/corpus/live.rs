@@ -16,6 +16,9 @@ use crate::wine;
 /// Lines that have to show a behaviour, one after the other, before it is believed; about 20 ms each.
 const SEEN: usize = 15;
 
+/// How long hpgen may wait for a moment in which none of the functions runs.
+const PATIENCE_MS: &str = "20000";
+
 /// How long a driver runs if nobody stops it.
 const SECONDS: &str = "120";
 
@@ -31,8 +34,9 @@ struct Line<'a> {
 const NO_PROBE: &str = "none";
 
 /// Patches a running baseline, and takes it back. Without a `live`, what is proven is that everything that the driver does
-/// with the library gives the same with the payload as without, and the same as in the fixed build.
-pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>) -> Result<Measured> {
+/// with the library gives the same with the payload as without, and the same as in the fixed build. `at_once`: all functions are
+/// switched in a moment when none of them runs.
+pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>, at_once: bool) -> Result<Measured> {
     let same = || Live { probe: NO_PROBE.into(), vulnerable: NO_PROBE.into(), fixed: NO_PROBE.into() };
     let live = &live.cloned().unwrap_or_else(same);
     let (old, new, payload) = (folder.join("old.exe"), folder.join("new.exe"), folder.join("fix.hpx"));
@@ -50,12 +54,13 @@ pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>) -> Result<Measur
     };
     target.wait_for_lines("the vulnerable behaviour", SEEN, shows(&live.vulnerable))?;
     let pid = target.pid().to_string();
-    let applied =
-        call(hpgen, &["apply", &wine::windows_path(&payload), "--pid", &pid, "--allow-unsigned", "--format", "json"])?;
+    let moment: &[&str] = if at_once { &["--consistency", "quiescent", "--patience", PATIENCE_MS] } else { &[] };
+    let apply = ["apply", &wine::windows_path(&payload), "--pid", &pid, "--allow-unsigned", "--format", "json"];
+    let applied = call(hpgen, &[&apply, moment].concat())?;
     let before = target.lines().len();
     target.wait_for_lines("the fixed behaviour", SEEN, shows(&live.fixed))?;
     check_status(&call(hpgen, &["status", "--pid", &pid, "--format", "json"])?)?;
-    let rolled_back = call(hpgen, &["rollback", "--pid", &pid, "--format", "json"])?;
+    let rolled_back = call(hpgen, &[&["rollback", "--pid", &pid, "--format", "json"], moment].concat())?;
     let patched = target.lines().len();
     target.wait_for_lines("the vulnerable behaviour after the rollback", SEEN, shows(&live.vulnerable))?;
     fs::write(&stop_file, "")?;

@@ -81,14 +81,25 @@ pub struct Answer {
     pub rules: String,
     /// Hooks, compiled into the fixed build.
     pub hooks: Option<String>,
+    /// Functions of the program that must not run while functions are switched, there and back: objects whose layout changes live
+    /// only while they do. They are put into the payload (`build --include`), which is applied and taken out by
+    /// `--consistency quiescent`.
+    #[serde(default)]
+    pub not_during: Vec<String>,
     /// Why that is right.
     pub why: String,
 }
 
 impl Answer {
-    /// How many lines were written for it: those that are neither empty nor a comment.
+    /// What hpgen is called with besides.
+    pub fn options(&self, manifest: &Manifest) -> Vec<PathBuf> {
+        let include = self.not_during.iter().flat_map(|name| ["--include".into(), name.into()]);
+        ["--rules".into(), manifest.file(&self.rules)].into_iter().chain(include).collect()
+    }
+
+    /// How many lines were written for it: those that are neither empty nor a comment, and one for the option that names functions.
     pub fn lines(&self, manifest: &Manifest) -> Result<usize> {
-        let mut count = 0;
+        let mut count = usize::from(!self.not_during.is_empty());
         for name in [Some(&self.rules), self.hooks.as_ref()].into_iter().flatten() {
             let file = manifest.file(name);
             let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;

@@ -4,12 +4,14 @@
 //! anybody's source is committed, or changed other than by that patch. What a refused fix is refused for is a result too.
 
 mod author;
+mod bars;
 mod build;
 mod definitions;
 pub mod flavour;
 mod live;
 pub mod manifest;
 mod outcome;
+mod places;
 mod sources;
 mod table;
 mod touched;
@@ -126,9 +128,14 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    let (mut failed, mut outcomes) = (Vec::new(), Vec::new());
+    let (mut failed, mut outcomes, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
     for task in &tasks {
-        let Some(outcome) = Outcome::read(&outcome::file(&task.name, task.flavour)) else { continue };
+        let Some(outcome) = Outcome::read(&outcome::file(&task.name, task.flavour)) else {
+            if task.flavour == Flavour::O2 {
+                not_run.push(task.name.as_str());
+            }
+            continue;
+        };
         let wrong = selection.sample && in_sample(&task.name) != Some(outcome.is_hotpatchable());
         if selection.has(&task.name, task.flavour) && (wrong || !outcome.is_sound()) {
             failed.push(format!("{} {}", task.name, task.flavour.name()));
@@ -137,7 +144,7 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
     }
     wine::stop()?;
     if !selection.sample {
-        table::write(&outcomes)?;
+        table::write(&outcomes, &not_run)?;
     }
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -215,6 +222,7 @@ impl<'a> Corpus<'a> {
     fn perform(&self, task: &Task<'_>, stamp: String, selection: &Selection) -> Outcome {
         let mut outcome = Outcome {
             stamp,
+            hpgen: self.hpgen.clone(),
             library: task.manifest.library.clone(),
             version: task.manifest.source.version.clone(),
             case: task.case.clone(),
@@ -243,15 +251,17 @@ impl<'a> Corpus<'a> {
         fs::create_dir_all(folder)?;
         outcome.touched = Some(self.make(task, folder).context("cannot build the programs")?);
         let [old, new, payload] = ["old.exe", "new.exe", "fix.hpx"].map(|file| folder.join(file));
-        outcome.authoring = Some(author::author(&self.authoring, &old, &new, None, &payload)?);
+        outcome.authoring = Some(author::author(&self.authoring, &old, &new, &[], &payload)?);
         if let (Some(answer), false) = (&task.case.answer, outcome.is_hotpatchable()) {
             let new = if answer.hooks.is_some() { folder.join("answered.exe") } else { new };
-            let rules = task.manifest.file(&answer.rules);
-            let authoring = author::author(&self.authoring, &old, &new, Some(&rules), &payload)?;
+            let options = answer.options(task.manifest);
+            let authoring = author::author(&self.authoring, &old, &new, &options, &payload)?;
             outcome.answered = Some(Answered { authoring, lines: answer.lines(task.manifest)? });
         }
         if !selection.authoring_only && (outcome.is_hotpatchable() || outcome.is_answered()) {
-            outcome.live = Some(live::prove(&self.windows, folder, task.case.live.as_ref()).context("live")?);
+            let answer = task.case.answer.as_ref().filter(|_| outcome.is_answered());
+            let at_once = answer.is_some_and(|answer| !answer.not_during.is_empty());
+            outcome.live = Some(live::prove(&self.windows, folder, task.case.live.as_ref(), at_once).context("live")?);
         }
         Ok(())
     }

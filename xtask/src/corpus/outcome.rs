@@ -17,6 +17,9 @@ use crate::workspace;
 pub struct Outcome {
     /// Digest of what it rests on: manifest, driver, tools, hpgen.
     pub stamp: String,
+    /// Digest of the hpgen that was asked.
+    #[serde(default)]
+    pub hpgen: String,
     /// The library.
     pub library: String,
     /// Its version.
@@ -120,6 +123,21 @@ impl Outcome {
     /// Whether hpgen made it go by itself.
     pub fn is_hotpatchable(&self) -> bool {
         self.authoring.as_ref().is_some_and(|authoring| authoring.verdict == "hotpatchable")
+    }
+
+    /// What hpgen says by itself.
+    pub fn verdict(&self) -> Option<&str> {
+        self.authoring.as_ref().map(|authoring| authoring.verdict.as_str())
+    }
+
+    /// Whether all that a running process was to show was seen.
+    pub fn is_proven_live(&self) -> bool {
+        self.failure.is_none() && self.live.is_some()
+    }
+
+    /// Lines of ours that made it go.
+    pub fn lines(&self) -> usize {
+        self.answered.as_ref().map_or(0, |answered| answered.lines)
     }
 
     /// In a few words.

@@ -1,14 +1,15 @@
 //! `corpus/README.md`: what was measured, and nothing else.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, Result};
 
+use super::bars;
 use super::flavour::Flavour;
 use super::manifest;
 use super::outcome::{Authoring, Outcome};
+use super::places;
 use crate::binary_patches::OTHERS;
 
 const HEAD: &str = "\
@@ -32,15 +33,15 @@ sees the two images and their PDBs, no source and no object.
 ";
 
 /// Writes it.
-pub fn write(outcomes: &[Outcome]) -> Result<()> {
+pub fn write(outcomes: &[Outcome], not_run: &[&str]) -> Result<()> {
     let path = manifest::folder().join("README.md");
-    fs::write(&path, text(outcomes)).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, text(outcomes, not_run)).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn text(outcomes: &[Outcome]) -> String {
+fn text(outcomes: &[Outcome], not_run: &[&str]) -> String {
     let mut text = HEAD.to_owned();
     let usual: Vec<_> = outcomes.iter().filter(|outcome| outcome.flavour == Flavour::O2).collect();
-    summary(&mut text, &usual);
+    bars::write(&mut text, &usual, not_run);
     let others = OTHERS.map(|tool| format!(" {} |", tool.name)).concat();
     let _ = writeln!(
         text,
@@ -56,36 +57,8 @@ fn text(outcomes: &[Outcome]) -> String {
     text
 }
 
-fn summary(text: &mut String, outcomes: &[&Outcome]) {
-    let sound: Vec<_> = outcomes.iter().filter(|outcome| outcome.is_sound()).collect();
-    let count = |wanted: &dyn Fn(&Outcome) -> bool| sound.iter().filter(|outcome| wanted(outcome)).count();
-    let libraries: BTreeMap<_, _> = sound.iter().map(|outcome| (&outcome.library, ())).collect();
-    let fixes: usize = sound.iter().map(|outcome| 1 + outcome.case.also.len()).sum();
-    let hotpatchable = count(&|outcome| outcome.is_hotpatchable());
-    let unchanged = count(&|outcome| verdict(outcome) == "unchanged");
-    let _ = writeln!(
-        text,
-        "**{} fixes ({fixes} CVEs) of {} libraries.** {unchanged} change nothing that is compiled. Of the other {}, {hotpatchable} are \
-         hotpatchable without a line of code ({:.0} %), {} more with rules or hooks of ours; the rest is refused. Live: {} by an \
-         input that shows the fix, {} by regression alone. {} failed, in the harness or in hpgen, and are not counted.\n",
-        sound.len(),
-        libraries.len(),
-        sound.len() - unchanged,
-        percent(hotpatchable, sound.len() - unchanged),
-        count(&|outcome| outcome.is_answered()),
-        count(&|outcome| outcome.live.is_some() && outcome.case.live.is_some()),
-        count(&|outcome| outcome.live.is_some() && outcome.case.live.is_none()),
-        outcomes.len() - sound.len(),
-    );
-}
-
-fn percent(part: usize, whole: usize) -> f64 {
-    let number = |count| u32::try_from(count).map_or(f64::NAN, f64::from);
-    100.0 * number(part) / number(whole)
-}
-
 fn verdict(outcome: &Outcome) -> &str {
-    outcome.authoring.as_ref().map_or("failed", |authoring| authoring.verdict.as_str())
+    outcome.verdict().unwrap_or("failed")
 }
 
 fn row(text: &mut String, outcome: &Outcome) {
@@ -111,7 +84,10 @@ fn row(text: &mut String, outcome: &Outcome) {
         }
         None => text.push_str(" |"),
     }
-    let with = if outcome.is_answered() { ", hotpatchable with rules" } else { "" };
+    let with = match outcome.lines() {
+        lines if outcome.is_answered() => format!(", hotpatchable with {lines} lines of ours"),
+        _ => String::new(),
+    };
     let _ = write!(text, " {}{with} |", if outcome.failure.is_some() { "failed" } else { verdict(outcome) });
     sizes(text, payload);
     live(text, outcome);
@@ -159,22 +135,25 @@ fn not_hotpatched(text: &mut String, outcomes: &[&Outcome]) {
             let _ = writeln!(text, "* and {} more", reasons.len() - REASONS);
         }
         if let (Some(answered), Some(answer)) = (&outcome.answered, &outcome.case.answer) {
-            let _ = writeln!(
-                text,
-                "\nWith {} lines of ours: {}. {}",
-                answered.lines, answered.authoring.verdict, answer.why
-            );
+            let proven = if outcome.is_proven_live() { ", and correct in a running process" } else { "" };
+            let verdict = &answered.authoring.verdict;
+            let _ = writeln!(text, "\nWith {} lines of ours: {verdict}{proven}. {}", answered.lines, answer.why);
         }
         if let Some(failure) = &outcome.failure {
-            let _ = writeln!(text, "\nFailed: {}", failure.lines().next().unwrap_or_default());
+            let _ = writeln!(text, "\nFailed: {}", first_line(failure));
         }
     }
     for outcome in outcomes.iter().filter(|outcome| outcome.is_hotpatchable()) {
         if let Some(failure) = &outcome.failure {
-            let line = failure.lines().next().unwrap_or_default();
+            let line = first_line(failure);
             let _ = writeln!(text, "\n{} {}: hotpatchable, but failed: {line}", outcome.library, outcome.case.cve);
         }
     }
+}
+
+/// The first line, without places of this machine.
+fn first_line(text: &str) -> String {
+    places::without(text.lines().next().unwrap_or_default())
 }
 
 /// So many reasons are told of each refusal.
@@ -205,7 +184,7 @@ fn flavours(text: &mut String, outcomes: &[Outcome]) {
         let usually = outcomes.iter().find(same).is_some_and(Outcome::is_hotpatchable);
         if outcome.failure.is_some() || (usually && !outcome.is_hotpatchable()) {
             let summary = outcome.summary();
-            let line = summary.lines().next().unwrap_or_default();
+            let line = first_line(&summary);
             let _ = writeln!(text, "* {} {} {}: {line}", outcome.library, outcome.case.cve, outcome.flavour.name());
         }
     }
