@@ -12,11 +12,12 @@ pub fn without(text: &str) -> String {
         .collect()
 }
 
-/// As Unix or Windows write it, also behind an option's letter or a name (`-I/usr`, `file:/usr`).
+/// As Unix or Windows write it, also behind an option's letter (`-I/usr`).
 fn is_absolute(word: &str) -> bool {
     let drive = |(at, _): (usize, &str)| at > 0 && word.as_bytes()[at - 1].is_ascii_alphabetic();
-    let start = word.trim_start_matches(|c: char| c.is_ascii_alphabetic() || "-:@".contains(c));
-    (start.starts_with('/') && start.matches('/').count() > 1) || word.match_indices(":\\").any(drive)
+    let argument = word.strip_prefix('-').map(|option| option.trim_start_matches(|c: char| c.is_ascii_alphabetic()));
+    let path = argument.unwrap_or(word);
+    (path.starts_with('/') && path.matches('/').count() > 1) || word.match_indices(":\\").any(drive)
 }
 
 fn last_part(path: &str) -> &str {
