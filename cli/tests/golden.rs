@@ -113,6 +113,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: Some("the address of the array's end is also that of the new variable behind it; hpgen refuses to choose"),
     },
     Outcome {
+        fixture: "lookup_table",
+        asked: "a patch of two functions",
+        verdict: HOTPATCHABLE,
+        functions: &["changed price", "changed weight"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "biased_base",
         asked: "a patch of one function",
         verdict: HOTPATCHABLE,

@@ -98,7 +98,7 @@ static const char *lone_surrogate(void) {
 static size_t heap_blocks(void) {
     PROCESS_HEAP_ENTRY entry = {0};
     size_t blocks = 0;
-    HANDLE heap = GetProcessHeap();
+    HANDLE heap = (HANDLE)_get_heap_handle();
     HeapLock(heap);
     while (HeapWalk(heap, &entry)) {
         blocks += (entry.wFlags & PROCESS_HEAP_ENTRY_BUSY) != 0;

@@ -12,6 +12,7 @@ use iced_x86::{
 };
 
 use crate::image::Image;
+use crate::index_bounds::{self, Comparison};
 use crate::rva::{Rva, span};
 
 /// What the analysis found.
@@ -60,12 +61,23 @@ pub struct Uses {
     pub direct: bool,
     /// Base of an indexed or negative access: may be an end or a biased base.
     pub indexed: bool,
+    /// Of these, one whose index the code does not bound.
+    pub unbounded: bool,
+    /// So many bytes from the address on are in reach of accesses with a bounded index.
+    pub reach: u32,
     /// Compared with something, or subtracted from it.
     pub compared: bool,
     /// Passed to a call, stored in memory, or returned.
     pub escapes: bool,
     /// Anything else that is computed with it.
     pub computed: bool,
+}
+
+impl Uses {
+    /// Whether no indexed access leaves the first `size` bytes from the address on.
+    pub fn is_indexed_within(&self, size: u32) -> bool {
+        !self.unbounded && self.reach <= size
+    }
 }
 
 /// What is known of a register or stack slot.
@@ -104,6 +116,31 @@ enum Value {
         value: u32,
         at: u32,
     },
+    /// A number, without sign, of at most so much.
+    AtMost(u32),
+    /// A number whose lower half is at most so much.
+    LowAtMost(u32),
+}
+
+impl Value {
+    /// The largest number that it can be.
+    fn largest(self) -> Option<u32> {
+        match self {
+            Value::AtMost(largest) | Value::Number { value: largest, .. } => Some(largest),
+            _ => None,
+        }
+    }
+
+    /// The same, once it is known that it, or its lower half, is no larger than this.
+    fn bounded(self, largest: u32, wide: bool) -> Value {
+        match (self, wide) {
+            (Value::AtMost(known), _) => Value::AtMost(known.min(largest)),
+            (Value::LowAtMost(known), false) => Value::LowAtMost(known.min(largest)),
+            (Value::Unknown | Value::Foreign | Value::LowAtMost(_), true) => Value::AtMost(largest),
+            (Value::Unknown | Value::Foreign, false) => Value::LowAtMost(largest),
+            _ => self,
+        }
+    }
 }
 
 /// Index of a set in [`AddressSets`].
@@ -163,6 +200,10 @@ impl AddressSets {
                 Value::Addresses { set, exact: false }
             }
             (Value::Block | Value::MaybeBlock, _) | (_, Value::Block | Value::MaybeBlock) => Value::MaybeBlock,
+            (Value::AtMost(a), Value::AtMost(b)) => Value::AtMost(a.max(b)),
+            (Value::AtMost(a) | Value::LowAtMost(a), Value::AtMost(b) | Value::LowAtMost(b)) => {
+                Value::LowAtMost(a.max(b))
+            }
             _ => Value::Unknown,
         }
     }
@@ -192,6 +233,14 @@ impl State {
     fn set(&mut self, register: Register, value: Value) {
         if let Some(place) = slot_of(register).and_then(|index| self.registers.get_mut(index)) {
             *place = value;
+        }
+    }
+
+    /// Keeps what a comparison proves on one side of a branch.
+    fn bound(&mut self, comparison: Comparison, largest: Option<u32>) {
+        if let Some(largest) = largest {
+            let value = self.get(comparison.register).bounded(largest, comparison.wide);
+            self.set(comparison.register, value);
         }
     }
 
@@ -328,15 +377,24 @@ impl Analysis<'_> {
             return;
         };
         let end = leaders.range(first + 1..).next().copied().unwrap_or(self.instructions.len());
+        let mut compared = None;
         for index in first..end {
             let Some(instruction) = self.instructions.get(index).copied() else {
                 return;
             };
             let jump = self.step(&instruction, &mut state);
+            compared = self.compared(&instruction, compared);
             match instruction.flow_control() {
                 FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                    let mut taken = state.clone();
+                    if let Some(comparison) = compared {
+                        let largest = comparison.largest(instruction.condition_code());
+                        for (state, largest) in [&mut taken, &mut state].into_iter().zip(largest) {
+                            state.bound(comparison, largest);
+                        }
+                    }
                     if let Some(target) = self.index_of(instruction.near_branch_target()) {
-                        self.flow_to(target, &state, work);
+                        self.flow_to(target, &taken, work);
                     }
                     if instruction.flow_control() == FlowControl::UnconditionalBranch {
                         return;
@@ -365,6 +423,20 @@ impl Analysis<'_> {
             }
         }
         self.flow_to(end, &state, work);
+    }
+
+    /// The comparison that the flags and its register still show after an instruction.
+    fn compared(&mut self, i: &Instruction, before: Option<Comparison>) -> Option<Comparison> {
+        if i.rflags_modified() != 0 {
+            return Comparison::of(i);
+        }
+        if !matches!(i.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch) {
+            return None;
+        }
+        let register = before?.register;
+        let used = self.info.info(i).used_registers();
+        let is_written = used.iter().any(|u| u.register().full_register() == register && u.access() != OpAccess::Read);
+        before.filter(|_| !is_written)
     }
 
     fn table_targets(&self, table: Rva, base: Rva) -> Vec<usize> {
@@ -426,9 +498,12 @@ impl Analysis<'_> {
                 continue;
             }
             let is_lea = i.mnemonic() == Mnemonic::Lea;
+            let reach = reach(i, register, state.get(other));
             self.note(value, |uses| {
                 if other != Register::None || displacement < 0 {
                     uses.indexed = true;
+                    uses.unbounded |= reach.is_none();
+                    uses.reach = uses.reach.max(reach.unwrap_or_default());
                 } else if is_lea {
                     uses.computed = true;
                 } else {
@@ -499,6 +574,14 @@ impl Analysis<'_> {
                 Some((target, value))
             }
             Mnemonic::Mov if source_is_register && wide => Some((target, state.get(i.op1_register()))),
+            // The upper half is cleared.
+            Mnemonic::Mov if source_is_register && target.is_gpr32() => match state.get(i.op1_register()) {
+                Value::AtMost(largest) | Value::LowAtMost(largest) => Some((target, Value::AtMost(largest))),
+                _ => None,
+            },
+            Mnemonic::And | Mnemonic::Movzx => {
+                index_bounds::largest_result(i).map(|largest| (target, Value::AtMost(largest)))
+            }
             Mnemonic::Mov if target.is_gpr32() && i.op1_kind() == OpKind::Immediate32 => {
                 Some((target, Value::Number { value: i.immediate32(), at: self.offset_of(i) }))
             }
@@ -642,7 +725,7 @@ impl Analysis<'_> {
                 Mnemonic::Add if i.op1_kind() == OpKind::Register => {
                     let other = state.get(i.op_register(1 - operand.min(1)));
                     if !matches!(other, Value::Entry { .. }) {
-                        self.note(value, |uses| uses.indexed = true);
+                        self.note(value, |uses| (uses.indexed, uses.unbounded) = (true, true));
                     }
                 }
                 Mnemonic::Xor if i.op0_register() == i.op1_register() => {}
@@ -702,6 +785,13 @@ fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
         return None;
     }
     Some((stack_place(i, state)?, value))
+}
+
+/// How far from the address in one register of its memory operand an access with an index in the other can reach.
+fn reach(i: &Instruction, register: Register, index: Value) -> Option<u32> {
+    // Either of two registers can be the index where its scale is 1.
+    let scale = i.memory_index_scale();
+    (register == i.memory_base() || scale == 1).then(|| index_bounds::reach(i, scale, index.largest()?)).flatten()
 }
 
 /// Sets its register to zero, whatever it was.

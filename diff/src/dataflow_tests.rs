@@ -11,7 +11,15 @@ fn uses(write: impl FnOnce(&mut CodeAssembler)) -> Uses {
     decode(write).facts.uses.get(&TABLE).copied().unwrap_or_default()
 }
 
-const NONE: Uses = Uses { direct: false, indexed: false, compared: false, escapes: false, computed: false };
+const NONE: Uses = Uses {
+    direct: false,
+    indexed: false,
+    unbounded: false,
+    reach: 0,
+    compared: false,
+    escapes: false,
+    computed: false,
+};
 
 /// clang: distances from the table itself.
 #[test]
@@ -78,13 +86,17 @@ fn what_is_done_with_an_address_is_noted() {
         a.mov(eax, dword_ptr(rdx + rcx * 4)).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(indexed, Uses { indexed: true, ..NONE });
+    assert_eq!(indexed, Uses { indexed: true, unbounded: true, ..NONE });
     let before = uses(|a| {
         a.lea(rdx, qword_ptr(DATA)).unwrap();
         a.mov(eax, dword_ptr(rdx - 4)).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(before, Uses { indexed: true, ..NONE }, "what lies before an address is another object's");
+    assert_eq!(
+        before,
+        Uses { indexed: true, unbounded: true, ..NONE },
+        "what lies before an address is another object's"
+    );
     let compared = uses(|a| {
         a.lea(rdx, qword_ptr(DATA)).unwrap();
         a.cmp(rcx, rdx).unwrap();
@@ -169,4 +181,128 @@ fn loops_end() {
     });
     let uses = code.facts.uses.get(&TABLE).copied().unwrap();
     assert!(uses.direct && uses.computed, "{uses:?}");
+}
+
+/// A table is read at an index: the uses of the table, where `bound` comes before and leaves the index in `rax`.
+fn indexed_after(bound: impl FnOnce(&mut CodeAssembler, CodeLabel)) -> Uses {
+    uses(|a| {
+        let mut out = a.create_label();
+        bound(a, out);
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(rax, qword_ptr(rdx + rax * 8)).unwrap();
+        a.ret().unwrap();
+        a.set_label(&mut out).unwrap();
+        a.ret().unwrap();
+    })
+}
+
+const UNBOUNDED: Uses = Uses { indexed: true, unbounded: true, ..NONE };
+
+#[test]
+fn a_comparison_bounds_an_index() {
+    let reach = |reach| Uses { indexed: true, reach, ..NONE };
+    // As clang reads tables that it makes of `switch`.
+    let below = indexed_after(|a, out| {
+        a.dec(ecx).unwrap();
+        a.cmp(ecx, 9).unwrap();
+        a.jae(out).unwrap();
+        a.mov(eax, ecx).unwrap();
+    });
+    assert_eq!(below, reach(72));
+    let at_most = indexed_after(|a, out| {
+        a.cmp(rax, 9).unwrap();
+        a.ja(out).unwrap();
+    });
+    assert_eq!(at_most, reach(80));
+    let other_branch = indexed_after(|a, out| {
+        let mut inside = a.create_label();
+        a.cmp(ecx, 3).unwrap();
+        a.jb(inside).unwrap();
+        a.jmp(out).unwrap();
+        a.set_label(&mut inside).unwrap();
+        a.mov(eax, ecx).unwrap();
+    });
+    assert_eq!(other_branch, reach(24));
+    let masked = indexed_after(|a, _| {
+        a.and(eax, 7).unwrap();
+    });
+    assert_eq!(masked, reach(64));
+    let byte = indexed_after(|a, _| {
+        a.movzx(eax, cl).unwrap();
+    });
+    assert_eq!(byte, reach(2048));
+    assert!(below.is_indexed_within(72) && !below.is_indexed_within(71));
+}
+
+#[test]
+fn what_bounds_something_else_bounds_no_index() {
+    // The upper half was not compared.
+    let half = indexed_after(|a, out| {
+        a.cmp(eax, 9).unwrap();
+        a.jae(out).unwrap();
+    });
+    assert_eq!(half, UNBOUNDED);
+    // The wrong side of the branch, and a comparison of numbers with signs.
+    for wrong in [
+        indexed_after(|a, out| {
+            a.cmp(rax, 9).unwrap();
+            a.jb(out).unwrap();
+        }),
+        indexed_after(|a, out| {
+            a.cmp(rax, 9).unwrap();
+            a.jge(out).unwrap();
+        }),
+    ] {
+        assert_eq!(wrong, UNBOUNDED);
+    }
+    // Changed after it was compared, before or behind the branch.
+    for changed in [
+        indexed_after(|a, out| {
+            a.cmp(rax, 9).unwrap();
+            a.mov(rax, rcx).unwrap();
+            a.jae(out).unwrap();
+        }),
+        indexed_after(|a, out| {
+            a.cmp(rax, 9).unwrap();
+            a.jae(out).unwrap();
+            a.inc(rax).unwrap();
+        }),
+        indexed_after(|a, out| {
+            a.cmp(rax, 9).unwrap();
+            a.test(rcx, rcx).unwrap();
+            a.jae(out).unwrap();
+        }),
+    ] {
+        assert_eq!(changed, UNBOUNDED);
+    }
+    // A path on which nothing was compared joins.
+    let joined = indexed_after(|a, out| {
+        let mut read = a.create_label();
+        a.test(rcx, rcx).unwrap();
+        a.je(read).unwrap();
+        a.cmp(rax, 9).unwrap();
+        a.jae(out).unwrap();
+        a.set_label(&mut read).unwrap();
+        a.nop().unwrap();
+    });
+    assert_eq!(joined, UNBOUNDED);
+}
+
+/// A base that is biased by what the index is at least: the accesses leave whatever stands there.
+#[test]
+fn an_address_of_which_more_is_done_is_unbounded() {
+    let computed = uses(|a| {
+        a.and(eax, 7).unwrap();
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.lea(rcx, qword_ptr(rdx + rax * 8)).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(computed, UNBOUNDED);
+    let before = uses(|a| {
+        a.and(eax, 7).unwrap();
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(eax, dword_ptr(rdx + rax * 4 - 4)).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(before, UNBOUNDED);
 }

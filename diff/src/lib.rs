@@ -21,6 +21,7 @@ pub mod exports;
 mod fixups;
 mod funclets;
 pub mod image;
+mod index_bounds;
 pub mod initialisers;
 mod inline_sites;
 mod known_calls;

@@ -58,14 +58,19 @@ pub(crate) fn of_reference(
             "takes an address behind the end of {name}, and the old build does not tell what it means"
         ));
     }
-    // A base of indexed accesses may be an end or biased, and so may what is compared or computed with. An address that is
+    // A base of indexed accesses may be an end or biased, unless none can leave the object, and so may what is compared or
+    // computed with. An address that is
     // read at directly, passed on or stored is the object's own, unless the function also has the array that ends here. The end of a string
     // literal is never taken: code that knows its length counts.
     let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
-    if uses.indexed || uses.compared || uses.computed {
+    let leaves = uses.indexed && !uses.is_indexed_within(object.size.saturating_sub(offset));
+    if leaves || uses.compared || uses.computed {
         return Err(format!("computes with the address {name}+{offset:#x}, which may stand for another object nearby"));
     }
-    let rival = before(new, atom).filter(|before| offset == 0 && is_referenced(new, function, *before));
+    // Nothing is read at an end, and where it can only be reads inside the object, no end is meant.
+    let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
+    let rival =
+        before(new, atom).filter(|before| offset == 0 && !is_only_read && is_referenced(new, function, *before));
     if let Some(before) =
         rival.filter(|before| new.atom(*before).is_some_and(|atom| listing::text_constant(new, atom).is_none()))
     {

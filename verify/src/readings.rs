@@ -84,10 +84,14 @@ impl Meaning<'_> {
             return Err(format!("an address that the old build shows to be the end of {}", name()));
         }
         let uses = function.code.facts.uses.get(&target).copied().unwrap_or_default();
-        if uses.indexed || uses.compared || uses.computed {
+        let room = u32::try_from(plain.offset).map_or(0, |offset| size.saturating_sub(offset));
+        let leaves = uses.indexed && !uses.is_indexed_within(room);
+        if leaves || uses.compared || uses.computed {
             return Err(format!("{} in a use that no other object nearby fits, or that the old build shares", name()));
         }
-        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0);
+        // What is only read at, inside the object, is no end.
+        let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
+        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0 && !is_only_read);
         let rival = before.filter(|before| {
             let is_named =
                 |r: &Reference| matches!(new.locate(r.target), Location::Atom { atom, .. } if atom == *before);

@@ -50,6 +50,12 @@ fn image_relative() {
     there_and_back_with_torn_rounds("image_relative");
 }
 
+/// Tables that the compiler made of `switch`.
+#[test]
+fn lookup_table() {
+    there_and_back_with_torn_rounds("lookup_table");
+}
+
 /// Jumps beside the functions lead on where short branches do not reach.
 #[test]
 fn short_branches() {

@@ -235,10 +235,11 @@ impl<'a> Corpus<'a> {
         };
         let folder = workspace::target().join("corpus").join("cases").join(task.flavour.name()).join(&task.name);
         match self.try_perform(task, &folder, &mut outcome, selection) {
-            Ok(()) => {
-                // Images and PDBs of all cases would be gigabytes; what is to be looked into stays.
+            // Images and PDBs of all cases would be gigabytes; what is to be looked into stays.
+            Ok(()) if outcome.live.is_some() || outcome.verdict() == Some("unchanged") => {
                 let _ = fs::remove_dir_all(&folder);
             }
+            Ok(()) => {}
             Err(error) => outcome.failure = Some(format!("{error:#}")),
         }
         outcome

@@ -1,0 +1,74 @@
+//! How large an index can be: what a comparison proves of a register on each side of the branch that follows it.
+//!
+//! A table that is only read at indices which cannot leave it is the object that was meant, whatever stands around it. Bounds may be
+//! larger than what the program allows, never smaller.
+
+use iced_x86::{ConditionCode, Instruction, Mnemonic, OpKind, Register};
+
+/// A comparison of a register, as a number without sign, with a constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    /// All 64 bits of the register.
+    pub register: Register,
+    /// Whether all of them were compared, or the lower half.
+    pub wide: bool,
+    constant: u32,
+}
+
+impl Comparison {
+    /// The comparison that an instruction is.
+    pub fn of(i: &Instruction) -> Option<Comparison> {
+        if i.mnemonic() != Mnemonic::Cmp || i.op0_kind() != OpKind::Register {
+            return None;
+        }
+        let (register, constant) = (i.op0_register(), i.try_immediate(1).ok()?);
+        let constant = match (register.is_gpr64(), register.is_gpr32()) {
+            (true, _) => u32::try_from(constant).ok()?,
+            // Sign-extended to more than the register has.
+            (_, true) => constant as u32,
+            _ => return None,
+        };
+        Some(Comparison { register: register.full_register(), wide: register.is_gpr64(), constant })
+    }
+
+    /// The largest number that the register can hold where a branch is taken, and where it is not.
+    pub fn largest(&self, condition: ConditionCode) -> [Option<u32>; 2] {
+        let (same, below) = (Some(self.constant), self.constant.checked_sub(1));
+        match condition {
+            ConditionCode::a => [None, same],
+            ConditionCode::ae => [None, below],
+            ConditionCode::b => [below, None],
+            ConditionCode::be => [same, None],
+            _ => [None, None],
+        }
+    }
+}
+
+/// The largest number that an instruction can leave in its first operand, a register, whatever it held before.
+pub(crate) fn largest_result(i: &Instruction) -> Option<u32> {
+    let target = i.op0_register();
+    if i.op0_kind() != OpKind::Register || !(target.is_gpr32() || target.is_gpr64()) {
+        return None;
+    }
+    match i.mnemonic() {
+        // Sign-extended, a constant with its highest bit set leaves the upper half as it is.
+        Mnemonic::And => {
+            i.try_immediate(1).ok().and_then(|mask| u32::try_from(mask).ok()).filter(|mask| *mask <= i32::MAX as u32)
+        }
+        Mnemonic::Movzx => match (i.op1_kind(), i.op1_register(), i.memory_size().size()) {
+            (OpKind::Register, register, _) if register.is_gpr8() => Some(u8::MAX.into()),
+            (OpKind::Register, register, _) if register.is_gpr16() => Some(u16::MAX.into()),
+            (OpKind::Memory, _, 1) => Some(u8::MAX.into()),
+            (OpKind::Memory, _, 2) => Some(u16::MAX.into()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// How many bytes from its base register's value on a memory operand can touch, where its index is at most `largest`.
+pub(crate) fn reach(i: &Instruction, scale: u32, largest: u32) -> Option<u32> {
+    let size = u32::try_from(i.memory_size().size()).ok().filter(|size| *size > 0)?;
+    let displacement = u32::try_from(i.memory_displacement64()).ok()?;
+    largest.checked_mul(scale)?.checked_add(displacement)?.checked_add(size)
+}
