@@ -94,6 +94,7 @@ fn candidate(number: u8, series: u32, images: &[&str]) -> Candidate {
             image_base: 0,
             image_name: (*image).into(),
             series,
+            stays: false,
         },
         segments: vec![],
         relocations: vec![],

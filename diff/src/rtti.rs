@@ -37,8 +37,15 @@ pub fn rva_fields(atom: &Atom) -> Vec<u32> {
     }
 }
 
+/// The function that `throw` calls with the object and its `ThrowInfo`.
+pub const THROW_FUNCTION: &str = "_CxxThrowException";
+
+/// Bits of a `ThrowInfo`'s first field that say no more than how the object is qualified: `const`, `volatile`, `__unaligned`. Others stand for
+/// objects of `/clr:pure` and of the Windows Runtime, which are thrown in other ways.
+pub const QUALIFIERS: u32 = 7;
+
 /// `_TI`, qualifiers of the thrown object, the number of types that catch it, its type. Names of C can begin with `_TI` too.
-fn is_throw_info(name: &str) -> bool {
+pub fn is_throw_info(name: &str) -> bool {
     name.strip_prefix("_TI").is_some_and(|rest| starts_with_count(rest.trim_start_matches(['C', 'V', 'U'])))
 }
 
@@ -62,9 +69,13 @@ pub fn is_throw_record(name: &str) -> bool {
 /// Where a type descriptor's bytes hold the hash of a source path by which Microsoft's compiler tells anonymous namespaces apart
 /// (`?A0x` and eight digits in the type's name). It changes from build to build though the type is the same.
 pub fn build_hashes(atom: &Atom, bytes: &[u8]) -> Vec<Range<usize>> {
-    let is_descriptor =
-        atom.names.iter().any(|name| name.key.starts_with("??_R0") || name.key.ends_with("`RTTI Type Descriptor'"));
-    if is_descriptor { hashes_in(bytes) } else { Vec::new() }
+    if is_type_descriptor(atom) { hashes_in(bytes) } else { Vec::new() }
+}
+
+/// A type's name as the runtime finds it. It is writable for the sake of a cache, and types are the same by name, wherever their
+/// descriptors are.
+pub fn is_type_descriptor(atom: &Atom) -> bool {
+    atom.names.iter().any(|name| name.key.starts_with("??_R0") || name.key.ends_with("`RTTI Type Descriptor'"))
 }
 
 /// A type descriptor is two pointers and the type's name.

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::image::{Import, ImportedSymbol};
 use hpgen_diff::program::{Function, Program};
+use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
     self, Assignment, Body, Hook, HookKind, Identity, ImportSymbol, Initialiser, MACHINE_X64, Payload, PayloadFile,
-    Protection, Relocation, RelocationKind, Segment, Space, Trampoline, Unwind, Variable,
+    Protection, Relocation, RelocationKind, Segment, Space, THROW_STUB, Trampoline, Unwind, Variable,
 };
 
 use crate::initialisers::PlannedInitialiser;
-use crate::layout::{FILLER, Layout, length};
-use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler};
+use crate::layout::{FILLER, Layout, ThrowPlaces, length};
+use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler, PlannedThrow};
 use crate::sites::Site;
+use crate::throw_stub;
 
 /// Why a plan cannot be turned into a payload. Each of these is a defect of hpgen or a limit of the format, not of the input.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,10 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
     for (index, planned) in &plan.functions {
         writer.function(*index, planned)?;
     }
+    for (callee, planned) in &plan.throws {
+        writer.throw(*callee, planned)?;
+    }
+    writer.throw_base()?;
     writer.unwind()?;
     for (index, data) in &plan.data {
         writer.data(*index, data)?;
@@ -92,6 +98,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
             image_base: identity.image_base,
             image_name: old.image.file_name(),
             series: 1,
+            stays: plan.stays,
         },
         segments: [code, constants, variables]
             .into_iter()
@@ -124,7 +131,8 @@ fn trim(mut segment: Segment, relocations: &[Relocation]) -> Segment {
 }
 
 fn unwind_count(new: &Program, plan: &Plan) -> u32 {
-    plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u32).sum()
+    let own = plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len());
+    own.chain([plan.throws.len()]).map(|count| count as u32).sum()
 }
 
 fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {
@@ -162,7 +170,8 @@ fn lasting_variables(new: &Program, plan: &Plan, layout: &Layout) -> Vec<Variabl
         .iter()
         .filter(|(_, data)| data.writable)
         .filter_map(|(index, _)| {
-            let atom = new.atom(*index).filter(|atom| atom.size > 0)?;
+            // Type descriptors are the same by name; every payload has its own, within the reach of its tables.
+            let atom = new.atom(*index).filter(|atom| atom.size > 0 && !rtti::is_type_descriptor(atom))?;
             let name = atom.names.first()?;
             let parts = name.local.iter().flat_map(|local| [Some(&local.module), local.scope.as_ref()]).flatten();
             let name = parts.chain([&name.key]).map(String::as_str).collect::<Vec<_>>().join("!");
@@ -222,6 +231,12 @@ fn hooks(plan: &Plan, layout: &Layout) -> Vec<Hook> {
 }
 
 fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<format::Function> {
+    let stubs = layout.throws.values().map(|stub| format::Function {
+        offset: stub.code,
+        size: throw_stub::SIZE,
+        old_rva: None,
+        name: THROW_STUB.to_owned(),
+    });
     plan.functions
         .iter()
         .filter_map(|(index, planned)| {
@@ -232,6 +247,7 @@ fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<
                 name: new.linkage_name(new.atom(*index)?),
             })
         })
+        .chain(stubs)
         .collect()
 }
 
@@ -421,7 +437,43 @@ impl<'a> Writer<'a> {
                 let slot = self.layout.slots.get(import).ok_or_else(missing)?;
                 Ok(Place { space: Space::Region, target: i64::from(*slot), object: None })
             }
+            Destination::Throw(callee) => {
+                let stub = self.layout.throws.get(callee).ok_or_else(missing)?;
+                Ok(Place { space: Space::Region, target: i64::from(stub.code), object: None })
+            }
             Destination::JumpTable(_) | Destination::DataTable(_) => Err(missing()),
+        }
+    }
+
+    /// A stub that throws, its fields and its unwind record.
+    fn throw(&mut self, callee: AtomIndex, planned: &PlannedThrow) -> Result<(), BuildError> {
+        let missing = self.error(callee, "is thrown with, and not in the layout");
+        let Some(ThrowPlaces { code, unwind_info }) = self.layout.throws.get(&callee).copied() else {
+            return Err(missing);
+        };
+        self.write(callee, code, &throw_stub::CODE)?;
+        self.write(callee, unwind_info, &throw_stub::UNWIND_INFO)?;
+        let (first, end) = self.layout.constants;
+        self.write(callee, code + throw_stub::LENGTH, &(end - first).to_le_bytes())?;
+        let inside = |target: u32| Place { space: Space::Region, target: target.into(), object: None };
+        for (field, to) in [
+            (throw_stub::FIRST, inside(first)),
+            (throw_stub::ORIGINAL, self.place(callee, &planned.original)?),
+            (throw_stub::BASE, inside(self.layout.throw_base)),
+            (throw_stub::RAISE, self.place(callee, &planned.raise)?),
+        ] {
+            self.relative(callee, code + field, to, -throw_stub::FIELD)?;
+        }
+        Ok(())
+    }
+
+    /// The field that holds its own distance from what unwind data counts from.
+    fn throw_base(&mut self) -> Result<(), BuildError> {
+        let field = self.layout.throw_base;
+        let to = Place { space: Space::Region, target: field.into(), object: None };
+        match self.layout.throws.keys().next() {
+            Some(callee) => self.relocation(*callee, field, RelocationKind::Rva32, to, 0),
+            None => Ok(()),
         }
     }
 
@@ -483,6 +535,15 @@ impl<'a> Writer<'a> {
                 entry += 12;
                 self.unwind_info(index, function, number)?;
             }
+        }
+        // Behind all functions, as their code is.
+        for (callee, stub) in &self.layout.throws {
+            let fields = [(0, stub.code), (4, stub.code + throw_stub::SIZE), (8, stub.unwind_info)];
+            for (field, target) in fields {
+                let to = Place { space: Space::Region, target: target.into(), object: None };
+                self.relocation(*callee, entry + field, RelocationKind::Rva32, to, 0)?;
+            }
+            entry += 12;
         }
         Ok(())
     }
@@ -606,6 +667,10 @@ impl<'a> Writer<'a> {
         }
         for (place, destination) in &data.rvas {
             let to = self.place(index, destination)?;
+            if data.is_throw_record {
+                self.relocation(index, offset + place, RelocationKind::Rva32, to, 0)?;
+                continue;
+            }
             self.image_relative(index, offset + place, to)?;
         }
         Ok(())

@@ -28,6 +28,7 @@ fn payload(code: &[u8], relocations: Vec<Relocation>) -> Payload {
             image_base: 0x1_4000_0000,
             image_name: "a.exe".to_owned(),
             series: 1,
+            stays: false,
         },
         segments: vec![
             segment(CODE, Protection::ReadExecute, code),

@@ -10,6 +10,7 @@ use hpgen_diff::rva::Rva;
 use hpgen_runtime::format::{MAX_REGION, PAGE};
 
 use crate::plan::Plan;
+use crate::throw_stub;
 
 /// Region offsets of everything in a plan.
 #[derive(Debug, Default)]
@@ -26,10 +27,21 @@ pub(crate) struct Layout {
     pub function_table: u32,
     /// Slots of new imports.
     pub slots: BTreeMap<Import, u32>,
+    /// Stubs that throw, with their unwind records, by the throwing function.
+    pub throws: BTreeMap<AtomIndex, ThrowPlaces>,
+    /// The field that tells the stubs what addresses count from.
+    pub throw_base: u32,
     /// Start and end of code, constants and variables; empty ones are left out of the payload.
     pub code: (u32, u32),
     pub constants: (u32, u32),
     pub variables: (u32, u32),
+}
+
+/// Where a stub is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThrowPlaces {
+    pub code: u32,
+    pub unwind_info: u32,
 }
 
 /// Gap filler between functions: a stray jump stops at once.
@@ -73,12 +85,18 @@ impl Layout {
             let start = u64::from(cursor.place(size, FUNCTION_ALIGNMENT)) + front;
             layout.atoms.insert(*index, u32::try_from(start).unwrap_or(u32::MAX));
         }
+        let stubs: Vec<(AtomIndex, u32)> = plan
+            .throws
+            .keys()
+            .map(|index| (*index, cursor.place(throw_stub::SIZE.into(), FUNCTION_ALIGNMENT)))
+            .collect();
         layout.code = (start, cursor.end());
 
         cursor.0 = cursor.0.next_multiple_of(u64::from(PAGE));
         let start = cursor.end();
         let entries =
             plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u64).sum::<u64>();
+        let entries = entries + stubs.len() as u64;
         layout.function_table = cursor.place(entries * u64::from(RUNTIME_FUNCTION), 4);
         for (index, function) in &plan.functions {
             for (number, (_, info)) in new.function(*index).map(|f| f.unwind.iter()).into_iter().flatten().enumerate() {
@@ -105,6 +123,13 @@ impl Layout {
                 };
                 layout.tables.insert((*index, rva), place);
             }
+        }
+        for (index, code) in stubs {
+            let unwind_info = cursor.place(throw_stub::UNWIND_INFO.len() as u64, 4);
+            layout.throws.insert(index, ThrowPlaces { code, unwind_info });
+        }
+        if !layout.throws.is_empty() {
+            layout.throw_base = cursor.place(4, 4);
         }
         for import in &plan.imports {
             layout.slots.insert(import.clone(), cursor.place(8, 8));

@@ -19,4 +19,6 @@ mod readings;
 pub mod rules;
 pub mod sites;
 pub mod symbol_file;
+mod throw_stub;
+mod throws;
 pub mod trampoline;

@@ -27,6 +27,7 @@ use crate::islands::Islands;
 use crate::own_tables;
 use crate::readings;
 use crate::sites::{self, Site};
+use crate::throws;
 use crate::trampoline::{Entries, Ways};
 
 /// Everything that goes into a payload, in the order of the new image.
@@ -40,6 +41,10 @@ pub struct Plan {
     pub sites: BTreeMap<AtomIndex, Site>,
     /// Imports that the old image lacks.
     pub imports: BTreeSet<Import>,
+    /// Stubs that throw what only the payload describes, by the throwing function in whose place they are called.
+    pub throws: BTreeMap<AtomIndex, PlannedThrow>,
+    /// The process may keep addresses in the region that no stack shows.
+    pub stays: bool,
     /// Functions that the loader calls, in this order.
     pub hooks: Vec<(HookKind, AtomIndex)>,
     /// Functions that give new variables their first values, in the order in which they are called.
@@ -88,6 +93,15 @@ pub struct PlannedHandler {
     pub fields: Vec<(Rva, HandlerField)>,
 }
 
+/// A stub in the place of a throwing function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedThrow {
+    /// The throwing function itself, for everything else.
+    pub original: Destination,
+    /// The import slot of `RaiseException`.
+    pub raise: Destination,
+}
+
 /// What a field of exception tables leads to.
 #[derive(Debug)]
 pub enum HandlerField {
@@ -110,6 +124,8 @@ pub struct PlannedData {
     pub pointers: Vec<(u32, Destination)>,
     /// The same of its addresses that count from the image's base.
     pub rvas: Vec<(u32, Destination)>,
+    /// Describes what is thrown: its addresses count from the base of the payload's unwind data.
+    pub is_throw_record: bool,
 }
 
 /// Where a reference leads in the patched process.
@@ -125,6 +141,8 @@ pub enum Destination {
     JumpTable(Rva),
     /// To a table of distances of the same function.
     DataTable(Rva),
+    /// To the stub in the place of a throwing function of the new program.
+    Throw(AtomIndex),
 }
 
 /// Which functions go into a payload.
@@ -175,6 +193,7 @@ impl Plan {
             planner.run(include);
         }
         let mut plan = planner.plan;
+        plan.stays |= throws::outlive_the_call(new, &plan);
         plan.hooks = planner.hooks;
         plan.reasons = changes.reasons.clone();
         planner.initialisers.answer(&planner.programs, &mut plan.reasons);
@@ -344,7 +363,7 @@ impl Planner<'_> {
             own_tables::extent(self.programs.new, atom, function, size).map_err(|what| ("not-supported", what))?;
         check_tables(function)?;
         let old = self.programs.comparison.pairing.old_of(index).first().copied();
-        let references = function
+        let mut references = function
             .code
             .references
             .iter()
@@ -355,6 +374,7 @@ impl Planner<'_> {
                 })
             })
             .collect::<Refused<Vec<_>>>()?;
+        self.throws(atom, function, &mut references)?;
         let islands = islands(function, &references, extent)?;
         let data_tables = function
             .data_tables
@@ -385,6 +405,53 @@ impl Planner<'_> {
         })
     }
 
+    /// Leads calls that throw what the payload describes to the payload's own throwing function.
+    fn throws(&mut self, atom: &Atom, function: &Function, references: &mut [Destination]) -> Refused<()> {
+        let new = self.programs.new;
+        let in_region = |to: &Destination| match to {
+            Destination::Region(index, _) => Some(*index),
+            _ => None,
+        };
+        let records: Vec<(usize, AtomIndex)> = references
+            .iter()
+            .enumerate()
+            .filter_map(|(number, to)| Some((number, in_region(to).filter(|index| self.is_throw_record(*index))?)))
+            .collect();
+        for (number, record) in records {
+            let is_whole = new.atom(record).is_some_and(is_throw_info);
+            let reference = function.code.references.get(number).filter(|_| is_whole);
+            let Some(reference) = reference else {
+                return unsupported("names a part of the description of a new type that is thrown");
+            };
+            let call = throws::throwing_call(new, atom, function, reference).map_err(|what| ("not-supported", what))?;
+            let Some(to) = references.get_mut(call.reference) else { continue };
+            let original = std::mem::replace(to, Destination::Throw(call.callee));
+            if original != Destination::Throw(call.callee) {
+                let raise = self.raise_exception();
+                self.plan.throws.insert(call.callee, PlannedThrow { original, raise });
+                self.plan.stays = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_throw_record(&self, index: AtomIndex) -> bool {
+        let is_record = |atom: &Atom| atom.names.iter().any(|name| rtti::is_throw_record(&name.key));
+        self.programs.new.atom(index).is_some_and(is_record)
+    }
+
+    /// The import slot of `RaiseException`: the old image's own, or a new one.
+    fn raise_exception(&mut self) -> Destination {
+        let import = throws::raise_exception();
+        match self.programs.old.image.imports.iter().find(|slot| slot.import == import) {
+            Some(slot) => Destination::Image(slot.rva),
+            None => {
+                self.plan.imports.insert(import.clone());
+                Destination::Import(import)
+            }
+        }
+    }
+
     fn handler(
         &mut self,
         (index, root): (AtomIndex, AtomIndex),
@@ -401,6 +468,10 @@ impl Planner<'_> {
                 let to = match field {
                     Field::Piece(rva) => HandlerField::Piece(rva),
                     Field::Item(Item::Data(rva)) => HandlerField::To(self.pointer(root, rva.into())?),
+                    // A filter may stand right behind its function, where the last scope ends.
+                    Field::Item(Item::Funclet(rva)) if rva == atom.end() => {
+                        HandlerField::To(self.code_elsewhere(root, rva)?)
+                    }
                     Field::Item(Item::Code(rva) | Item::Funclet(rva)) => {
                         HandlerField::To(self.exception_code((index, root), atom, rva)?)
                     }
@@ -432,6 +503,10 @@ impl Planner<'_> {
         if (own.rva..=own.end()).contains(&rva) {
             return Ok(Destination::Region(index, rva.distance_from(own.rva)));
         }
+        self.code_elsewhere(root, rva)
+    }
+
+    fn code_elsewhere(&mut self, root: AtomIndex, rva: Rva) -> Refused<Destination> {
         match self.programs.new.locate(rva) {
             Location::Atom { atom, offset } if self.funclets.contains(&atom) => {
                 self.queue.push((atom, root));
@@ -589,12 +664,12 @@ impl Planner<'_> {
     fn data(&mut self, root: AtomIndex, atom: &Atom) -> Refused<PlannedData> {
         let new = self.programs.new;
         let fields = new.data_fields(atom, atom.size);
-        if atom.names.iter().any(|name| rtti::is_throw_record(&name.key)) {
-            return unsupported(
-                "describes what is thrown: the runtime counts its addresses from the module that contains it, and a region is in none",
-            );
+        let is_throw_record = atom.names.iter().any(|name| rtti::is_throw_record(&name.key));
+        if is_throw_record {
+            check_throw_record(new, atom)?;
         }
-        let mut planned = PlannedData { writable: atom.kind == AtomKind::Writable, ..PlannedData::default() };
+        let writable = atom.kind == AtomKind::Writable;
+        let mut planned = PlannedData { writable, is_throw_record, ..PlannedData::default() };
         for field in fields {
             let outside =
                 || ("unproven-reference", format!("the address at +{:#x} leads outside the image", field.offset));
@@ -609,7 +684,13 @@ impl Planner<'_> {
                             "holds the address of a DLL's variable, which the start-up code puts there",
                         );
                     }
-                    planned.pointers.push((field.offset, self.pointer(root, named)?));
+                    let to = self.pointer(root, named)?;
+                    if let Destination::Region(index, _) = to
+                        && self.is_throw_record(index)
+                    {
+                        return unsupported("holds the address of the description of a new type that is thrown");
+                    }
+                    planned.pointers.push((field.offset, to));
                 }
                 (DataFieldKind::Rva, Some(named)) => planned.rvas.push((field.offset, self.pointer(root, named)?)),
                 // An RVA of zero stands for nothing.
@@ -636,6 +717,19 @@ impl Planner<'_> {
             self.refuse(index, Reason { code, symbol: symbol.unwrap_or_default(), message });
         }
     }
+}
+
+fn is_throw_info(atom: &Atom) -> bool {
+    atom.names.iter().any(|name| rtti::is_throw_info(&name.key))
+}
+
+/// Objects of other languages and of the Windows Runtime are thrown in ways that the payload's throwing function does not know.
+fn check_throw_record(new: &Program, atom: &Atom) -> Refused<()> {
+    let attributes = new.image.u32_at(atom.rva).filter(|_| is_throw_info(atom)).unwrap_or(0);
+    if attributes & !rtti::QUALIFIERS != 0 || atom.kind != AtomKind::ReadOnly {
+        return unsupported("describes what is thrown in a way that C++ alone does not");
+    }
+    Ok(())
 }
 
 /// Before the first section: the DOS and PE headers, not a table.

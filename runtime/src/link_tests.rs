@@ -20,6 +20,7 @@ fn sample() -> Payload {
             image_base: 0x1_8000_0000,
             image_name: "old.dll".into(),
             series: 1,
+            stays: false,
         },
         segments: vec![segment(0x1000, Protection::ReadExecute), segment(0x2000, Protection::Read)],
         relocations: vec![],

@@ -189,7 +189,7 @@ pub enum RegionFate {
     },
     /// Kept, because the system did not take it back. Roll back again later to have it freed.
     Unfreed,
-    /// Kept for good: a function of it is registered with the process, which calls it when it ends.
+    /// Kept for good: the process calls a function of it when it ends, or may hold an object that was thrown from it.
     KeptForExit,
 }
 

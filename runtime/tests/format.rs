@@ -18,6 +18,7 @@ fn sample() -> Payload {
             image_base: 0x1_4000_0000,
             image_name: "prögram.exe".into(),
             series: 7,
+            stays: true,
         },
         segments: vec![
             segment(0x1000, 0x1800, Protection::ReadExecute, &[0x90; 64]),

@@ -75,6 +75,13 @@ NOINLINE static void step(uint32 n) {
     item(line, " old-rethrows ", changed_rethrown, n);
     item(line, " new-translates ", kept_translated, n);
     item(line, " nested ", changed_nested, n);
+    item(line, " fresh-by-base ", kept_fresh_by_base, n);
+    item(line, " fresh-by-any ", kept_fresh_by_any, n);
+    item(line, " fresh-by-itself ", changed_fresh_by_itself, n);
+    item(line, " fresh-by-value ", changed_fresh_by_value, n);
+    item(line, " fresh-rethrown ", kept_fresh_rethrown, n);
+    item(line, " weighty ", kept_weighty, n);
+    item(line, " number ", kept_number, n);
     item(line, " old-excepts-new ", kept_except, n);
     item(line, " new-excepts-old ", changed_except, n);
     item(line, " finally-in-new ", kept_except_far, n);

@@ -53,6 +53,14 @@ struct Guard {
     NOINLINE ~Guard() { unwound++; }
 };
 
+/* Copies and ends are counted: kept_types.cpp. */
+struct Weighty {
+    uint32 weight;
+    explicit Weighty(uint32 weight);
+    Weighty(const Weighty &other);
+    ~Weighty();
+};
+
 uint32 kept_throw(uint32 n);
 uint32 changed_throw(uint32 n);
 uint32 kept_throw_special(uint32 n);
@@ -72,3 +80,17 @@ uint32 kept_rethrow(uint32 n);
 uint32 kept_translated(uint32 n);
 uint32 changed_translate(uint32 n);
 uint32 changed_nested(uint32 n);
+
+/* kept_types.cpp, changed_types.cpp */
+uint32 kept_fresh_by_base(uint32 n);
+uint32 kept_fresh_by_any(uint32 n);
+uint32 kept_pass(uint32 n);
+uint32 kept_fresh_rethrown(uint32 n);
+uint32 kept_weighty(uint32 n);
+uint32 kept_number(uint32 n);
+uint32 changed_throw_fresh(uint32 n);
+uint32 changed_fresh_by_itself(uint32 n);
+uint32 changed_fresh_by_value(uint32 n);
+uint32 changed_rethrow_fresh(uint32 n);
+uint32 changed_throw_weighty(uint32 n);
+uint32 changed_throw_number(uint32 n);

@@ -53,12 +53,12 @@ pub(crate) fn look(
         add(*offset, size, protection, atom.kind == AtomKind::ReadOnly, facts.name(*index));
     }
     for part in occupied {
-        let is_code = matches!(part.part, Part::Island(_));
+        let is_code = matches!(part.part, Part::Island(_) | Part::ThrowStub);
         let protection = if is_code { Protection::ReadExecute } else { Protection::Read };
         add(part.offset, part.size, protection, false, describe(facts, part.part));
     }
     findings.extend(split_tables(facts, occupied));
-    findings.extend(other_bases(facts, occupied));
+    findings.extend(other_bases(facts, bound, occupied));
     extents.sort();
     extents.dedup();
     findings.extend(overlaps(&extents));
@@ -75,6 +75,8 @@ fn describe(facts: &Facts<'_>, part: Part) -> String {
     match part {
         Part::Table(function, rva) => format!("the table of {} from {rva}", facts.name(function)),
         Part::Island(function) => format!("a jump beside {}", facts.name(function)),
+        Part::ThrowStub => "a throwing function".to_owned(),
+        Part::ThrowBase => "the base of descriptions of what is thrown".to_owned(),
         Part::FunctionTable => "the function table".to_owned(),
         Part::UnwindRecord(number) => format!("unwind record {number}"),
         Part::ExceptionTable(rva) => format!("the exception table from {rva}"),
@@ -95,22 +97,28 @@ fn split_tables(facts: &Facts<'_>, occupied: &BTreeSet<Occupied>) -> Vec<Finding
         .collect()
 }
 
-/// Unwind data counts from the base that its table is registered with, which is the image's only where the region is above it (2.7).
-fn other_bases(facts: &Facts<'_>, occupied: &BTreeSet<Occupied>) -> Vec<Finding> {
-    let is_unwind = |part: &Part| matches!(part, Part::FunctionTable | Part::UnwindRecord(_) | Part::ExceptionTable(_));
+/// Unwind data counts from the base that its table is registered with, which is the image's only where the region is above it (2.7). So do
+/// descriptions of what is thrown.
+fn other_bases(facts: &Facts<'_>, bound: &BTreeMap<AtomIndex, u32>, occupied: &BTreeSet<Occupied>) -> Vec<Finding> {
+    let is_unwind = |part: &Part| {
+        matches!(part, Part::FunctionTable | Part::UnwindRecord(_) | Part::ExceptionTable(_) | Part::ThrowBase)
+    };
+    let parts = occupied.iter().filter(|part| is_unwind(&part.part));
+    let parts = parts.map(|part| (part.offset, part.size, describe(facts, part.part)));
+    let records = bound.iter().filter(|(index, _)| facts.is_throw_record(**index));
+    let records = records.map(|(index, offset)| {
+        let size = facts.new.atom(*index).map_or(0, |atom| atom.size);
+        (*offset, size, facts.name(*index))
+    });
     let relocations = &facts.payload.relocations;
     let mut findings = Vec::new();
-    for part in occupied.iter().filter(|part| is_unwind(&part.part)) {
-        let first = relocations.partition_point(|r| r.place < part.offset);
-        let end = part.offset.saturating_add(part.size);
+    for (offset, size, what) in parts.chain(records) {
+        let first = relocations.partition_point(|r| r.place < offset);
+        let end = offset.saturating_add(size);
         let own = relocations.iter().skip(first).take_while(|r| r.place < end);
         for relocation in own.filter(|r| r.kind == RelocationKind::Image32) {
             let found = format!("{:?} at {:#x}", relocation.kind, relocation.place);
-            findings.push(finding(
-                &describe(facts, part.part),
-                "fields that count from the function table base",
-                found,
-            ));
+            findings.push(finding(&what, "fields that count from the function table base", found));
         }
     }
     findings

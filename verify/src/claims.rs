@@ -14,6 +14,8 @@ pub(crate) enum Claim {
     Equal { atom: AtomIndex, rva: Rva, bytes: u32 },
     /// The function at a region offset, which an old function's entry leads to, does what a function of the new program does.
     ActsAs { old: AtomIndex, atom: AtomIndex, offset: u32 },
+    /// The payload's throwing function at a region offset stands in the place of the new program's.
+    Throws { atom: AtomIndex, offset: u32 },
 }
 
 /// A part of the region that is neither function nor object.
@@ -31,6 +33,10 @@ pub(crate) enum Part {
     Value(AtomIndex),
     /// A long jump that short branches of a function take.
     Island(AtomIndex),
+    /// A throwing function of the payload's own.
+    ThrowStub,
+    /// The field that tells it what addresses count from.
+    ThrowBase,
     /// The slot of an import, by number.
     ImportSlot(usize),
 }

@@ -11,7 +11,7 @@ use hpgen_diff::tables::{DataTable, JumpTable};
 use hpgen_diff::x64::{Reference, ReferenceKind, Role};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind};
 
-use crate::claims::{Looked, Occupied, Origin, Part};
+use crate::claims::{Claim, Looked, Occupied, Origin, Part};
 use crate::meaning::{Meaning, Meant, Use};
 use crate::process::Place;
 use crate::report::Finding;
@@ -262,7 +262,13 @@ impl<'a> CodeWalk<'a> {
         }
         let meant = self.own_place(reference, found);
         let meant = meant.unwrap_or_else(|| self.meaning.is_referenced(self.function, reference, found));
+        let is_description =
+            |claim: &Claim| matches!(claim, Claim::Stands { atom, .. } if self.meaning.facts.is_throw_record(*atom));
+        let is_thrown = meant.as_ref().is_ok_and(|claims| claims.iter().any(is_description));
         self.meant(at, meant, found);
+        if is_thrown {
+            self.thrown(at, decoded, bytes);
+        }
     }
 
     /// A short branch leads to a long jump in the region: where that one leads.

@@ -74,7 +74,7 @@ impl DataWalk<'_> {
         let place = self.start.wrapping_add(field.offset.into());
         let found = match field.kind {
             DataFieldKind::Pointer => process.u64_at(place),
-            DataFieldKind::Rva => process.u32_at(place).map(|rva| process.in_image(Rva(rva))),
+            DataFieldKind::Rva => process.u32_at(place).map(|rva| self.base().wrapping_add(rva.into())),
             DataFieldKind::Distance => self.distance_target(atom, field, place),
         };
         let Some(found) = found else {
@@ -84,7 +84,7 @@ impl DataWalk<'_> {
         let meant = match field.named {
             Some(named) => self.pointer(named, found),
             // An RVA of zero stands for nothing.
-            None if field.kind == DataFieldKind::Rva && found == process.in_image(Rva(0)) => Ok(Vec::new()),
+            None if field.kind == DataFieldKind::Rva && found == self.base() => Ok(Vec::new()),
             None => Err("an address inside the new image".to_owned()),
         };
         match meant {
@@ -93,6 +93,16 @@ impl DataWalk<'_> {
                 let found = self.meaning.describe(found);
                 self.finding(field.offset, expected, found);
             }
+        }
+    }
+
+    /// What RVAs count from. Those of descriptions of what is thrown count from the function table's base in the region (2.5).
+    fn base(&self) -> u64 {
+        let process = self.meaning.process;
+        let is_own = matches!(process.place(self.start), Place::Region(_));
+        match process.linked.function_table {
+            Some(table) if is_own && self.meaning.facts.is_throw_record(self.index) => table.base,
+            _ => process.in_image(Rva(0)),
         }
     }
 

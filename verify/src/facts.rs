@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::atoms::{Atom, AtomIndex};
 use hpgen_diff::compare::{Comparison, Outcome};
-use hpgen_diff::program::{Location, Program};
+use hpgen_diff::image::ImportedSymbol;
+use hpgen_diff::program::{Function as NewFunction, Location, Program};
+use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
+use hpgen_diff::x64::Reference;
 use hpgen_runtime::format::{Function, HookKind, Payload};
 
 use crate::records;
@@ -103,6 +106,45 @@ impl<'a> Facts<'a> {
     /// The old function does what the new one does, as far as meaning goes.
     pub fn is_unchanged(&self, old: AtomIndex, new: AtomIndex) -> bool {
         self.comparison.outcome(old, new).is_some_and(|outcome| !outcome.is_change())
+    }
+
+    /// The new program's function that throws, or a thunk of it.
+    pub fn is_throwing(&self, index: AtomIndex) -> bool {
+        let is_named = |atom: &Atom| atom.names.iter().any(|name| name.key == rtti::THROW_FUNCTION);
+        let is_import = |reference: &Reference| {
+            let slot = self.new.image.import_at(reference.target);
+            slot.is_some_and(|slot| slot.import.symbol == ImportedSymbol::Name(rtti::THROW_FUNCTION.to_owned()))
+        };
+        let is_thunk = |function: &NewFunction| {
+            function.code.instructions.len() == 1 && function.code.references.iter().all(is_import)
+        };
+        self.new.atom(index).is_some_and(is_named) || self.new.function(index).is_some_and(is_thunk)
+    }
+
+    /// The `type_info` of a type, in the Itanium ABI.
+    pub fn is_itanium_type(&self, index: AtomIndex) -> bool {
+        self.new.atom(index).is_some_and(|atom| atom.names.iter().any(|name| name.key.starts_with("_ZTI")))
+    }
+
+    /// A function that throws, in the Itanium ABI.
+    pub fn throws_as_itanium(&self, index: AtomIndex) -> bool {
+        const THROW: &str = "__cxa_throw";
+        let is_throw = |reference: &Reference| {
+            let slot = self.new.image.import_at(reference.target);
+            let is_import = slot.is_some_and(|slot| slot.import.symbol == ImportedSymbol::Name(THROW.to_owned()));
+            let is_function = |atom: AtomIndex| {
+                self.new.atom(atom).is_some_and(|atom| atom.names.iter().any(|name| name.key == THROW))
+            };
+            is_import
+                || matches!(self.new.locate(reference.target), Location::Atom { atom, offset: 0 } if is_function(atom))
+        };
+        self.new.function(index).is_some_and(|function| function.code.references.iter().any(is_throw))
+    }
+
+    /// It describes what is thrown, or a part of that.
+    pub fn is_throw_record(&self, index: AtomIndex) -> bool {
+        let is_record = |atom: &Atom| atom.names.iter().any(|name| rtti::is_throw_record(&name.key));
+        self.new.atom(index).is_some_and(is_record)
     }
 
     /// A name for messages.

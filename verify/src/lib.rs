@@ -23,6 +23,7 @@ mod process;
 mod readings;
 mod records;
 mod report;
+mod throws;
 mod trampolines;
 mod unwind;
 mod walk;

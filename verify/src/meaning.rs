@@ -20,6 +20,7 @@ use hpgen_diff::x64::{Named, Role};
 use crate::claims::Claim;
 use crate::facts::Facts;
 use crate::process::{Place, Process};
+use crate::throws;
 
 /// What is done with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,9 @@ impl<'a> Meaning<'a> {
     fn is_function(self, index: AtomIndex, addend: i64, found: u64, usage: Use) -> Option<Vec<Claim>> {
         let is_funclet = self.facts.funclets.contains(&index);
         match self.process.place(found) {
+            Place::Region(offset) if self.is_throw(index, addend, offset, usage) => {
+                Some(vec![Claim::Throws { atom: index, offset }])
+            }
             Place::Region(offset) => {
                 let olds = self.facts.comparison.pairing.old_of(index);
                 let may_be_copy = olds.is_empty() || is_funclet || usage == Use::Branch || addend != 0;
@@ -87,6 +91,15 @@ impl<'a> Meaning<'a> {
             Place::Image(rva) if !is_funclet => self.is_middle(rva, index, addend).then(Vec::new),
             _ => None,
         }
+    }
+
+    /// A throwing function of the payload in the place of another function: which one that may be, is looked at there.
+    fn is_throw(self, index: AtomIndex, addend: i64, offset: u32, usage: Use) -> bool {
+        let record = self.facts.functions_at.get(&offset);
+        addend == 0
+            && usage == Use::Branch
+            && record.is_some_and(|f| throws::is_stub(f))
+            && self.facts.is_throwing(index)
     }
 
     /// Whoever runs from an old entry does what the new function does.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hpgen_diff::atoms::{AtomIndex, AtomKind};
 use hpgen_diff::compare::{Comparison, Outcome};
 use hpgen_diff::program::{Location, Program};
+use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
 use hpgen_runtime::format::{Assignment, HookKind, Variable};
 
@@ -42,6 +43,9 @@ fn expected_variables(new: &Program, bound: &BTreeMap<AtomIndex, u32>) -> Vec<Va
         let Some(atom) = new.atom(index).filter(|atom| atom.kind == AtomKind::Writable && atom.size > 0) else {
             continue;
         };
+        if rtti::is_type_descriptor(atom) {
+            continue;
+        }
         let Some(first) = atom.names.first() else { continue };
         let mut name = String::new();
         if let Some(local) = &first.local {

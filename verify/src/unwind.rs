@@ -86,6 +86,16 @@ impl FunctionTable {
         self.entries.iter().any(|entry| entry.begin == address)
     }
 
+    /// What its RVAs count from.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The number of the entry that begins at an address.
+    pub fn number_of(&self, begin: u64) -> Option<u32> {
+        self.entries.iter().find(|entry| entry.begin == begin).map(|entry| entry.number)
+    }
+
     /// Begin, end and record of each entry.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         self.entries.iter().map(|entry| (entry.begin, entry.end, entry.info))

@@ -18,10 +18,11 @@ use crate::code::CodeWalk;
 use crate::data;
 use crate::facts::Facts;
 use crate::initialisers;
-use crate::meaning::Meaning;
-use crate::process::Process;
+use crate::meaning::{Meaning, Use};
+use crate::process::{Place, Process};
 use crate::records;
 use crate::report::{Counts, Finding, References};
+use crate::throws::{self, Stub};
 use crate::trampolines::{self, NamedPlaces};
 use crate::unwind::FunctionTable;
 
@@ -42,6 +43,7 @@ pub(crate) fn walk(facts: &Facts<'_>, process: &Process, old: (&NamedPlaces, &Pi
         functions: BTreeMap::new(),
         equal: BTreeSet::new(),
         acting: BTreeMap::new(),
+        throws: BTreeMap::new(),
         occupied: FunctionTable::occupied(process).into_iter().collect(),
         queue: Vec::new(),
         used_slots: BTreeSet::new(),
@@ -49,6 +51,7 @@ pub(crate) fn walk(facts: &Facts<'_>, process: &Process, old: (&NamedPlaces, &Pi
         unwind_records: 0,
         findings,
     };
+    walk.throwing_functions();
     walk.start();
     walk.values();
     walk.follow();
@@ -75,6 +78,8 @@ struct Walk<'a> {
     equal: BTreeSet<(AtomIndex, Rva, u32)>,
     /// Old and new functions with the region offset that the old one is redirected to, and who says that it is as good as the new one.
     acting: BTreeMap<(AtomIndex, AtomIndex, u32), Origin>,
+    /// The payload's throwing functions by region offset, with those of the new program in whose place they are called.
+    throws: BTreeMap<u32, (Stub, BTreeSet<AtomIndex>)>,
     occupied: BTreeSet<Occupied>,
     queue: Vec<Job>,
     used_slots: BTreeSet<u32>,
@@ -87,7 +92,7 @@ impl Walk<'_> {
     /// Binds the payload's functions that can be only one of the new program, and takes note of the import slots.
     fn start(&mut self) {
         let facts = self.meaning.facts;
-        for function in &facts.payload.functions {
+        for function in facts.payload.functions.iter().filter(|function| !throws::is_stub(function)) {
             match facts.candidates(function).as_slice() {
                 [] => {
                     let found = format!("{} at region offset {:#x}", function.name, function.offset);
@@ -102,6 +107,60 @@ impl Walk<'_> {
         for (number, import) in facts.payload.imports.iter().enumerate() {
             self.occupied.insert(Occupied { offset: import.slot, size: 8, part: Part::ImportSlot(number) });
         }
+    }
+
+    /// Reads the payload's own throwing functions.
+    fn throwing_functions(&mut self) {
+        let Meaning { facts, process } = self.meaning;
+        for function in facts.payload.functions.iter().filter(|function| throws::is_stub(function)) {
+            match throws::read(process, &self.table, function) {
+                Ok(stub) => {
+                    self.occupied.extend(&stub.occupied);
+                    if let Place::Region(slot) = process.place(stub.slot) {
+                        self.used_slots.insert(slot);
+                    }
+                    self.unwind_records += 1;
+                    self.throws.insert(function.offset, (stub, BTreeSet::new()));
+                }
+                Err(finding) => self.findings.push(finding),
+            }
+        }
+    }
+
+    /// Called in the place of a throwing function of the new build: everything but the payload's own goes on to that.
+    fn throws_as(&mut self, atom: AtomIndex, offset: u32, origin: Origin) {
+        let Some((stub, instead_of)) = self.throws.get_mut(&offset) else {
+            return self.disagreement(origin, "a throwing function of the payload".to_owned(), offset);
+        };
+        if !instead_of.insert(atom) {
+            return;
+        }
+        match self.meaning.is_place_of(atom, 0, stub.original, Use::Branch) {
+            Ok(claims) => claims.into_iter().for_each(|claim| self.claim(claim, origin)),
+            Err(expected) => self.disagreement(origin, format!("one that goes on to {expected}"), offset),
+        }
+    }
+
+    /// Descriptions in the region are raised by the payload's own functions, each of which is of use; and they stay.
+    fn thrown(&self) -> Vec<Finding> {
+        let facts = self.meaning.facts;
+        let mut findings = Vec::new();
+        let descriptions = self.bound.iter().filter(|(index, _)| facts.is_throw_record(**index));
+        let addresses: Vec<u64> = descriptions.map(|(_, offset)| self.meaning.process.in_region(*offset)).collect();
+        for (offset, (stub, instead_of)) in &self.throws {
+            if instead_of.is_empty() || !addresses.iter().all(|address| stub.raises.contains(address)) {
+                let expected = "a throwing function that is called, and raises all that the region describes";
+                findings.push(Finding::of_payload("throw", expected, format!("another at region offset {offset:#x}")));
+            }
+        }
+        let bound = || self.bound.keys().copied();
+        let carries_type = bound().any(|index| facts.is_itanium_type(index));
+        let outlive = !addresses.is_empty() || carries_type && bound().any(|index| facts.throws_as_itanium(index));
+        if outlive && !facts.payload.identity.stays {
+            let expected = "a region that is never given back, since objects thrown from it are described there";
+            findings.push(Finding::of_payload("throw", expected, "one that is"));
+        }
+        findings
     }
 
     /// The values that variables of the old image get are those of the new build.
@@ -139,10 +198,18 @@ impl Walk<'_> {
 
     fn claim(&mut self, claim: Claim, origin: Origin) {
         match claim {
-            Claim::Stands { atom, offset } => self.bind(atom, offset, origin),
+            Claim::Stands { atom, offset } => {
+                let facts = self.meaning.facts;
+                let is_code = facts.new.function(origin.atom).is_some();
+                if facts.is_throw_record(atom) && !is_code && !facts.is_throw_record(origin.atom) {
+                    self.disagreement(origin, "no address of what only a throw may be given".to_owned(), offset);
+                }
+                self.bind(atom, offset, origin);
+            }
             Claim::ActsAs { old, atom, offset } => {
                 self.acting.insert((old, atom, offset), origin);
             }
+            Claim::Throws { atom, offset } => self.throws_as(atom, offset, origin),
             Claim::Equal { atom, rva, bytes } => {
                 if self.equal.insert((atom, rva, bytes)) {
                     self.queue.push(Job::Constant(atom, rva, bytes));
@@ -189,7 +256,7 @@ impl Walk<'_> {
     /// Functions that share their name with others, and that nothing calls: the first of that name that it can be.
     fn bind_the_rest(&mut self) {
         let facts = self.meaning.facts;
-        for function in &facts.payload.functions {
+        for function in facts.payload.functions.iter().filter(|function| !throws::is_stub(function)) {
             if self.functions.contains_key(&function.offset) {
                 continue;
             }
@@ -230,6 +297,7 @@ impl Walk<'_> {
         self.findings.extend(accounting::look(facts, process, &self.bound, &self.occupied));
         self.findings.extend(self.unwind_entries());
         self.findings.extend(self.unused_slots());
+        self.findings.extend(self.thrown());
         let counts = Counts {
             functions: self.functions.len(),
             references: self.references,

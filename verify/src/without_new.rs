@@ -14,6 +14,7 @@ use crate::facts::Facts;
 use crate::placement;
 use crate::process::{Place, Process};
 use crate::report::{Counts, Finding, References, Report};
+use crate::throws;
 use crate::trampolines::{self, NamedPlaces};
 use crate::unwind::FunctionTable;
 
@@ -44,6 +45,7 @@ pub(crate) fn verify(payload: &Payload, old: &Program) -> Report {
                 look.records();
                 look.relocations();
                 payload.functions.iter().for_each(|function| look.code(function.offset, function.size, &function.name));
+                look.throws();
                 let unwind_records = look.unwind();
                 report.counts.merge(Counts {
                     functions: payload.functions.len(),
@@ -119,6 +121,21 @@ impl Look<'_> {
             if !is_variable {
                 let found = format!("{} bytes at {}", assigned.size, Rva(assigned.rva));
                 self.finding("assignment", None, "a variable of the old image", found);
+            }
+        }
+    }
+
+    /// The payload's own throwing functions are what they say, and go on to functions.
+    fn throws(&mut self) {
+        let table = FunctionTable::read(self.process, &mut Vec::new());
+        for function in self.facts.payload.functions.iter().filter(|function| throws::is_stub(function)) {
+            match throws::read(self.process, &table, function) {
+                Ok(stub) if self.is_code(stub.original, false) && self.facts.payload.identity.stays => {}
+                Ok(stub) => {
+                    let found = self.describe(Some(stub.original));
+                    self.finding("throw", None, "a region that stays, and the start of a function", found);
+                }
+                Err(finding) => self.findings.push(finding),
             }
         }
     }

@@ -176,10 +176,11 @@ fn head(file: &PayloadFile, seal: &Seal, signer: Signer) -> String {
 fn text(payload: &Payload) -> String {
     let id = &payload.identity;
     let mut text = format!(
-        "\n{} {}, series {}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
+        "\n{} {}, series {}{}\n  timestamp {:#010x}, image size {:#x}, entry point {:#x}, preferred base {:#x}\n",
         paint(BOLD, format!("for {}", id.image_name)),
         describe_identity(&id.guid, id.age),
         id.series,
+        if id.stays { ", never given back" } else { "" },
         id.timestamp,
         id.size_of_image,
         id.entry_point,
@@ -319,6 +320,7 @@ fn tables(payload: &Payload) -> Value {
     let id = &payload.identity;
     json!({
         "series": id.series,
+        "stays": id.stays,
         "identity": {
             "image": id.image_name,
             "pdb": describe_identity(&id.guid, id.age),

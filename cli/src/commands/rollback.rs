@@ -38,7 +38,7 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
             let memory = match done.region {
                 RegionFate::Freed => "its memory was freed".to_owned(),
                 RegionFate::KeptForExit => {
-                    "its memory is kept, since the process calls a function of it when it ends".to_owned()
+                    "its memory is kept, since the process may still use what is in it until it ends".to_owned()
                 }
                 RegionFate::Kept { thread } => {
                     format!("its memory is kept, since thread {thread} may still return into it")

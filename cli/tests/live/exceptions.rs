@@ -1,12 +1,15 @@
 //! Exceptions and walks of the stack through frames of old and new code, in both directions: `testdata/throw_host` says which.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use xtask::live::Target;
 use xtask::suite::{relinked, subjects};
 use xtask::{wine, workspace};
 
+#[cfg(not(windows))]
+use crate::compile::compile_with_runtime;
 use crate::schemas;
 use crate::session::{Session, expect};
 
@@ -18,19 +21,72 @@ const SECONDS: u32 = 120;
 fn exceptions_pass_frames_of_both_builds() {
     let Some(session) = Session::start("exceptions") else { return };
     let [subject_old, subject_new] = subjects::throw_host().unwrap();
-    let [old, new] = relinked::build_pair([&subject_old, &subject_new]).unwrap();
-    let payload = session.build("fix.hpx", &old, &new, &[]);
+    let images = relinked::build_pair([&subject_old, &subject_new]).unwrap();
+    let arguments = |stop_file: &Path| vec![SECONDS.to_string(), wine::windows_path(stop_file)];
+    let seen = there_and_back(&session, &images, arguments);
 
+    // Exactly the changed functions are new; whatever they throw to, catch from and are left through is old.
+    let functions = seen.process["images"][0]["functions"].as_array().unwrap();
+    let names: Vec<&str> = functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| name.contains("changed_")), "{names:?}");
+    assert_eq!(names.len(), 23, "{names:?}");
+
+    // The builds tell themselves apart in every case, and each walk finds every frame up to `main` and what called that.
+    for (old, new) in seen.plain_old.iter().zip(&seen.plain_new) {
+        for ((name, of_old), (_, of_new)) in items(old).into_iter().zip(items(new)) {
+            assert!(name == "seq" || of_old != of_new, "{name} is {of_old} in both builds");
+            assert!(
+                !name.starts_with("walk") || (of_old == "0/0" && of_new.ends_with("000000/0")),
+                "{name} {of_old} {of_new}"
+            );
+        }
+    }
+}
+
+/// The same in the Itanium ABI, with gcc's runtime.
+#[cfg(not(windows))]
+#[test]
+fn new_types_of_mingw_are_thrown() {
+    let Some(session) = Session::start("mingw_exceptions") else { return };
+    let source = workspace::testdata().join("mingw_throw_host").join("mingw_throw_host.cpp");
+    let images = ["old", "new"].map(|build| {
+        let folder = session.file(build);
+        fs::create_dir_all(&folder).unwrap();
+        let flags: &[&str] = if build == "new" { &["-DNEW"] } else { &[] };
+        compile_with_runtime(&folder, "mingw_throw_host.exe", &source, flags)
+    });
+    let seen = there_and_back(&session, &images, |stop_file| vec![wine::windows_path(stop_file)]);
+    let functions = seen.process["images"][0]["functions"].as_array().unwrap();
+    assert_eq!(functions.len(), 3, "{functions:?}");
+    for (old, new) in seen.plain_old.iter().zip(&seen.plain_new) {
+        for ((name, of_old), (_, of_new)) in items(old).into_iter().zip(items(new)) {
+            assert!(name == "seq" || of_old != of_new, "{name} is {of_old} in both builds");
+        }
+    }
+}
+
+/// What was seen of a program that was patched and rolled back.
+struct Seen {
+    /// What `apply` said of the process.
+    process: Value,
+    plain_old: Vec<String>,
+    plain_new: Vec<String>,
+}
+
+/// Runs the old build, patches it and takes the patch out again, beside both builds by themselves: each of its steps must be one of the build
+/// that it is of at the time.
+fn there_and_back(session: &Session, [old, new]: &[PathBuf; 2], arguments: impl Fn(&Path) -> Vec<String>) -> Seen {
+    let payload = session.build("fix.hpx", old, new, &[]);
     let [stop_file, stop_plain] = ["stop", "stop-plain"].map(|name| session.file(name));
-    let arguments = |stop_file| [SECONDS.to_string(), wine::windows_path(stop_file)];
-    let plain = [&old, &new].map(|image| Target::start(image, arguments(&stop_plain)).unwrap());
-    let target = Target::start(&old, arguments(&stop_file)).unwrap();
+    let plain = [old, new].map(|image| Target::start(image, arguments(&stop_plain)).unwrap());
+    let target = Target::start(old, arguments(&stop_file)).unwrap();
     let steps = |when: &str, count| target.wait_for_lines(when, count, |line| line.starts_with("seq ")).unwrap().len();
     let before = steps("the first steps", SEEN);
     let process = session.apply(0, target.pid(), &payload);
     let first_new = steps("the first patched step", 1);
     let last_new = steps("patched steps", 2 * SEEN);
-    session.roll_back(target.pid());
+    // Somebody may hold what was thrown: its description stays.
+    assert_eq!(session.roll_back(target.pid())["region"], "kept-for-exit");
     let first_old = steps("the first step after the rollback", 1);
     steps("steps after the rollback", SEEN);
     assert_eq!(session.applied(target.pid()), [] as [Value; 0]);
@@ -43,26 +99,11 @@ fn exceptions_pass_frames_of_both_builds() {
     fs::write(&stop_plain, "").unwrap();
     let [plain_old, plain_new] = plain.map(lines);
 
-    // Exactly the changed functions are new; whatever they throw to, catch from and are left through is old.
-    let functions = process["images"][0]["functions"].as_array().unwrap();
-    let names: Vec<&str> = functions.iter().map(|function| function["name"].as_str().unwrap()).collect();
-    assert!(names.iter().all(|name| name.contains("changed_")), "{names:?}");
-    assert_eq!(names.len(), 17, "{names:?}");
-
     // A step during which the patch goes in or out may be of both.
     assert_eq!(patched[..before], plain_old[..before]);
     assert_eq!(patched[first_new..last_new], plain_new[first_new..last_new]);
     assert_eq!(patched[first_old..], plain_old[first_old..patched.len()]);
-    // The builds tell themselves apart in every case, and each walk finds every frame up to `main` and what called that.
-    for (old, new) in plain_old.iter().zip(&plain_new) {
-        for ((name, of_old), (_, of_new)) in items(old).into_iter().zip(items(new)) {
-            assert!(name == "seq" || of_old != of_new, "{name} is {of_old} in both builds");
-            assert!(
-                !name.starts_with("walk") || (of_old == "0/0" && of_new.ends_with("000000/0")),
-                "{name} {of_old} {of_new}"
-            );
-        }
-    }
+    Seen { process, plain_old, plain_new }
 }
 
 /// The program sleeps most of the time, in `changed_rest` below `kept_rest` below `changed_rest`: of both builds in turn.

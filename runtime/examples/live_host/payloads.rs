@@ -25,6 +25,7 @@ pub fn identity(base: u64, name: &str) -> Identity {
         image_base: base,
         image_name: name.to_owned(),
         series: 1,
+        stays: false,
     };
     let (debug, size) = (u64::from(word(nt + 24 + 112 + 48)), u64::from(word(nt + 24 + 112 + 52)));
     for entry in (debug..debug + size).step_by(28) {

@@ -253,8 +253,8 @@ fn decode_identity(record: &IdentityRecord, strings: &str) -> Result<Identity, F
     let image_name = text(record.name, strings)
         .filter(|name| is_file_name(name))
         .ok_or(malformed("identity", "the image name is not a file name"))?;
-    if record.reserved.get() != 0 {
-        return Err(malformed("identity", "a reserved field is not zero"));
+    if record.flags.get() > 1 {
+        return Err(malformed("identity", "a flag is unknown"));
     }
     let series = record.series.get();
     if series == 0 {
@@ -269,6 +269,7 @@ fn decode_identity(record: &IdentityRecord, strings: &str) -> Result<Identity, F
         image_base: record.image_base.get(),
         image_name,
         series,
+        stays: record.flags.get() == 1,
     })
 }
 

@@ -37,7 +37,7 @@ impl Payload {
             image_base: id.image_base.into(),
             name: strings.add(&id.image_name)?,
             series: id.series.into(),
-            reserved: 0.into(),
+            flags: u32::from(id.stays).into(),
         };
         let (mut segments, mut contents) = (Vec::new(), Vec::new());
         for s in &self.segments {

@@ -66,7 +66,7 @@ records! {
         image_base: U64,
         name: StringRef,
         series: U32,
-        reserved: U32,
+        flags: U32,
     }
     /// Section 2.2.
     SegmentRecord { offset: U32, memory_size: U32, content_size: U32, protection: U32 }

@@ -26,6 +26,8 @@ pub const PAGE: u32 = 0x1000;
 pub const MAX_BODY: u64 = 256 << 20;
 /// Largest region that is accepted.
 pub const MAX_REGION: u64 = 1 << 30;
+/// Name of the functions that throw objects of types which only the payload describes (section 2.5).
+pub const THROW_STUB: &str = "hpgen:throw";
 
 /// What a file holds for one image (section 2). Every range in it was checked: see [`PayloadFile::decode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Identity {
     pub image_name: String,
     /// Place among the payloads of this image: a higher one replaces a lower one. At least 1.
     pub series: u32,
+    /// The region is never given back.
+    pub stays: bool,
 }
 
 /// How a segment's pages are mapped once it is filled (section 2.2). None is writable and executable.

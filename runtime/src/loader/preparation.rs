@@ -214,7 +214,7 @@ fn new_record(
             .collect(),
         functions: RecordFunction::of(payload),
         hooks: payload.hooks.iter().map(|hook| (hook.kind, region.base + u64::from(hook.function))).collect(),
-        stays: due.iter().any(|due| due.at_exit),
+        stays: payload.identity.stays || due.iter().any(|due| due.at_exit),
         threads_stopped: 0,
         applied_at: records::filetime_now(),
         stopped_micros: 0,

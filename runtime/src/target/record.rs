@@ -154,7 +154,7 @@ pub(crate) struct Record {
     pub assignments: Vec<RecordAssignment>,
     /// The code in the region, by rising offset.
     pub functions: Vec<RecordFunction>,
-    /// The process calls a function of the region when it ends: the memory is never given back.
+    /// The process may use the region until it ends, as no stack shows: the memory is never given back.
     pub stays: bool,
     pub threads_stopped: u32,
     pub applied_at: u64,

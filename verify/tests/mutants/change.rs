@@ -53,7 +53,7 @@ pub fn all(old: &Program, payload: &Payload) -> Vec<Mutation> {
     for index in 0..payload.segments.len() {
         list.segment(payload, index);
     }
-    list.identity();
+    list.identity(payload);
     list.unwind();
     list.mutations
 }
@@ -292,12 +292,15 @@ impl List {
         });
     }
 
-    fn identity(&mut self) {
+    fn identity(&mut self, payload: &Payload) {
         self.add("identity: GUID".to_owned(), |payload| payload.identity.guid[0] ^= 1);
         self.add("identity: age".to_owned(), |payload| payload.identity.age += 1);
         self.add("identity: time stamp".to_owned(), |payload| payload.identity.timestamp ^= 1);
         self.add("identity: size".to_owned(), |payload| payload.identity.size_of_image += 0x1000);
         self.add("identity: entry point".to_owned(), |payload| payload.identity.entry_point += 1);
+        if payload.identity.stays {
+            self.add("identity: given back".to_owned(), |payload| payload.identity.stays = false);
+        }
         self.add("identity: base".to_owned(), |payload| payload.identity.image_base += 0x1_0000);
     }
 

@@ -42,6 +42,7 @@ fn every_mutant_of_a_fixture_is_found() {
         ("new_object", false),
         ("image_relative", true),
         ("short_branches", false),
+        ("cpp_tables", false),
     ] {
         let pair = Pair::fixture(fixture);
         let payload = pair.payload(all).expect("hotpatchable");
