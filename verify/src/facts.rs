@@ -116,7 +116,8 @@ impl<'a> Facts<'a> {
             slot.is_some_and(|slot| slot.import.symbol == ImportedSymbol::Name(rtti::THROW_FUNCTION.to_owned()))
         };
         let is_thunk = |function: &NewFunction| {
-            function.code.instructions.len() == 1 && function.code.references.iter().all(is_import)
+            function.code.instructions.len() == 1
+                && matches!(function.code.references.as_slice(), [only] if is_import(only))
         };
         self.new.atom(index).is_some_and(is_named) || self.new.function(index).is_some_and(is_thunk)
     }
