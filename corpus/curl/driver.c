@@ -37,6 +37,10 @@ static void answer(SOCKET peer) {
         }
         strncpy(asked, request, sizeof asked - 1);
         const char *path = strchr(request, ' ') + 1;
+        if (strncmp(path, "/headers", 8) == 0) {
+            answer_with_headers(peer);
+            return;
+        }
         for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
             if (strncmp(path, answers[i].path, strlen(answers[i].path)) == 0) {
                 send(peer, answers[i].answer, (int)strlen(answers[i].answer), 0);
@@ -48,6 +52,20 @@ static void answer(SOCKET peer) {
             return;
         }
     }
+}
+
+/* An answer with more headers than anybody needs: six lines of 60,000 bytes. */
+static void answer_with_headers(SOCKET peer) {
+    static char line[60002];
+    static const char start[] = "HTTP/1.1 200 OK\r\n", end[] = "Content-Length: 2\r\nConnection: close\r\n\r\nok";
+    memset(line, 'x', sizeof line - 2);
+    memcpy(line, "X-A: ", 5);
+    memcpy(line + sizeof line - 2, "\r\n", 2);
+    send(peer, start, sizeof start - 1, 0);
+    for (int i = 0; i < 6; i++) {
+        send(peer, line, sizeof line, 0);
+    }
+    send(peer, end, sizeof end - 1, 0);
 }
 
 static DWORD WINAPI serve(void *listening) {
@@ -190,6 +208,16 @@ static const char *probe(const char *name) {
         CURLcode result = curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "");
         curl_easy_cleanup(curl);
         return result == CURLE_OK ? "accepted" : "refused";
+    }
+    if (strcmp(name, "header-flood") == 0) {
+        char url[100];
+        snprintf(url, sizeof url, "http://127.0.0.1:%u/headers", port);
+        CURL *curl = curl_easy_init();
+        curl_easy_setopt(curl, CURLOPT_URL, url);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+        CURLcode result = curl_easy_perform(curl);
+        curl_easy_cleanup(curl);
+        return result == CURLE_OK ? "accepted" : numbered("error", result);
     }
     return "unknown";
 }

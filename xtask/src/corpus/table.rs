@@ -27,6 +27,8 @@ sees the two images and their PDBs, no source and no object.
   regression) gives what the fixed build gives, in every step. Where it says *regression*, no safe input is at hand that shows the fix:
   what is proven is that payload and rollback go, and that the regression stays what it is in the fixed build. Lines are the driver's steps
   before, with, and after the payload.
+* **lines of ours**: where hpgen refuses, what an author can add: rules (`corpus/*/*.toml`), hooks, and `--include` of the functions outside of
+  which no object of a changed layout lives; such a payload goes in and out by `--consistency quiescent`, in a moment when none of them runs.
 * **stopped**: how long the process stood still, and again on the way back, measured under Wine. **authoring**: the time of
   `hpgen build`, loading of images and PDBs and the proof included. Both on a machine with other work.
 
