@@ -21,6 +21,20 @@ static const struct {
 static unsigned short port;
 static char asked[4000];
 
+/* An answer with more headers than anybody needs: six lines of 60,000 bytes. */
+static void answer_with_headers(SOCKET peer) {
+    static char line[60002];
+    static const char start[] = "HTTP/1.1 200 OK\r\n", end[] = "Content-Length: 2\r\nConnection: close\r\n\r\nok";
+    memset(line, 'x', sizeof line - 2);
+    memcpy(line, "X-A: ", 5);
+    memcpy(line + sizeof line - 2, "\r\n", 2);
+    send(peer, start, sizeof start - 1, 0);
+    for (int i = 0; i < 6; i++) {
+        send(peer, line, sizeof line, 0);
+    }
+    send(peer, end, sizeof end - 1, 0);
+}
+
 static void answer(SOCKET peer) {
     static char request[8000];
     int size = 0;
@@ -52,20 +66,6 @@ static void answer(SOCKET peer) {
             return;
         }
     }
-}
-
-/* An answer with more headers than anybody needs: six lines of 60,000 bytes. */
-static void answer_with_headers(SOCKET peer) {
-    static char line[60002];
-    static const char start[] = "HTTP/1.1 200 OK\r\n", end[] = "Content-Length: 2\r\nConnection: close\r\n\r\nok";
-    memset(line, 'x', sizeof line - 2);
-    memcpy(line, "X-A: ", 5);
-    memcpy(line + sizeof line - 2, "\r\n", 2);
-    send(peer, start, sizeof start - 1, 0);
-    for (int i = 0; i < 6; i++) {
-        send(peer, line, sizeof line, 0);
-    }
-    send(peer, end, sizeof end - 1, 0);
 }
 
 static DWORD WINAPI serve(void *listening) {
