@@ -1,14 +1,19 @@
 //! A program that patches itself, or a copy of itself, while one system call after the other fails. `cli/tests/live/faults.rs` runs it.
 //!
-//! `faults self STEPS [CALL…]`, `faults remote STEPS [CALL…]`: applies with the first call of a kind failing, with the second one, and so on; up to `STEPS` each in
-//! turn, from there on fewer and fewer. After each attempt the image is as it was to the byte, with the same protections, all threads make progress,
-//! and no memory and no handle is left behind. The same for rolling back.
+//! `faults self STEPS [CALL…]`, `faults remote STEPS [CALL…]`: applies with the first call of a kind failing, with the second one, and so on, to the
+//! last. Of the two calls that only look, of which there are hundreds, the first `STEPS` each in turn, from there on fewer and fewer. After each
+//! attempt the image is as it was to the byte, with the same protections, all threads make progress, and no memory and no handle is left
+//! behind. The same for rolling back.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::undocumented_unsafe_blocks, reason = "a test program")]
 
 #[cfg(not(windows))]
 fn main() {
     println!("faults is for Windows");
 }
+
+#[cfg(windows)]
+#[path = "live_host/answer.rs"]
+mod answer;
 
 #[cfg(windows)]
 #[path = "live_host/leaks.rs"]

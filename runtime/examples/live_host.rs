@@ -11,6 +11,10 @@ fn main() {
 }
 
 #[cfg(windows)]
+#[path = "live_host/answer.rs"]
+mod answer;
+
+#[cfg(windows)]
 #[path = "live_host/leaks.rs"]
 mod leaks;
 

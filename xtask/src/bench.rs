@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Measures and prints a table.
 pub fn run(rounds: u32) -> Result<()> {
-    let host = binaries::optimised_windows_example("hpgen-runtime", "live_host")?;
+    let host = binaries::optimised_windows_example("hpgen-runtime", "live_host", &[])?;
     let ended = child::run(wine::command(host).args(["bench", &rounds.to_string()]), PATIENCE)?;
     ensure!(ended.code == Some(0), "the measurement failed: {ended}");
     println!(

@@ -43,8 +43,8 @@ pub fn windows_example(package: &str, name: &str, features: &[&str]) -> Result<P
 }
 
 /// The same, optimised, for what is measured.
-pub fn optimised_windows_example(package: &str, name: &str) -> Result<PathBuf> {
-    example("release", package, name, &["--release"])
+pub fn optimised_windows_example(package: &str, name: &str, features: &[&str]) -> Result<PathBuf> {
+    example("release", package, name, &["--release", "--features", &features.join(",")])
 }
 
 fn example(profile: &str, package: &str, name: &str, flags: &[&str]) -> Result<PathBuf> {

@@ -49,6 +49,12 @@ fn cycles_under_load() {
     check(&["cycles", &rounds(), "32"]);
 }
 
+/// A payload with constructors that is tried many times.
+#[test]
+fn attempts() {
+    check(&["attempts"]);
+}
+
 #[test]
 fn another_process() {
     check(&["remote"]);

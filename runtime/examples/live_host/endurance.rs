@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use hpgen_runtime::*;
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
-use super::{adding, answer, apply_to_self, of_only_image, rollback_kept, sled};
+use super::{adding, apply_to_self, of_only_image, rollback_kept, sled};
+use crate::answer::answer;
 use crate::leaks;
 use crate::payloads::seal;
 

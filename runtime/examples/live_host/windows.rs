@@ -1,5 +1,7 @@
 //! The checks.
 
+#[path = "attempts.rs"]
+mod attempts;
 #[path = "endurance.rs"]
 mod endurance;
 #[path = "forms.rs"]
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::answer::{answer, live_answer};
 use crate::payloads::*;
 use hpgen_runtime::format::*;
 use hpgen_runtime::*;
@@ -64,15 +67,6 @@ static ALLOCATOR: Watched = Watched;
 // Functions to be patched, in assembly so that their first bytes are known.
 core::arch::global_asm!(
     ".text",
-    ".globl live_answer",
-    "live_answer:", // fn(u32) -> u32: x + 1
-    "lea eax, [rcx + 1]",
-    "nop",
-    "nop",
-    "nop",
-    "nop",
-    "nop",
-    "ret",
     ".globl live_spin",
     "live_spin:", // fn(*const u32): spins inside its own first five bytes until *x is not 0
     "nop",
@@ -109,15 +103,9 @@ core::arch::global_asm!(
 );
 
 unsafe extern "C-unwind" {
-    fn live_answer(x: u32) -> u32;
     fn live_spin(x: *const AtomicU32);
     fn live_through(callback: extern "C-unwind" fn() -> u32) -> u32;
     fn live_framed(callback: extern "C-unwind" fn() -> u32) -> u32;
-}
-
-fn answer(x: u32) -> u32 {
-    let call: unsafe extern "C-unwind" fn(u32) -> u32 = std::hint::black_box(live_answer);
-    unsafe { call(x) }
 }
 
 /// `lea eax, [rcx + n]; ret`
@@ -138,6 +126,7 @@ pub fn main() {
         ["forms", rounds] => forms::check_forms(rounds.parse().unwrap()),
         ["cycles", rounds, threads] => endurance::cycles(rounds.parse().unwrap(), threads.parse().unwrap()),
         ["bench", rounds] => endurance::bench(rounds.parse().unwrap()),
+        ["attempts"] => attempts::check(),
         ["late", name] => late::check(name),
         ["remote"] => check_remote(),
         ["run"] => check_run(),

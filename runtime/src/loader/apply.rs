@@ -23,7 +23,7 @@ use super::succession::Succession;
 use super::{call, records, system};
 use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
-use crate::target::record::{PROGRESS, Progress, Record, state_code};
+use crate::target::record::{NEVER_IN, PROGRESS, Progress, Record};
 use crate::target::zones::Zones;
 use crate::{ApplyError, ApplyOptions, Consistency, PatchState};
 
@@ -70,16 +70,18 @@ fn put_in(
         return Err(refusal);
     }
 
-    let computed = compute(process, &fitting, &prepared);
+    let computed = compute(process, &fitting, &mut prepared);
+    let is_complete = computed.is_ok();
     // One that did not return may still run: its code stays.
-    let is_running = matches!(&computed, Err(ApplyError::Process(_)));
+    let is_running = matches!(&computed, Err(ApplyError::Process(error)) if call::may_still_run(error));
     let report = match computed.and_then(|()| redirect(process, &fitting, &mut prepared, options, own_stack)) {
         Ok(report) => report,
         Err(error) => {
-            // What the process calls when it ends has to stay as well. Nothing else leads there.
-            for image in prepared.into_iter().filter(|image| is_running || image.record.stays) {
-                let progress = image.record.region_base + PROGRESS;
-                let _ = process.write(progress, &state_code(PatchState::Retired).to_le_bytes());
+            // What the process calls when it ends has to stay as well. Nothing else leads there, and the next attempt finds what is computed.
+            let never = if is_complete { NEVER_IN } else { records::filetime_now() };
+            for image in prepared.into_iter().filter(|image| is_running || image.registers_exit) {
+                let progress = Progress::new(PatchState::Retired, 0, never, 0);
+                let _ = process.write(image.record.region_base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
                 image.keep();
             }
             return Err(error);
@@ -93,6 +95,11 @@ fn put_in(
         // The patch is in; that its statistics could not be written changes nothing about that.
         let _ = process.write(record.region_base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
     }
+    for earlier in fitting.iter().flat_map(|image| image.succession.attempts()) {
+        // Its variables are in use: a later patch computes its own.
+        let progress = Progress::new(PatchState::Replaced, 0, records::filetime_now(), 0);
+        let _ = process.write(earlier.region_base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));
+    }
     for record in &applied {
         // Nor does it change anything when a hook that comes afterwards fails.
         let _ = hooks::run(process, &record.hooks, HookKind::PostApply);
@@ -102,9 +109,12 @@ fn put_in(
 }
 
 /// Gives the variables of all images their first values.
-fn compute(process: &Process, fitting: &[Fitting<'_>], prepared: &[Prepared<'_>]) -> Result<(), ApplyError> {
+fn compute(process: &Process, fitting: &[Fitting<'_>], prepared: &mut [Prepared<'_>]) -> Result<(), ApplyError> {
     let mut images = fitting.iter().zip(prepared);
-    images.try_for_each(|(image, made)| initialisers::run(process, made.record.region_base, image.payload, &image.due))
+    images.try_for_each(|(image, made)| {
+        let Prepared { record, registers_exit, .. } = made;
+        initialisers::run(process, record.region_base, image.payload, &image.due, registers_exit)
+    })
 }
 
 /// Stops the threads, writes the entries of all images, lets the threads go on; or writes them while threads run.

@@ -42,12 +42,19 @@ pub(super) fn due(payload: &Payload, taken_over: &[TakenOver]) -> Result<Vec<Due
     Ok(due)
 }
 
-/// Calls them.
+/// Calls them, and says whether one may have registered a function that the process calls when it ends.
 ///
 /// # Errors
 /// When one says that it failed; or could not be called, or did not return in time: its code must stay where it is then.
-pub(super) fn run(process: &Process, region: u64, payload: &Payload, due: &[Due]) -> Result<(), ApplyError> {
-    for Due { function, checked, .. } in due {
+pub(super) fn run(
+    process: &Process,
+    region: u64,
+    payload: &Payload,
+    due: &[Due],
+    registers_exit: &mut bool,
+) -> Result<(), ApplyError> {
+    for Due { function, checked, at_exit } in due {
+        *registers_exit |= *at_exit;
         // SAFETY: the payload's author marked the function as one that takes nothing, and it was proven to write the payload's own
         // variables only; its region is in place, with its unwind data.
         let code = unsafe { call(process, region + u64::from(*function), [0; 3])? }.cast_signed();

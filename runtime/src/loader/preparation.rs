@@ -74,6 +74,8 @@ pub(super) struct Prepared<'p> {
     region: Region<'p>,
     held: HeldModule<'p>,
     pub record: Record,
+    /// Whether something of the region may be registered with the process, which calls it when it ends.
+    pub registers_exit: bool,
     pub edits: Vec<Edit>,
     pub marks: Vec<Mark>,
     pub assignments: Vec<Assignment>,
@@ -106,6 +108,7 @@ impl<'p> Prepared<'p> {
             region,
             held,
             record,
+            registers_exit: false,
         })
     }
 

@@ -14,6 +14,8 @@ use crate::{ApplyError, Part, PatchState};
 #[derive(Debug, Default)]
 pub(super) struct Succession<'r> {
     replaced: Vec<&'r Record>,
+    /// What earlier attempts to apply the same payload left.
+    attempts: Vec<&'r Record>,
 }
 
 impl<'r> Succession<'r> {
@@ -43,7 +45,8 @@ impl<'r> Succession<'r> {
                 return Err(ApplyError::AlreadyRedirected { function, rva, patch });
             }
         }
-        Ok(Succession { replaced })
+        let is_own = |record: &&Record| record.is_attempt() && record.seal == *seal && record.image_base == image.base;
+        Ok(Succession { replaced, attempts: present.iter().filter(is_own).collect() })
     }
 
     /// A patch goes as a whole: what is replaced in one image must be replaced in all images that it changed.
@@ -90,7 +93,8 @@ impl<'r> Succession<'r> {
     /// The newest patch's idea of where a variable is counts.
     fn variable(&self, name: &str) -> Option<(&Record, &RecordVariable)> {
         let with = |record: &'_ Record| record.variables.iter().position(|v| v.name == name);
-        self.replaced.iter().rev().copied().find_map(|record| Some((record, record.variables.get(with(record)?)?)))
+        let mut earlier = self.replaced.iter().rev().chain(&self.attempts).copied();
+        earlier.find_map(|record| Some((record, record.variables.get(with(record)?)?)))
     }
 
     fn spots(&self) -> impl Iterator<Item = Spot<'_>> {
@@ -142,9 +146,15 @@ impl<'r> Succession<'r> {
         })
     }
 
+    /// What failed attempts left; its variables are taken over.
+    pub fn attempts(&self) -> impl Iterator<Item = &Record> {
+        self.attempts.iter().copied()
+    }
+
     /// The replaced patches' states, written in the same step.
     pub fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.replaced.iter().map(|record| Mark::new(record.region_base, PatchState::Applied, PatchState::Replaced))
+        let earlier = self.replaced.iter().chain(&self.attempts);
+        earlier.map(|record| Mark::new(record.region_base, record.state, PatchState::Replaced))
     }
 }
 

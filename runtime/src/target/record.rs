@@ -47,6 +47,9 @@ struct Fixed {
     seal: [u8; 32],
 }
 
+/// When a patch was applied that never was: its variables were computed, then it did not go in.
+pub(crate) const NEVER_IN: u64 = 0;
+
 /// The part that changes, behind the digest.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -207,6 +210,14 @@ pub(crate) struct RecordFunction {
     pub offset: u32,
     pub size: u32,
     pub name: String,
+}
+
+impl Record {
+    /// Whether it is what an attempt left that failed when all its variables had their first values: nobody has used them, and another
+    /// attempt need not compute them again.
+    pub fn is_attempt(&self) -> bool {
+        self.stays && self.state == PatchState::Retired && self.applied_at == NEVER_IN
+    }
 }
 
 impl RecordFunction {
