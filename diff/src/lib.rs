@@ -7,6 +7,7 @@
 
 pub mod asm;
 pub mod atoms;
+mod auto_imports;
 pub mod change_set;
 pub mod compare;
 mod cosmetic;

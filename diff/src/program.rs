@@ -7,6 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
+use crate::auto_imports;
 use crate::error::Error;
 use crate::exact_fields::{ExactFields, FieldKind};
 use crate::exceptions::{self, Failure};
@@ -29,6 +30,8 @@ pub struct Program {
     pub symbols: Symbols,
     /// Fields that are known exactly, from fixups of the PDB or from object files that are still on disk.
     pub exact: ExactFields,
+    /// The import slots of fields that mingw's start-up code fills in.
+    pub auto_imports: BTreeMap<Rva, Rva>,
     /// All atoms by rising RVA, without overlaps.
     pub atoms: Vec<Atom>,
     /// The functions among them, in the same order; [`AtomKind::Function`] holds the index.
@@ -106,7 +109,8 @@ impl Program {
                 unwind: Vec::new(),
             })
             .collect();
-        let mut program = Program { image, symbols, exact, atoms, functions };
+        let auto_imports = auto_imports::read(&image, &symbols);
+        let mut program = Program { image, symbols, exact, auto_imports, atoms, functions };
         program.find_tables();
         // What only tables of distances name was not known to begin an object: cut once more with it.
         let named_by_tables: Vec<Rva> =
@@ -160,6 +164,12 @@ impl Program {
             function.code.unresolved.push(Unresolved {
                 offset: *offset,
                 reason: "a jump through a register whose table was not found".into(),
+            });
+        }
+        if let Some((place, _)) = self.auto_imports.range(atom.rva..atom.end()).next() {
+            function.code.unresolved.push(Unresolved {
+                offset: place.0.saturating_sub(atom.rva.0),
+                reason: "the address of a DLL's variable, which the start-up code puts there".into(),
             });
         }
         let first = self.image.runtime_functions.partition_point(|f| f.range.end <= atom.rva);
@@ -372,7 +382,8 @@ impl Program {
     pub fn data_fields(&self, atom: &Atom, size: u32) -> Vec<DataField> {
         let range = span(atom.rva, size);
         let pointers = self.image.base_relocations_in(range.clone()).iter().map(|place| {
-            let symbol = self.exact.at(*place).and_then(|field| field.symbol);
+            let slot = self.auto_imports.get(place).copied();
+            let symbol = slot.or_else(|| self.exact.at(*place).and_then(|field| field.symbol));
             let named = self.image.relocated_target(*place).map(|target| Named { target, symbol });
             DataField { offset: place.0 - atom.rva.0, kind: DataFieldKind::Pointer, named }
         });

@@ -679,7 +679,7 @@ impl Planner<'_> {
                 }
                 (DataFieldKind::Pointer, named) => {
                     let named = named.ok_or_else(outside)?;
-                    if new.image.import_at(named.target).is_some() {
+                    if new.image.import_at(named.symbol.unwrap_or(named.target)).is_some() {
                         return unsupported(
                             "holds the address of a DLL's variable, which the start-up code puts there",
                         );

@@ -24,12 +24,12 @@ pub fn compile_file(folder: &Path, name: &str, source: &Path, flags: &[&str]) ->
     output
 }
 
-/// Compiles a C++ file into `folder`, with a PDB and gcc's runtime in the image.
+/// Compiles a C++ file into `folder`, with a PDB.
 pub fn compile_with_runtime(folder: &Path, name: &str, source: &Path, flags: &[&str]) -> PathBuf {
     let output = folder.join(name);
     let tools = Toolchain::find().unwrap();
     let mut clang = Command::new(tools.clang);
-    clang.args(["--driver-mode=g++", "--target=x86_64-w64-windows-gnu", "-O1", "-g", "-gcodeview", "-static"]);
+    clang.args(["--driver-mode=g++", "--target=x86_64-w64-windows-gnu", "-O1", "-g", "-gcodeview"]);
     clang.arg(format!("-fuse-ld={}", tools.linker_name)).arg("-Wl,--pdb=").arg("-o").arg(&output);
     toolchain::run(clang.arg(source).args(flags)).unwrap();
     output

@@ -52,7 +52,7 @@ fn new_types_of_mingw_are_thrown() {
     let images = ["old", "new"].map(|build| {
         let folder = session.file(build);
         fs::create_dir_all(&folder).unwrap();
-        let flags: &[&str] = if build == "new" { &["-DNEW"] } else { &[] };
+        let flags: &[&str] = if build == "new" { &["-static", "-DNEW"] } else { &["-static"] };
         compile_with_runtime(&folder, "mingw_throw_host.exe", &source, flags)
     });
     let seen = there_and_back(&session, &images, |stop_file| vec![wine::windows_path(stop_file)]);
@@ -63,6 +63,25 @@ fn new_types_of_mingw_are_thrown() {
             assert!(name == "seq" || of_old != of_new, "{name} is {of_old} in both builds");
         }
     }
+}
+
+/// A new type's description leads to a DLL's variable: its place is known only once the program has started.
+#[cfg(not(windows))]
+#[test]
+fn new_types_that_lead_to_a_dll_are_refused() {
+    let Some(session) = Session::start("mingw_dll_exceptions") else { return };
+    let source = workspace::testdata().join("mingw_throw_host").join("mingw_throw_host.cpp");
+    let [old, new] = ["old", "new"].map(|build| {
+        let folder = session.file(build);
+        fs::create_dir_all(&folder).unwrap();
+        let flags: &[&str] = if build == "new" { &["-DNEW"] } else { &[] };
+        compile_with_runtime(&folder, "mingw_throw_host.exe", &source, flags)
+    });
+    let refused = session.authoring.run([Path::new("check"), &old, &new]).unwrap();
+    expect(3, &refused);
+    // What both builds throw is the same in both, wherever the linker put the slots of imports.
+    assert!(!refused.stdout.contains("_ZTI5Error"), "{refused}");
+    assert!(refused.stdout.contains("_ZTI13changed_Fresh: holds the address of a DLL's variable"), "{refused}");
 }
 
 /// What was seen of a program that was patched and rolled back.
