@@ -4,6 +4,9 @@
 //! last. Of the two calls that only look, of which there are hundreds, the first `STEPS` each in turn, from there on fewer and fewer. After each
 //! attempt the image is as it was to the byte, with the same protections, all threads make progress, and no memory and no handle is left
 //! behind. The same for rolling back.
+//!
+//! `faults deaths STEP`: a process that applies to another one ends before its first call that changes something, before its second one, and so on; only
+//! each `STEP`th. The other one is then patched or not, as a whole, or says that it was left half changed, and is repaired.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::undocumented_unsafe_blocks, reason = "a test program")]
 
 #[cfg(not(windows))]

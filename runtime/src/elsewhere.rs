@@ -93,7 +93,7 @@ pub fn run(_: &RunCommand, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Resul
 ///
 /// # Errors
 /// Always, on this system.
-pub fn repair_process(_: u32) -> Result<Option<Repaired>, ProcessError> {
+pub fn repair_process(_: u32) -> Result<Repaired, ProcessError> {
     Err(ProcessError::NotWindows)
 }
 

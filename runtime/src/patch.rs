@@ -219,11 +219,15 @@ pub struct RolledBack {
     pub threads_stopped: u32,
 }
 
-/// An interrupted change that was taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an hpgen had left that was killed in the middle of a change, and what was done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Repaired {
+    /// Whether a change was interrupted, and is taken back.
+    pub was_interrupted: bool,
     /// How many threads stood still and go on.
     pub threads: u32,
     /// How many places were written again as they were before.
     pub places: usize,
+    /// How many allocations were given back that belonged to nobody any more.
+    pub allocations: usize,
 }

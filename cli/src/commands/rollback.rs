@@ -70,7 +70,7 @@ pub fn execute(arguments: &RollbackArguments) -> Result<Outcome> {
 
 /// Takes back what was interrupted, down to a patch that is only prepared.
 fn repair(pid: u32, format: Format) -> Result<Outcome> {
-    let repaired = repair_process(pid)?;
+    let Repaired { was_interrupted, threads, places, allocations } = repair_process(pid)?;
     let is_prepared = |patch: &&PatchStatus| patch.state == PatchState::Prepared;
     let prepared = status_process(pid)?.iter().rev().find(is_prepared).map(|patch| patch.patch_id.clone());
     if let Some(patch) = &prepared {
@@ -78,18 +78,25 @@ fn repair(pid: u32, format: Format) -> Result<Outcome> {
     }
     match format {
         Format::Text => {
-            let change = repaired.map_or("no change was interrupted".to_owned(), |Repaired { threads, places }| {
+            let change = if was_interrupted {
                 format!("took back {}, let {} go on", count(places, "write"), count(threads as usize, "thread"))
-            });
+            } else {
+                "no change was interrupted".to_owned()
+            };
+            let memory = match allocations {
+                0 => String::new(),
+                _ => format!("; gave back {} that it had left", count(allocations, "allocation")),
+            };
             let patch = prepared.map_or(String::new(), |patch| format!("; removed patch {patch}, which was prepared"));
-            output::print(&format!("{} process {pid}: {change}{patch}\n", paint(GOOD, "repaired")));
+            output::print(&format!("{} process {pid}: {change}{memory}{patch}\n", paint(GOOD, "repaired")));
         }
         Format::Json => output::json(&json!({
             "schema": REPAIR_SCHEMA,
             "pid": pid,
-            "interrupted": repaired.is_some(),
-            "threads": repaired.map_or(0, |repaired| repaired.threads),
-            "places": repaired.map_or(0, |repaired| repaired.places),
+            "interrupted": was_interrupted,
+            "threads": threads,
+            "places": places,
+            "allocations": allocations,
             "removed": prepared,
         }))?,
     }

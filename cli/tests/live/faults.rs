@@ -24,15 +24,25 @@ fn another_process() {
     check("remote");
 }
 
+/// A patcher that is killed before each call that changes something.
+#[test]
+fn deaths() {
+    run("deaths", "1");
+}
+
 fn check(what: &str) {
-    static HOST: OnceLock<PathBuf> = OnceLock::new();
     let steps = std::env::var("HPGEN_LIVE_FAULTS").unwrap_or_else(|_| STEPS.to_owned());
+    run(what, &steps);
+}
+
+fn run(what: &str, steps: &str) {
+    static HOST: OnceLock<PathBuf> = OnceLock::new();
     if !live::enabled("system calls that fail") {
         return;
     }
     let build = || binaries::optimised_windows_example("hpgen-runtime", "faults", &["fault-injection"]).unwrap();
     let host = HOST.get_or_init(build);
-    let ended = child::run(wine::command(host).args([what, &steps]), PATIENCE).unwrap();
+    let ended = child::run(wine::command(host).args([what, steps]), PATIENCE).unwrap();
     expect(0, &ended);
     println!("{}", ended.stdout);
 }

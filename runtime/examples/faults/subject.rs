@@ -26,10 +26,11 @@ static STEPS: [AtomicU64; THREADS] = [const { AtomicU64::new(0) }; THREADS];
 pub struct State {
     /// What the function gives for 1.
     pub value: u32,
-    variable: u32,
+    /// What the payload gives a value.
+    pub variable: u32,
     /// Digest of all code of the image and of the protections of all of its pages.
     pub image: u64,
-    allocations: usize,
+    pub allocations: usize,
     /// Those of the process, and of the one that patches.
     pub handles: usize,
 }
@@ -52,6 +53,11 @@ impl Subject {
         let output = BufReader::new(child.stdout.take().unwrap());
         let patcher = Patcher::of_process(child.id());
         Subject { child: Some((child, output)), patcher }
+    }
+
+    /// Process id of the other one.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or_else(std::process::id, |(child, _)| child.id())
     }
 
     pub fn state(&mut self) -> State {

@@ -1,5 +1,7 @@
 //! The checks.
 
+#[path = "deaths.rs"]
+mod deaths;
 #[path = "subject.rs"]
 mod subject;
 
@@ -56,6 +58,12 @@ pub fn main() {
             check(&mut subject, steps.parse().unwrap(), only);
             subject.quit();
         }
+        ["deaths", step] => {
+            let mut subject = Subject::other();
+            deaths::check(&mut subject, step.parse().unwrap());
+            subject.quit();
+        }
+        ["patcher", what, pid, after] => deaths::patcher(what, pid.parse().unwrap(), after.parse().unwrap()),
         ["target"] => subject::target(),
         _ => panic!("usage: see the source"),
     }
@@ -63,7 +71,11 @@ pub fn main() {
 
 #[inline(never)]
 fn apply(subject: &Subject) -> Result<Applied, ApplyError> {
-    subject.patcher.apply_accepted(&Accepted { payload: payload(), seal: seal(1), signer: None })
+    subject.patcher.apply_accepted(&accepted())
+}
+
+fn accepted() -> Accepted {
+    Accepted { payload: payload(), seal: seal(1), signer: None }
 }
 
 /// Takes out what is in, also memory that was kept. What its calls leave on the stack must not lie in a frame that stays.

@@ -70,6 +70,9 @@ pub fn cycles(rounds: u32, count: usize) {
         stops.push(applied.rollback().unwrap().stopped);
         rollback_kept();
         assert_eq!(answer(1), 2);
+        if round % 1000 == 999 {
+            println!("{:.0?}: {} cycles, {:?} held", begin.elapsed(), round + 1 - WARM_UP, held());
+        }
     }
     let (took, after) = (begin.elapsed(), held());
     stop(threads);

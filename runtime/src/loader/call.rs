@@ -9,9 +9,10 @@ use windows_sys::Win32::System::Threading::{CreateRemoteThread, GetExitCodeThrea
 use super::modules::Modules;
 use super::process::Process;
 use super::system::insist;
-use super::{fault, imports};
+use super::{claims, fault, imports};
 use crate::ProcessError;
 use crate::format::ImportSymbol;
+use crate::target::claim::Claim;
 
 /// The stub's parameter: the function, then its arguments.
 type Parameters = [u64; 4];
@@ -79,10 +80,12 @@ pub(super) fn may_still_run(error: &ProcessError) -> bool {
     matches!(error, ProcessError::Memory { .. })
 }
 
-/// First page: parameters; second page: code.
+/// First page: whose it is, parameters; second page: code.
 fn run_stub(process: &Process, base: u64, parameters: &Parameters) -> Result<u32, ProcessError> {
     let code = base + PAGE;
-    process.write(base, zerocopy::IntoBytes::as_bytes(parameters))?;
+    claims::claim(process, base, 2 * PAGE)?;
+    let place = base + size_of::<Claim>() as u64;
+    process.write(place, zerocopy::IntoBytes::as_bytes(parameters))?;
     process.write(code, &STUB)?;
     process.protect(code, PAGE, PAGE_EXECUTE_READ)?;
     process.flush_code(code, PAGE);
@@ -99,7 +102,7 @@ fn run_stub(process: &Process, base: u64, parameters: &Parameters) -> Result<u32
                 std::ptr::null(),
                 0,
                 Some(start),
-                base as *const _,
+                place as *const _,
                 0,
                 std::ptr::null_mut(),
             )

@@ -2,6 +2,7 @@
 
 mod apply;
 mod call;
+mod claims;
 mod edit;
 mod entries;
 mod event_log;
@@ -137,7 +138,7 @@ pub fn status_process(pid: u32) -> Result<Vec<PatchStatus>, ProcessError> {
 ///
 /// # Errors
 /// When there is no such process, or it may not be changed.
-pub fn repair_process(pid: u32) -> Result<Option<Repaired>, ProcessError> {
+pub fn repair_process(pid: u32) -> Result<Repaired, ProcessError> {
     repair::repair(&Process::open(pid, Access::Change)?)
 }
 

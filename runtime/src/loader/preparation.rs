@@ -9,7 +9,7 @@ use super::modules::{Module, Modules};
 use super::process::Process;
 use super::region::Region;
 use super::succession::Succession;
-use super::{entries, imports, records};
+use super::{claims, entries, imports, records};
 use crate::format::{Identity, PAGE, Payload, Protection, Seal};
 use crate::link::{Linked, TakenOver, link_taking_over, trampoline_function};
 use crate::target::baseline::changed_body;
@@ -233,6 +233,7 @@ fn fill(
     tables: u32,
 ) -> Result<(), ProcessError> {
     let (header, content) = record.encode(tables.into());
+    claims::claim(process, region.base, region.size)?;
     for segment in &linked.segments {
         process.write(region.base + u64::from(segment.offset), &segment.bytes)?;
     }

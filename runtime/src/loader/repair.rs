@@ -2,31 +2,32 @@
 
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
-use super::journal;
 use super::lock::Lock;
 use super::process::Process;
 use super::threads::resume_suspended;
+use super::{claims, journal};
 use crate::target::journal::{Journal, PHASE, Phase};
 use crate::{ProcessError, Repaired};
 
-/// Takes back a change that was interrupted; nothing where there is none.
+/// Takes back a change that was interrupted, and gives back memory that was left.
 ///
 /// # Errors
 /// When the system does not let it. It can be tried again.
-pub(super) fn repair(process: &Process) -> Result<Option<Repaired>, ProcessError> {
+pub(super) fn repair(process: &Process) -> Result<Repaired, ProcessError> {
     // Whoever is at work now is alive.
     let _lock = Lock::take(process)?;
-    let mut repaired = None;
+    let mut repaired = Repaired::default();
     for (base, journal) in journal::find(process) {
         if journal.phase != Phase::Idle {
             let places = take_back(process, &journal)?;
             process.write(base + PHASE, &Phase::Resuming.code().to_le_bytes())?;
             let threads = resume_suspended(process, &journal.suspended)?;
             process.write(base + PHASE, &Phase::Idle.code().to_le_bytes())?;
-            repaired = Some(Repaired { threads, places });
+            repaired = Repaired { was_interrupted: true, threads, places, ..repaired };
         }
         process.free(base)?;
     }
+    repaired.allocations = claims::free_all(process)?;
     Ok(repaired)
 }
 

@@ -3,6 +3,7 @@
 #![cfg_attr(not(windows), allow(dead_code))]
 
 pub(crate) mod baseline;
+pub(crate) mod claim;
 pub(crate) mod exports;
 pub(crate) mod image;
 pub(crate) mod journal;
