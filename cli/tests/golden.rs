@@ -230,6 +230,19 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "hook_section",
+        asked: "a patch of one function, with three hooks",
+        verdict: HOTPATCHABLE,
+        functions: &["added not_twice", "added note_rollback", "added to_tenths", "changed fixture_round"],
+        data: &[
+            "added hpgen_hook_1_not_twice",
+            "added hpgen_hook_1_to_tenths",
+            "added hpgen_hook_4_note_rollback",
+        ],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "shadow",
         asked: "a patch of one function, with new functions and imports",
         verdict: HOTPATCHABLE,

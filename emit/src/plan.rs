@@ -21,7 +21,7 @@ use hpgen_runtime::format::HookKind;
 
 use crate::correspondence::Correspondence;
 use crate::gaps::Gaps;
-use crate::hooks::hooks;
+use crate::hooks::{self, hooks};
 use crate::initialisers::{Initialisers, PlannedInitialiser};
 use crate::islands::Islands;
 use crate::own_tables;
@@ -167,7 +167,10 @@ impl Plan {
         let with = |status| changes.functions.iter().filter(|f| f.status == status).filter_map(|f| f.new).collect();
         let programs = Correspondence::new(old, new, comparison);
         // A hook that the baseline has as well was for an earlier baseline.
-        let mut hooks = hooks(new);
+        let (mut hooks, doubt) = match hooks(new) {
+            Ok(hooks) => (hooks, None),
+            Err(message) => (Vec::new(), Some(message)),
+        };
         hooks.retain(|(_, index)| !programs.is_unchanged(*index));
         let mut planner = Planner {
             entries: Entries::of(old),
@@ -193,6 +196,11 @@ impl Plan {
             planner.run(include);
         }
         let mut plan = planner.plan;
+        plan.refusals.extend(doubt.map(|message| Reason {
+            code: "not-supported",
+            symbol: hooks::SECTION.to_owned(),
+            message,
+        }));
         plan.stays |= throws::outlive_the_call(new, &plan);
         plan.hooks = planner.hooks;
         plan.reasons = changes.reasons.clone();

@@ -99,25 +99,51 @@ const HOOKS: [(HookKind, &str); 4] = [
     (HookKind::PostRollback, "hpgen_post_rollback"),
 ];
 
-/// The hooks of the new build, by kind and name. One that the old build has as well was for an earlier baseline.
+/// The hooks of the new build by kind: by name, then those of the section. One that the old build has as well was for an earlier baseline.
 pub(crate) fn hooks(old: &Program, new: &Program, comparison: &Comparison) -> Vec<(HookKind, AtomIndex)> {
     let is_unchanged = |index: AtomIndex| {
         let olds = comparison.pairing.old_of(index);
         let is_same = |old_index: &AtomIndex| comparison.outcome(*old_index, index) == Some(&Outcome::Same);
         olds.iter().any(|old_index| old.function(*old_index).is_some()) && olds.iter().all(is_same)
     };
-    let mut found: Vec<(HookKind, &str, AtomIndex)> = Vec::new();
-    for function in new.functions.iter().filter(|function| !is_unchanged(function.atom)) {
-        let names = new.atom(function.atom).map_or(&[][..], |atom| atom.names.as_slice());
-        for (kind, prefix) in HOOKS {
-            let is_hook =
-                |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
-            let named = names.iter().map(|name| name.key.as_str()).find(|name| is_hook(name));
-            found.extend(named.map(|name| (kind, name, function.atom)));
+    let listed = listed_hooks(new);
+    let mut hooks = Vec::new();
+    for (kind, prefix) in HOOKS {
+        let is_hook =
+            |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+        let mut named: Vec<(&str, AtomIndex)> = Vec::new();
+        for function in &new.functions {
+            let names = new.atom(function.atom).map_or(&[][..], |atom| atom.names.as_slice());
+            let found = names.iter().map(|name| name.key.as_str()).find(|name| is_hook(name));
+            named.extend(found.map(|name| (name, function.atom)));
+        }
+        named.sort_unstable();
+        let own = named.into_iter().map(|(_, index)| index);
+        for index in own.chain(listed.iter().filter(|(listed, _)| *listed == kind).map(|(_, index)| *index)) {
+            if !is_unchanged(index) && !hooks.contains(&(kind, index)) {
+                hooks.push((kind, index));
+            }
         }
     }
-    found.sort_unstable();
-    found.into_iter().map(|(kind, _, index)| (kind, index)).collect()
+    hooks
+}
+
+/// What the section of hooks lists, up to what is no record: two numbers of 32 bits, the kind and a mark, and a pointer.
+fn listed_hooks(new: &Program) -> Vec<(HookKind, AtomIndex)> {
+    let mut listed = Vec::new();
+    let Some(section) = new.image.sections.iter().find(|section| section.name == ".hpgen") else { return listed };
+    // Base relocations are where the pointers are.
+    for pointer in new.image.base_relocations_in(section.range.clone()) {
+        let head = pointer.0.checked_sub(8).and_then(|head| new.image.u64_at(Rva(head)));
+        let kind = head.filter(|head| head >> 32 == u64::from(u32::from_le_bytes(*b"HOOK")));
+        let kind = kind.and_then(|head| usize::try_from(head & 0xffff_ffff).ok()?.checked_sub(1));
+        let kind = kind.and_then(|number| HOOKS.get(number)).map(|(kind, _)| *kind);
+        let target = new.image.relocated_target(*pointer).map(|target| new.locate(target));
+        if let (Some(kind), Some(Location::Atom { atom, offset: 0 })) = (kind, target) {
+            listed.push((kind, atom));
+        }
+    }
+    listed
 }
 
 /// The loader calls the new build's hooks, each at its place in the region and in their order.

@@ -78,8 +78,18 @@ fn numbers_in_order(lines: &[String]) -> Result<(), String> {
 
 #[test]
 fn hooks_convert_say_no_and_clean_up() {
-    let Some(session) = Session::start("hooks") else { return };
-    let (old, new) = builds("hooks");
+    convert_say_no_and_clean_up("hooks", "hpgen_pre_apply");
+}
+
+/// Two before the patch goes in: the first says no, the second converts.
+#[test]
+fn hooks_are_found_by_their_section() {
+    convert_say_no_and_clean_up("hook_section", "not_twice");
+}
+
+fn convert_say_no_and_clean_up(fixture: &str, says_no: &str) {
+    let Some(session) = Session::start(fixture) else { return };
+    let (old, new) = builds(fixture);
     let payload = session.build("fix.hpx", &old, &new, &[]);
     let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
     let pid = target.pid();
@@ -91,7 +101,7 @@ fn hooks_convert_say_no_and_clean_up() {
 
     let refused = session.apply(5, pid, &payload);
     let error = refused["error"].as_str().unwrap();
-    assert!(error.contains("hpgen_pre_apply") && error.contains("returned 7"), "{error}");
+    assert!(error.contains(says_no) && error.contains("returned 7"), "{error}");
     assert_eq!(session.applied(pid), Vec::<serde_json::Value>::new());
     target.wait_for_lines("rounds after the veto", SEEN, |line: &str| line == "limit 50 units again").unwrap();
 }
