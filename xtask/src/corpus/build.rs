@@ -154,7 +154,12 @@ impl Program<'_> {
         let library = self.trees.first().context("a program without a library")?;
         self.place_driver(library.folder)?;
         let compilations = self.compilations(tools)?;
-        let missing: Vec<_> = compilations.iter().filter(|compilation| !compilation.cached.is_file()).collect();
+        let mut missing: Vec<_> = compilations.iter().filter(|compilation| !compilation.cached.is_file()).collect();
+        // Cases of a library that are done at the same time need the same objects: they start at both ends, and meet.
+        static PROGRAMS: AtomicUsize = AtomicUsize::new(0);
+        if PROGRAMS.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+            missing.reverse();
+        }
         jobs::run_all(&missing, |compilation| compilation.make(tools, library.folder))?;
         for compilation in &compilations {
             let object = library.folder.join(&compilation.object);
@@ -238,6 +243,9 @@ impl Compilation {
     }
 
     fn make(&self, tools: &Toolchain, folder: &Path) -> Result<()> {
+        if self.cached.is_file() {
+            return Ok(());
+        }
         fs::create_dir_all(self.cached.parent().unwrap_or(folder))?;
         // Cases that are done at the same time may need the same object.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
