@@ -182,7 +182,8 @@ pub struct PatchFrame {
 pub enum RegionFate {
     /// Given back.
     Freed,
-    /// Kept, because something of this thread still points into it. Roll back again later to have it freed.
+    /// Kept, because something of this thread still points into it, or it runs fibers, of which one that does not run now may return into
+    /// it. Roll back again later to have it freed.
     Kept {
         /// Thread id.
         thread: u32,

@@ -49,6 +49,12 @@ fn cycles_under_load() {
     check(&["cycles", &rounds(), "32"]);
 }
 
+/// A patch is rolled back while a fiber that does not run has a frame in it.
+#[test]
+fn fibers() {
+    check(&["fibers"]);
+}
+
 /// A payload with constructors that is tried many times.
 #[test]
 fn attempts() {

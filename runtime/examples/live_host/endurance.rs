@@ -59,7 +59,8 @@ pub fn cycles(rounds: u32, count: usize) {
     const WARM_UP: u32 = 5;
     let threads = hammer(count);
     let payload = adding(4);
-    let (mut before, mut begin, mut stops) = (held(), Instant::now(), Vec::new());
+    let mut stops = Vec::with_capacity(2 * (rounds + WARM_UP) as usize);
+    let (mut before, mut begin) = (held(), Instant::now());
     for round in 0..rounds + WARM_UP {
         if round == WARM_UP {
             (before, begin) = (held(), Instant::now());

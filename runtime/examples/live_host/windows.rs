@@ -4,6 +4,8 @@
 mod attempts;
 #[path = "endurance.rs"]
 mod endurance;
+#[path = "fibers.rs"]
+mod fibers;
 #[path = "forms.rs"]
 mod forms;
 #[path = "late.rs"]
@@ -127,6 +129,7 @@ pub fn main() {
         ["cycles", rounds, threads] => endurance::cycles(rounds.parse().unwrap(), threads.parse().unwrap()),
         ["bench", rounds] => endurance::bench(rounds.parse().unwrap()),
         ["attempts"] => attempts::check(),
+        ["fibers"] => fibers::check(),
         ["late", name] => late::check(name),
         ["remote"] => check_remote(),
         ["run"] => check_run(),

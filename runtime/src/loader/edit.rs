@@ -86,7 +86,7 @@ impl Mark {
 pub(super) struct Report {
     pub threads: u32,
     pub stopped: Duration,
-    /// A thread that has an address of a watched range.
+    /// A thread that has an address of a watched range, or may have one on a stack that is not known.
     pub watched: Option<u32>,
 }
 
@@ -281,7 +281,8 @@ impl<'p> Scene<'p> {
             return Ok(None);
         }
         let is_watched = |address| operation.watch.iter().any(|range| range.contains(&address)).then_some(());
-        Ok(threads.find(is_watched).map(|(thread, ())| thread))
+        // A fiber that does not run now may return there as well.
+        Ok(threads.find(is_watched).map(|(thread, ())| thread).or_else(|| threads.find_fiber()))
     }
 
     /// Writes the variables and keeps what was there, or leaves all as they were.

@@ -1,5 +1,5 @@
 //! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
-//! thread (its stack, its registers) points into it, or the process calls a function of it when it ends.
+//! thread (its stack, its registers) points into it, a thread runs fibers, or the process calls a function of it when it ends.
 
 use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};

@@ -38,6 +38,8 @@ pub(super) enum Fault {
     Thread { id: u32, call: &'static str, code: u32 },
 }
 
+/// Words of a thread's `NT_TIB` that are looked at.
+const TIB: usize = 5;
 /// Stack is read in steps of so many 8-byte words.
 const CHUNK: usize = 8192;
 /// More stack than any thread has by far.
@@ -341,23 +343,26 @@ impl<'p> Threads<'p> {
         None
     }
 
-    /// A thread that runs fibers: the stacks of those that do not run at this moment are not known.
+    /// A thread that runs fibers, or on a stack of the program's own, as coroutines do: the stacks of those that do not run at this moment are not
+    /// known.
     pub fn find_fiber(&self) -> Option<u32> {
-        // NT_TIB: FiberData, which is a small number (or 0) where the thread is no fiber.
-        const FIBER_DATA: u64 = 0x20;
-        const SMALL: u64 = 0x1_0000;
-        let runs_fibers = |teb: u64| {
-            let mut data = 0u64;
-            let place = zerocopy::IntoBytes::as_mut_bytes(&mut data);
-            teb != 0 && (self.process.read(teb + FIBER_DATA, place).is_none() || data >= SMALL)
-        };
-        let stopped = self.stopped.iter().find(|thread| runs_fibers(thread.teb)).map(|thread| thread.id);
+        let runs_fibers = |teb: u64, rsp: u64| teb != 0 && !self.is_on_only_stack(teb, rsp);
+        let mut stopped = self.stopped.iter();
+        let stopped = stopped.find(|thread| runs_fibers(thread.teb, thread.registers.rsp())).map(|thread| thread.id);
         let own = || {
             // SAFETY: takes nothing.
             let (teb, id) = (own_teb(), unsafe { GetCurrentThreadId() });
-            (self.process.is_own() && runs_fibers(teb)).then_some(id)
+            (self.process.is_own() && runs_fibers(teb, self.own_stack)).then_some(id)
         };
         stopped.or_else(own)
+    }
+
+    /// Whether a thread is no fiber and uses the stack that the system made for it.
+    fn is_on_only_stack(&self, teb: u64, rsp: u64) -> bool {
+        // What is below is the version of the thread's data where it is no fiber.
+        const SMALL: u64 = 0x1_0000;
+        let is_only = |[_, base, limit, _, fiber]: [u64; TIB]| fiber < SMALL && (limit..base).contains(&rsp);
+        self.tib(teb).is_some_and(is_only)
     }
 
     fn find_on_stack<T>(&mut self, stack: &Stack, hit: &impl Fn(u64) -> Option<T>) -> Option<T> {
@@ -385,15 +390,21 @@ impl<'p> Threads<'p> {
 
     /// The used part of a thread's stack: up to where its TEB says, or, on a stack of the program's own, up to where its pages end.
     fn stack(&self, teb: u64, rsp: u64) -> Stack {
-        // NT_TIB: exception list, StackBase, StackLimit.
-        let mut tib = [0u64; 3];
-        if self.process.read(teb, zerocopy::IntoBytes::as_mut_bytes(&mut tib)).is_some() {
-            let [_, base, limit]: [u64; 3] = tib;
-            if (limit..base).contains(&rsp) {
-                return Stack { from: rsp, end: base, known: true };
-            }
+        match self.tib(teb) {
+            Some([_, base, limit, ..]) if (limit..base).contains(&rsp) => Stack { from: rsp, end: base, known: true },
+            _ => self.unknown_stack(rsp),
         }
-        self.unknown_stack(rsp)
+    }
+
+    /// `NT_TIB`: exception list, `StackBase`, `StackLimit`, `SubSystemTib`, `FiberData`.
+    fn tib(&self, teb: u64) -> Option<[u64; TIB]> {
+        if self.process.is_own() {
+            // As for the stacks, a call of the system for each thread is slow.
+            // SAFETY: the block of a stopped thread, or of the own one.
+            return Some(unsafe { std::ptr::read(teb as *const [u64; TIB]) });
+        }
+        let mut tib = [0; TIB];
+        self.process.read(teb, zerocopy::IntoBytes::as_mut_bytes(&mut tib)).map(|()| tib)
     }
 
     /// That of a fiber, for example.
