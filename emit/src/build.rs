@@ -39,9 +39,6 @@ pub enum BuildError {
     /// The format cannot express the payload.
     #[error(transparent)]
     Encode(#[from] format::EncodeError),
-    /// The compressor failed.
-    #[error("cannot compress the payload: {0}")]
-    Compress(#[from] std::io::Error),
     /// The file that was made does not read back: it is not written.
     #[error("the payload does not read back: {0}")]
     ReadBack(#[from] format::FormatError),
@@ -49,8 +46,6 @@ pub enum BuildError {
 
 /// `jmp rel32`.
 const JUMP: u8 = 0xe9;
-/// zstd level: payloads are small, made once and sent often.
-const LEVEL: i32 = 19;
 
 /// The file of one or several payloads: compressed and sealed. The same payloads give the same bytes. What is returned was read back.
 ///
@@ -58,7 +53,7 @@ const LEVEL: i32 = 19;
 /// When the format's limits are exceeded.
 pub fn file(payloads: &PayloadFile) -> Result<Vec<u8>, BuildError> {
     let body = payloads.encode_body()?;
-    let stored = zstd::bulk::compress(&body, LEVEL)?;
+    let stored = format::compress(&body);
     let file = format::seal_file(MACHINE_X64, body.len() as u64, &stored);
     PayloadFile::decode(&file)?;
     Ok(file)
@@ -109,7 +104,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         trampolines: trampolines(plan, &layout),
         functions: functions(old, new, plan, &layout),
         imports: layout.slots.iter().map(|(import, slot)| new_import(import, *slot)).collect(),
-        unwind: Unwind { table: layout.function_table, count: unwind_count(new, plan) },
+        unwind: unwind(new, plan, &layout),
         variables: lasting_variables(new, plan, &layout),
         hooks: hooks(plan, &layout),
         assignments: assignments(old, new, plan, &layout),
@@ -130,9 +125,10 @@ fn trim(mut segment: Segment, relocations: &[Relocation]) -> Segment {
     segment
 }
 
-fn unwind_count(new: &Program, plan: &Plan) -> u32 {
+fn unwind(new: &Program, plan: &Plan, layout: &Layout) -> Unwind {
     let own = plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len());
-    own.chain([plan.throws.len()]).map(|count| count as u32).sum()
+    let count = own.chain([plan.throws.len()]).map(|count| count as u32).sum();
+    if count == 0 { Unwind::default() } else { Unwind { table: layout.function_table, count } }
 }
 
 fn trampolines(plan: &Plan, layout: &Layout) -> Vec<Trampoline> {

@@ -21,7 +21,7 @@ fn sample() -> Payload {
             stays: true,
         },
         segments: vec![
-            segment(0x1000, 0x1800, Protection::ReadExecute, &[0x90; 64]),
+            segment(0x1000, 0x1800, Protection::ReadExecute, &[&[0x90, 0, 0, 0, 0], [0x90; 59].as_slice()].concat()),
             segment(0x3000, 0x80, Protection::Read, &[0; 0x80]),
             segment(0x4000, 0x2000, Protection::ReadWrite, &[1, 2, 3]),
         ],
@@ -95,21 +95,34 @@ fn sample_file() -> PayloadFile {
 }
 
 fn seal(body: &[u8]) -> Vec<u8> {
-    let stored = ruzstd::encoding::compress_to_vec(body, ruzstd::encoding::CompressionLevel::Fastest);
-    seal_file(MACHINE_X64, body.len() as u64, &stored)
+    seal_file(MACHINE_X64, body.len() as u64, &compress(body))
 }
+
+/// Where the file keeps its seal.
+const SEAL: std::ops::Range<usize> = 7..15;
 
 /// Makes the seal right again, as somebody would who forges a file.
 fn reseal(file: &mut [u8]) {
     use sha2::{Digest, Sha256};
-    let seal: [u8; 32] = Sha256::new().chain_update(&file[..32]).chain_update(&file[64..]).finalize().into();
-    file[32..64].copy_from_slice(&seal);
+    let seal = Sha256::new().chain_update(&file[..SEAL.start]).chain_update(&file[SEAL.end..]).finalize();
+    file[SEAL].copy_from_slice(&seal[..SEAL.len()]);
+}
+
+/// A number as the format writes it.
+fn number(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
 }
 
 /// A payload that was accepted must be usable without a panic, and be written as it was read.
 fn use_it(file: &PayloadFile) {
     let again = file.encode_body().unwrap();
-    assert_eq!(&PayloadFile::decode(&seal(&again)).unwrap().0, file);
+    assert_eq!(&PayloadFile::decode_body(&again).unwrap(), file);
     let regions = [0, 0x10_0000, 0x1_4001_0000, u64::MAX - 0x8000];
     for (payload, region) in file.payloads.iter().flat_map(|payload| regions.map(|region| (payload, region))) {
         let _ = link(payload, region, payload.identity.image_base, &vec![7; payload.imports.len()]);
@@ -124,7 +137,7 @@ fn round_trip() {
     let file = seal(&body);
     let (decoded, found) = PayloadFile::decode(&file).unwrap();
     assert_eq!(decoded, payload);
-    assert_eq!(found.0, file[32..64]);
+    assert_eq!(found.0[..8], file[SEAL]);
     assert_eq!(found.patch_id().len(), 16);
     assert_eq!(unseal(&file).unwrap(), (body, found));
     use_it(&decoded);
@@ -136,12 +149,12 @@ fn every_truncation_is_an_error() {
     for length in 0..file.len() {
         let cut = &file[..length];
         PayloadFile::decode(cut).unwrap_err();
-        if length >= 64 {
-            let mut forged = cut.to_vec();
-            forged[24..32].copy_from_slice(&(length as u64 - 64).to_le_bytes());
-            reseal(&mut forged);
-            PayloadFile::decode(&forged).unwrap_err();
-        }
+    }
+    let body = sample_file().encode_body().unwrap();
+    let stored = compress(&body);
+    for length in 0..stored.len() {
+        // With a header and a seal that are right.
+        PayloadFile::decode(&seal_file(MACHINE_X64, body.len() as u64, &stored[..length])).unwrap_err();
     }
     let mut longer = file.clone();
     longer.push(0);
@@ -170,17 +183,18 @@ fn every_flipped_byte_of_the_body() {
         for mask in [0x01, 0x80, 0xff] {
             let mut flipped = body.clone();
             flipped[place] ^= mask;
-            if let Ok((payload, _)) = PayloadFile::decode(&seal(&flipped)) {
+            if let Ok(payload) = PayloadFile::decode_body(&flipped) {
                 use_it(&payload);
             }
         }
     }
     for length in 0..body.len() {
-        PayloadFile::decode(&seal(&body[..length])).unwrap_err();
+        PayloadFile::decode_body(&body[..length]).unwrap_err();
     }
+    PayloadFile::decode_body(&[body, vec![0]].concat()).unwrap_err();
 }
 
-/// Fields set to values at borders, several at a time. Deterministic.
+/// Numbers at borders in place of bytes, several at a time. Deterministic.
 #[test]
 fn absurd_numbers_in_the_body() {
     let body = sample_file().encode_body().unwrap();
@@ -191,17 +205,54 @@ fn absurd_numbers_in_the_body() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let values = [0, 1, 4, 0x1000, 0x3fff_ffff, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, u32::MAX];
-    for _ in 0..20_000 {
+    let words = [0, 1, 4, 0x1000, 0x3fff_ffff, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, u32::MAX];
+    let longs = [1 << 32, 1 << 33, i64::MAX as u64, 1 << 63, u64::MAX];
+    let values: Vec<u64> = words.into_iter().map(u64::from).chain(longs).collect();
+    for _ in 0..40_000 {
         let mut changed = body.clone();
         for _ in 0..=random(3) {
-            let place = random(body.len() / 4) * 4;
-            changed[place..place + 4].copy_from_slice(&values[random(values.len())].to_le_bytes());
+            let place = random(changed.len());
+            changed.splice(place..=place, number(values[random(values.len())]));
         }
-        if let Ok((payload, _)) = PayloadFile::decode(&seal(&changed)) {
+        if let Ok(payload) = PayloadFile::decode_body(&changed) {
             use_it(&payload);
         }
     }
+}
+
+/// Whatever is stored, and however large its body is said to be: what is read is what would be written so.
+#[test]
+fn what_is_stored_is_the_stored_form_of_one_body() {
+    let stored = compress(&sample_file().encode_body().unwrap());
+    for length in [0, 1, 2, 3, 4, 5, 40, stored.len() - 1, stored.len()] {
+        for size in [0, 1, 2, 5, 100, 1000, 10_000] {
+            if let Ok((body, _)) = unseal(&seal_file(MACHINE_X64, size, &stored[..length])) {
+                assert_eq!((body.len() as u64, compress(&body)), (size, stored[..length].to_vec()));
+            }
+        }
+    }
+    let runs: Vec<u8> = (0..3000u32).map(|at| if at % 1000 < 900 { 0 } else { (at * 7) as u8 }).collect();
+    for body in [&[], &[0u8; 70_000][..], &[0xff; 300], &runs] {
+        let file = seal(body);
+        assert_eq!(unseal(&file).unwrap().0, body);
+        assert!(file.len() < 200 + body.len() / 4, "{} of {}", file.len(), body.len());
+    }
+    // A few bytes that promise all that is allowed are at their end at once.
+    let start = std::time::Instant::now();
+    assert_eq!(unseal(&seal_file(MACHINE_X64, MAX_BODY, &[0x5a; 64])), Err(FormatError::Decompress(MAX_BODY)));
+    assert_eq!(unseal(&seal_file(MACHINE_X64, MAX_BODY + 1, &[])), Err(FormatError::BodySize(MAX_BODY + 1)));
+    assert!(start.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn files_of_earlier_versions_are_told_from_other_files() {
+    let earlier = |version: u16| [b"HPGENHPX".as_slice(), &version.to_le_bytes(), &[0; 54]].concat();
+    assert_eq!(PayloadFile::decode(&earlier(2)), Err(FormatError::Version(2)));
+    assert_eq!(PayloadFile::decode(b"MZ and so on"), Err(FormatError::Magic));
+    assert_eq!(PayloadFile::decode(b"HPG"), Err(FormatError::Truncated(3)));
+    let mut later = seal(&sample_file().encode_body().unwrap());
+    later[4] = 4;
+    assert_eq!(PayloadFile::decode(&later), Err(FormatError::Version(4)));
 }
 
 #[test]
@@ -216,7 +267,7 @@ fn a_file_is_for_one_to_sixty_four_images_of_different_names() {
     };
     let names: Vec<String> = (0..=MAX_IMAGES).map(|index| format!("part{index}.dll")).collect();
     let most = of(&names[1..]);
-    assert_eq!(PayloadFile::decode(&seal(&most.encode_body().unwrap())).unwrap().0, most);
+    assert_eq!(PayloadFile::decode_body(&most.encode_body().unwrap()).unwrap(), most);
     assert_eq!(of(&names).encode_body(), Err(EncodeError::Images(MAX_IMAGES + 1)));
     assert_eq!(of(&[]).encode_body(), Err(EncodeError::Images(0)));
     PayloadFile::decode(&seal(&[0; 4])).unwrap_err();
@@ -271,9 +322,12 @@ fn trampolines_against_the_rules() {
     for (what, breakage) in breakages {
         let mut payload = sample();
         breakage(&mut payload);
-        let error = PayloadFile::decode(&seal(&PayloadFile::from(payload).encode_body().unwrap())).unwrap_err();
-        let is_named = error.to_string().starts_with("trampolines") || error.to_string().starts_with("bodies");
-        assert!(is_named, "{what}: {error}");
+        // It cannot be written, or it cannot be read.
+        let error = match PayloadFile::from(payload).encode_body() {
+            Err(error) => error.to_string(),
+            Ok(body) => PayloadFile::decode(&seal(&body)).unwrap_err().to_string(),
+        };
+        assert!(error.contains("trampolines") || error.contains("bodies"), "{what}: {error}");
     }
     for rva in [0x1182, 0x11fb, 0x120a, 0x1281] {
         let mut payload = sample();
@@ -317,6 +371,15 @@ fn the_example_of_the_specification() {
 }
 
 #[test]
+fn the_primer_is_the_one_of_the_specification() {
+    use sha2::{Digest, Sha256};
+    let primer = include_bytes!("../src/format/primer.bin");
+    let digest: String = Sha256::digest(primer).iter().map(|byte| format!("{byte:02x}")).collect();
+    let specification = include_str!("../FORMAT.md");
+    assert!(specification.contains(&digest) && specification.contains(&format!("the {} bytes of", primer.len())));
+}
+
+#[test]
 fn signatures() {
     use ed25519_dalek::{Signer, SigningKey};
     let [ours, theirs] = [[1; 32], [2; 32]].map(|secret| SigningKey::from_bytes(&secret));
@@ -344,7 +407,7 @@ fn signatures() {
         let mut forged = signed.clone();
         forged[place] ^= 1;
         PublicKey::of_signer(&forged, &[public(&ours)]).unwrap_err();
-        if place >= 64 && place < file.len() {
+        if place >= SEAL.end && place < file.len() {
             // With a seal that is right again, too.
             let (body, signature) = forged.split_at(file.len());
             let mut body = body.to_vec();

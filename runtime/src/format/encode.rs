@@ -1,252 +1,232 @@
-//! From a [`Payload`] to the bytes of its part, and from a body to a file. Compression is the caller's: the generator has a better compressor than the loader needs.
+//! From a [`Payload`] to the bytes of its part of the body (section 2).
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use sha2::{Digest, Sha256};
-use zerocopy::IntoBytes;
-
-use super::layout::*;
+use super::layout::{AT_EXIT, CHECKED, body_after, page_behind, start_of_body};
+use super::numbers::{put_number, put_places, put_signed, put_text};
 use super::*;
 
 /// Why a payload cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A table or text does not fit the format's 32-bit sizes.
-    #[error("the payload's {0} do not fit the format: more than 4 GiB")]
-    TooLarge(&'static str),
-    /// More expected bytes than a trampoline record holds.
-    #[error("the trampoline at RVA {0:#x} has more than {MAX_EXPECTED} expected bytes")]
-    ExpectedBytes(u32),
+    /// The body is larger than a reader accepts.
+    #[error("the payload has {0} bytes, more than the {MAX_BODY} that the format allows")]
+    TooLarge(usize),
     /// None, or too many.
     #[error("a payload file is for 1 to {MAX_IMAGES} images, not for {0}")]
     Images(usize),
+    /// Something names what the payload does not have, or stands where nothing may.
+    #[error("the payload's {0} do not fit together")]
+    Inconsistent(&'static str),
 }
 
 impl Payload {
-    /// The image's part of the body (section 2).
-    pub(super) fn encode_part(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut strings = Strings::default();
-        let id = &self.identity;
-        let identity = IdentityRecord {
-            guid: id.guid,
-            age: id.age.into(),
-            timestamp: id.timestamp.into(),
-            size_of_image: id.size_of_image.into(),
-            entry_point: id.entry_point.into(),
-            image_base: id.image_base.into(),
-            name: strings.add(&id.image_name)?,
-            series: id.series.into(),
-            flags: u32::from(id.stays).into(),
-        };
-        let (mut segments, mut contents) = (Vec::new(), Vec::new());
-        for s in &self.segments {
-            let record = SegmentRecord {
-                offset: s.offset.into(),
-                memory_size: s.size.into(),
-                content_size: size32(s.content.len(), "contents")?.into(),
-                protection: match s.protection {
-                    Protection::ReadExecute => 1,
-                    Protection::Read => 2,
-                    Protection::ReadWrite => 3,
+    /// The image's part of the body.
+    pub(super) fn encode_part(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.encode_identity(bytes);
+        self.encode_segments(bytes);
+        self.encode_relocations(bytes);
+        self.encode_contents(bytes);
+        self.encode_functions(bytes);
+        self.encode_trampolines(bytes)?;
+        self.encode_bodies(bytes)?;
+        self.encode_imports(bytes);
+        put_number(bytes, self.unwind.count.into());
+        if self.unwind.count > 0 {
+            put_number(bytes, self.unwind.table.into());
+        }
+        self.encode_variables(bytes);
+        self.encode_hooks(bytes)?;
+        self.encode_assignments(bytes);
+        self.encode_initialisers(bytes)
+    }
+
+    fn encode_identity(&self, bytes: &mut Vec<u8>) {
+        let identity = &self.identity;
+        bytes.extend_from_slice(&identity.guid);
+        bytes.extend_from_slice(&identity.timestamp.to_le_bytes());
+        let Identity { age, size_of_image, entry_point, series, stays, image_base, .. } = *identity;
+        numbers(bytes, [age, size_of_image, entry_point, series, u32::from(stays)]);
+        put_number(bytes, image_base);
+        put_text(bytes, &identity.image_name);
+    }
+
+    fn encode_segments(&self, bytes: &mut Vec<u8>) {
+        let segments = &self.segments;
+        put_number(bytes, segments.len() as u64);
+        numbers(bytes, segments.iter().map(|segment| segment.protection.code()));
+        numbers(bytes, segments.iter().map(|segment| segment.size));
+        for segment in segments {
+            put_signed(bytes, i64::from(segment.size) - segment.content.len() as i64);
+        }
+        put_places(bytes, segments.iter().map(|s| s.offset), PAGE, |index, offset| {
+            page_behind(offset, segments.get(index).map_or(0, |segment| segment.size))
+        });
+    }
+
+    fn encode_relocations(&self, bytes: &mut Vec<u8>) {
+        let relocations = &self.relocations;
+        put_number(bytes, relocations.len() as u64);
+        bytes.extend(relocations.iter().map(Relocation::code));
+        for relocation in relocations.iter().filter(|relocation| relocation.short_addend().is_none()) {
+            put_signed(bytes, relocation.addend.into());
+        }
+        put_places(bytes, relocations.iter().map(|r| r.place), PAGE, |index, place| {
+            place.saturating_add(relocations.get(index).map_or(0, |r| r.kind.width()))
+        });
+        for (space, start) in Space::STARTS {
+            let targets = relocations.iter().filter(|relocation| relocation.space == space);
+            put_places(bytes, targets.map(|r| r.target), start, |_, target| target);
+        }
+    }
+
+    /// Without the fields that relocations fill.
+    fn encode_contents(&self, bytes: &mut Vec<u8>) {
+        let mut relocations = self.relocations.iter().peekable();
+        for segment in &self.segments {
+            let mut from = 0;
+            let end = segment.offset.saturating_add(segment.content.len() as u32);
+            while let Some(relocation) = relocations.next_if(|relocation| relocation.place < end) {
+                let field = relocation.place.saturating_sub(segment.offset) as usize;
+                bytes.extend_from_slice(segment.content.get(from..field).unwrap_or_default());
+                from = field + relocation.kind.width() as usize;
+            }
+            bytes.extend_from_slice(segment.content.get(from..).unwrap_or_default());
+        }
+    }
+
+    fn encode_functions(&self, bytes: &mut Vec<u8>) {
+        let functions = &self.functions;
+        put_number(bytes, functions.len() as u64);
+        numbers(bytes, functions.iter().map(|function| function.size));
+        put_places(bytes, functions.iter().map(|f| f.offset), PAGE, |index, offset| {
+            offset.saturating_add(functions.get(index).map_or(0, |function| function.size))
+        });
+        bytes.extend(functions.iter().map(|function| u8::from(function.old_rva.is_some())));
+        put_places(bytes, functions.iter().filter_map(|function| function.old_rva), 0, |_, rva| rva);
+        functions.iter().for_each(|function| put_text(bytes, &function.name));
+    }
+
+    fn encode_trampolines(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let trampolines = &self.trampolines;
+        put_number(bytes, trampolines.len() as u64);
+        let targets = trampolines.iter().map(|trampoline| self.function_at(trampoline.target, "trampolines"));
+        let targets = targets.collect::<Result<Vec<u32>, _>>()?;
+        put_places(bytes, targets.iter().copied(), 0, |_, index| index.saturating_add(1));
+        for (trampoline, target) in trampolines.iter().zip(targets) {
+            let old = self.functions.get(target as usize).and_then(|function| function.old_rva).unwrap_or(0);
+            put_signed(bytes, i64::from(trampoline.entry_rva) - i64::from(old));
+        }
+        bytes.extend(trampolines.iter().map(|trampoline| trampoline.form.code()));
+        bytes.extend(trampolines.iter().map(|trampoline| trampoline.demand.code()));
+        numbers(bytes, trampolines.iter().map(|trampoline| trampoline.expected.len() as u32));
+        numbers(bytes, trampolines.iter().map(|trampoline| trampoline.rebased_at.map_or(0, |at| u32::from(at) + 1)));
+        for trampoline in trampolines {
+            let expected = trampoline.expected.iter().zip(start_of_body(&self.segments, trampoline.target));
+            bytes.extend(expected.map(|(expected, new)| expected ^ new));
+            match (trampoline.form, trampoline.gap) {
+                (TrampolineForm::Jump32, None) => {}
+                (TrampolineForm::Jump8, Some(gap)) => {
+                    put_signed(bytes, i64::from(gap.rva) - i64::from(trampoline.entry_rva));
+                    bytes.extend_from_slice(&gap.expected);
                 }
-                .into(),
-            };
-            segments.extend_from_slice(record.as_bytes());
-            contents.extend_from_slice(&s.content);
+                _ => return Err(EncodeError::Inconsistent("trampolines and gaps")),
+            }
         }
-        let mut relocations = Vec::new();
-        for r in &self.relocations {
-            let record = RelocationRecord {
-                place: r.place.into(),
-                kind: match r.kind {
-                    RelocationKind::Rel32 => 1,
-                    RelocationKind::Addr64 => 2,
-                    RelocationKind::Rva32 => 3,
-                    RelocationKind::Image32 => 4,
-                }
-                .into(),
-                space: match r.space {
-                    Space::Image => 1,
-                    Space::Region => 2,
-                }
-                .into(),
-                target: r.target.into(),
-                addend: r.addend.into(),
-            };
-            relocations.extend_from_slice(record.as_bytes());
-        }
-        let mut trampolines = Vec::new();
-        for t in &self.trampolines {
-            let mut expected = [0; MAX_EXPECTED];
-            expected
-                .get_mut(..t.expected.len())
-                .ok_or(EncodeError::ExpectedBytes(t.entry_rva))?
-                .copy_from_slice(&t.expected);
-            let record = TrampolineRecord {
-                entry_rva: t.entry_rva.into(),
-                target: t.target.into(),
-                form: t.form.code(),
-                expected_len: t.expected.len() as u8,
-                rebased_at: t.rebased_at.unwrap_or(NOT_REBASED),
-                demand: t.demand.code(),
-                expected,
-                gap: t.gap.map_or(0, |gap| gap.rva).into(),
-                gap_expected: t.gap.map_or([0; JUMP32_LEN], |gap| gap.expected),
-                reserved: [0; 3],
-            };
-            trampolines.extend_from_slice(record.as_bytes());
-        }
-        let mut functions = Vec::new();
-        for f in &self.functions {
-            let record = FunctionRecord {
-                offset: f.offset.into(),
-                size: f.size.into(),
-                old_rva: f.old_rva.unwrap_or(0).into(),
-                reserved: 0.into(),
-                name: strings.add(&f.name)?,
-            };
-            functions.extend_from_slice(record.as_bytes());
-        }
-        let mut imports = Vec::new();
-        for i in &self.imports {
-            let (ordinal, symbol) = match &i.symbol {
-                ImportSymbol::Name(name) => (BY_NAME, name.as_str()),
-                ImportSymbol::Ordinal(ordinal) => (u32::from(*ordinal), ""),
-            };
-            let record = ImportRecord {
-                slot: i.slot.into(),
-                ordinal: ordinal.into(),
-                dll: strings.add(&i.dll)?,
-                symbol: strings.add(symbol)?,
-            };
-            imports.extend_from_slice(record.as_bytes());
-        }
-        let unwind = UnwindRecord { table: self.unwind.table.into(), count: self.unwind.count.into() };
-        let mut variables = Vec::new();
-        for v in &self.variables {
-            let record = VariableRecord { offset: v.offset.into(), size: v.size.into(), name: strings.add(&v.name)? };
-            variables.extend_from_slice(record.as_bytes());
-        }
-        let hooks: Vec<u8> = self
-            .hooks
-            .iter()
-            .flat_map(|hook| {
-                let record = HookRecord { kind: hook.kind.code().into(), function: hook.function.into() };
-                record.as_bytes().to_vec()
-            })
-            .collect();
-        let assignments: Vec<u8> = self
-            .assignments
-            .iter()
-            .flat_map(|a| {
-                let record = AssignmentRecord { rva: a.rva.into(), value: a.value.into(), size: a.size.into() };
-                record.as_bytes().to_vec()
-            })
-            .collect();
-        let bodies: Vec<u8> = self.bodies.iter().flat_map(|body| body_record(body).as_bytes().to_vec()).collect();
-        let initialisers: Vec<u8> = self
-            .initialisers
-            .iter()
-            .flat_map(|i| {
-                let flags = if i.checked { CHECKED } else { 0 } | if i.at_exit { AT_EXIT } else { 0 };
-                let function = i.function.unwrap_or(0).into();
-                let record = InitialiserRecord { function, variable: i.variable.into(), flags: flags.into() };
-                record.as_bytes().to_vec()
-            })
-            .collect();
-        join_sections([
-            identity.as_bytes(),
-            &segments,
-            &contents,
-            &relocations,
-            &trampolines,
-            &functions,
-            &imports,
-            unwind.as_bytes(),
-            strings.text.as_bytes(),
-            &variables,
-            &hooks,
-            &assignments,
-            &bodies,
-            &initialisers,
-        ])
+        Ok(())
     }
-}
 
-fn body_record(body: &Body) -> BodyRecord {
-    BodyRecord {
-        entry: body.entry_rva.into(),
-        start: body.start.into(),
-        size: body.size.into(),
-        checked: body.checked.into(),
-        digest: body.digest,
-    }
-}
-
-/// The whole file: header with its seal, then `stored`, the zstd-compressed form of a body of `body_size` bytes.
-pub fn seal_file(machine: u16, body_size: u64, stored: &[u8]) -> Vec<u8> {
-    let mut header = FileHeader {
-        magic: MAGIC,
-        version: VERSION.into(),
-        machine: machine.into(),
-        flags: 0.into(),
-        body_size: body_size.into(),
-        stored_size: (stored.len() as u64).into(),
-        seal: [0; 32],
-    };
-    header.seal = compute_seal(header.as_bytes(), stored);
-    let mut file = Vec::with_capacity(size_of::<FileHeader>() + stored.len());
-    file.extend_from_slice(header.as_bytes());
-    file.extend_from_slice(stored);
-    file
-}
-
-/// SHA-256 over the header's first 32 bytes and the stored body.
-pub(super) fn compute_seal(header: &[u8], stored: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(&header[..32]);
-    hash.update(stored);
-    hash.finalize().into()
-}
-
-fn join_sections(sections: [&[u8]; KINDS.len()]) -> Result<Vec<u8>, EncodeError> {
-    let directory = 4 + KINDS.len() * size_of::<SectionEntry>();
-    let mut body = Vec::from((KINDS.len() as u32).to_le_bytes());
-    let mut offset = directory;
-    for ((kind, name), section) in KINDS.iter().zip(sections) {
-        offset = offset.next_multiple_of(8);
-        let entry = SectionEntry {
-            kind: (*kind).into(),
-            offset: size32(offset, name)?.into(),
-            size: size32(section.len(), name)?.into(),
+    fn encode_bodies(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let inconsistent = EncodeError::Inconsistent("bodies");
+        let count = |trampoline: &Trampoline| {
+            self.bodies.iter().filter(|body| body.entry_rva == trampoline.entry_rva).count() as u32
         };
-        body.extend_from_slice(entry.as_bytes());
-        offset += section.len();
+        let counts: Vec<u32> = self.trampolines.iter().map(count).collect();
+        numbers(bytes, counts.iter().copied());
+        let entries = self.trampolines.iter().zip(counts);
+        let entries = entries.flat_map(|(trampoline, count)| (0..count).map(|_| trampoline.entry_rva));
+        if !entries.eq(self.bodies.iter().map(|body| body.entry_rva)) {
+            return Err(inconsistent);
+        }
+        numbers(bytes, self.bodies.iter().map(|body| body.size));
+        let mut before = Body::unchecked(0, 0, 0);
+        for body in &self.bodies {
+            put_signed(bytes, i64::from(body.start) - i64::from(body_after(&before, body.entry_rva)));
+            before = *body;
+        }
+        for body in &self.bodies {
+            put_signed(bytes, i64::from(body.size) - i64::from(body.checked));
+        }
+        for body in &self.bodies {
+            match body.checked {
+                0 if body.digest != [0; 8] => return Err(inconsistent),
+                0 => {}
+                _ => bytes.extend_from_slice(&body.digest),
+            }
+        }
+        Ok(())
     }
-    for section in sections {
-        body.resize(body.len().next_multiple_of(8), 0);
-        body.extend_from_slice(section);
+
+    fn encode_imports(&self, bytes: &mut Vec<u8>) {
+        put_number(bytes, self.imports.len() as u64);
+        put_places(bytes, self.imports.iter().map(|import| import.slot), PAGE, |_, slot| slot.saturating_add(8));
+        for Import { dll, symbol, .. } in &self.imports {
+            put_text(bytes, dll);
+            match symbol {
+                ImportSymbol::Name(name) => {
+                    put_number(bytes, 0);
+                    put_text(bytes, name);
+                }
+                ImportSymbol::Ordinal(ordinal) => put_number(bytes, u64::from(*ordinal) + 1),
+            }
+        }
     }
-    Ok(body)
+
+    fn encode_variables(&self, bytes: &mut Vec<u8>) {
+        let variables = &self.variables;
+        put_number(bytes, variables.len() as u64);
+        numbers(bytes, variables.iter().map(|variable| variable.size));
+        put_places(bytes, variables.iter().map(|v| v.offset), PAGE, |index, offset| {
+            offset.saturating_add(variables.get(index).map_or(0, |variable| variable.size))
+        });
+        variables.iter().for_each(|variable| put_text(bytes, &variable.name));
+    }
+
+    fn encode_hooks(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        put_number(bytes, self.hooks.len() as u64);
+        for Hook { kind, function } in &self.hooks {
+            numbers(bytes, [kind.code(), self.function_at(*function, "hooks")?]);
+        }
+        Ok(())
+    }
+
+    fn encode_assignments(&self, bytes: &mut Vec<u8>) {
+        put_number(bytes, self.assignments.len() as u64);
+        for Assignment { rva, value, size } in self.assignments.iter().copied() {
+            numbers(bytes, [rva, value, size]);
+        }
+    }
+
+    fn encode_initialisers(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        put_number(bytes, self.initialisers.len() as u64);
+        for initialiser in &self.initialisers {
+            let function = initialiser.function.map(|function| self.function_at(function, "initialisers"));
+            let function = function.transpose()?.map_or(0, |index| index + 1);
+            let variable = self.variables.binary_search_by_key(&initialiser.variable, |variable| variable.offset);
+            let variable = variable.map_err(|_| EncodeError::Inconsistent("initialisers"))? as u32;
+            let flags = if initialiser.checked { CHECKED } else { 0 } | if initialiser.at_exit { AT_EXIT } else { 0 };
+            numbers(bytes, [function, variable, flags]);
+        }
+        Ok(())
+    }
+
+    /// The number of the function at a region offset.
+    fn function_at(&self, offset: u32, what: &'static str) -> Result<u32, EncodeError> {
+        let found = self.functions.binary_search_by_key(&offset, |function| function.offset);
+        found.map(|index| index as u32).map_err(|_| EncodeError::Inconsistent(what))
+    }
 }
 
-pub(super) fn size32(size: usize, what: &'static str) -> Result<u32, EncodeError> {
-    u32::try_from(size).map_err(|_| EncodeError::TooLarge(what))
-}
-
-#[derive(Default)]
-struct Strings {
-    text: String,
-}
-
-impl Strings {
-    fn add(&mut self, text: &str) -> Result<StringRef, EncodeError> {
-        let reference = StringRef {
-            offset: size32(self.text.len(), "strings")?.into(),
-            length: size32(text.len(), "strings")?.into(),
-        };
-        self.text.push_str(text);
-        Ok(reference)
-    }
+fn numbers(bytes: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>) {
+    numbers.into_iter().for_each(|number| put_number(bytes, number.into()));
 }

@@ -1,106 +1,86 @@
-//! The fixed-size records of the file, as they stand on disk.
+//! What writer and reader of the body agree on: numbers of kinds, and where a place is expected.
 
-use zerocopy::little_endian::{I32, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use super::*;
 
-use super::JUMP32_LEN;
-
-pub(super) const MAGIC: [u8; 8] = *b"HPGENHPX";
-pub(super) const VERSION: u16 = 3;
-pub(super) const SIGNATURE_MAGIC: [u8; 8] = *b"HPGENSIG";
-pub(super) const BY_NAME: u32 = u32::MAX;
-pub(super) const NOT_REBASED: u8 = 255;
-pub(super) const MAX_EXPECTED: usize = 20;
 /// Flags of an initialiser: it returns a number, and it registers a function for the end of the process.
 pub(super) const CHECKED: u32 = 1;
 pub(super) const AT_EXIT: u32 = 2;
+/// Most bytes that are expected at an entry.
+pub(super) const MAX_EXPECTED: usize = 20;
+/// A relocation's kind, the bit of its space, and where its addend begins.
+const KIND: u8 = 7;
+const REGION: u8 = 8;
+const ADDEND: u32 = 4;
 
-/// Section kinds in the order in which they stand.
-pub(super) const KINDS: [(u32, &str); 14] = [
-    (1, "identity"),
-    (2, "segments"),
-    (3, "contents"),
-    (4, "relocations"),
-    (5, "trampolines"),
-    (6, "functions"),
-    (7, "imports"),
-    (8, "unwind"),
-    (9, "strings"),
-    (10, "variables"),
-    (11, "hooks"),
-    (12, "assignments"),
-    (13, "bodies"),
-    (14, "initialisers"),
-];
+impl Protection {
+    const ALL: [Protection; 3] = [Protection::ReadExecute, Protection::Read, Protection::ReadWrite];
 
-macro_rules! records {
-    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? })*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-        #[repr(C)]
-        pub(super) struct $name { $(pub $field: $type),* }
-    )*};
+    pub(super) fn code(self) -> u32 {
+        match self {
+            Protection::ReadExecute => 1,
+            Protection::Read => 2,
+            Protection::ReadWrite => 3,
+        }
+    }
+
+    pub(super) fn from_code(code: u32) -> Option<Protection> {
+        Protection::ALL.into_iter().find(|protection| protection.code() == code)
+    }
 }
 
-records! {
-    /// Section 1.
-    FileHeader {
-        magic: [u8; 8],
-        version: U16,
-        machine: U16,
-        flags: U32,
-        body_size: U64,
-        stored_size: U64,
-        seal: [u8; 32],
+impl RelocationKind {
+    const ALL: [RelocationKind; 4] =
+        [RelocationKind::Rel32, RelocationKind::Addr64, RelocationKind::Rva32, RelocationKind::Image32];
+
+    fn code(self) -> u8 {
+        match self {
+            RelocationKind::Rel32 => 1,
+            RelocationKind::Addr64 => 2,
+            RelocationKind::Rva32 => 3,
+            RelocationKind::Image32 => 4,
+        }
     }
-    /// Section 2.
-    SectionEntry { kind: U32, offset: U32, size: U32 }
-    StringRef { offset: U32, length: U32 }
-    /// Section 2.1.
-    IdentityRecord {
-        guid: [u8; 16],
-        age: U32,
-        timestamp: U32,
-        size_of_image: U32,
-        entry_point: U32,
-        image_base: U64,
-        name: StringRef,
-        series: U32,
-        flags: U32,
+}
+
+impl Space {
+    /// With where the first target is counted from.
+    pub(super) const STARTS: [(Space, u32); 2] = [(Space::Image, 0), (Space::Region, PAGE)];
+}
+
+impl Relocation {
+    /// Kind, space and addend in a byte.
+    pub(super) fn code(&self) -> u8 {
+        let region = if self.space == Space::Region { REGION } else { 0 };
+        self.kind.code() | region | self.short_addend().unwrap_or(0) << ADDEND
     }
-    /// Section 2.2.
-    SegmentRecord { offset: U32, memory_size: U32, content_size: U32, protection: U32 }
-    /// Section 2.3.
-    RelocationRecord { place: U32, kind: U16, space: U16, target: U32, addend: I32 }
-    /// Section 2.4.
-    TrampolineRecord {
-        entry_rva: U32,
-        target: U32,
-        form: u8,
-        expected_len: u8,
-        rebased_at: u8,
-        demand: u8,
-        expected: [u8; MAX_EXPECTED],
-        gap: U32,
-        gap_expected: [u8; JUMP32_LEN],
-        reserved: [u8; 3],
+
+    /// How a small addend is written.
+    pub(super) fn short_addend(&self) -> Option<u8> {
+        (-14..=0).contains(&self.addend).then(|| (1 - self.addend) as u8)
     }
-    /// Section 2.5.
-    FunctionRecord { offset: U32, size: U32, old_rva: U32, reserved: U32, name: StringRef }
-    /// Section 2.6.
-    ImportRecord { slot: U32, ordinal: U32, dll: StringRef, symbol: StringRef }
-    /// Section 2.7.
-    UnwindRecord { table: U32, count: U32 }
-    /// Section 2.8.
-    VariableRecord { offset: U32, size: U32, name: StringRef }
-    /// Section 2.9.
-    HookRecord { kind: U32, function: U32 }
-    /// Section 2.10.
-    AssignmentRecord { rva: U32, value: U32, size: U32 }
-    /// Section 2.11.
-    BodyRecord { entry: U32, start: U32, size: U32, checked: U32, digest: [u8; 8] }
-    /// Section 2.12.
-    InitialiserRecord { function: U32, variable: U32, flags: U32 }
-    /// Section 3.
-    SignatureBlock { magic: [u8; 8], key: [u8; 32], signature: [u8; 64] }
+
+    /// Kind, space and addend of a byte; none for the addend if it is not in it.
+    pub(super) fn parts(code: u8) -> Option<(RelocationKind, Space, Option<i32>)> {
+        let kind = RelocationKind::ALL.into_iter().find(|kind| kind.code() == code & KIND)?;
+        let space = if code & REGION == 0 { Space::Image } else { Space::Region };
+        let addend = code >> ADDEND;
+        Some((kind, space, (addend > 0).then_some(1 - i32::from(addend))))
+    }
+}
+
+/// The page behind `size` bytes at `offset`.
+pub(super) fn page_behind(offset: u32, size: u32) -> u32 {
+    offset.saturating_add(size).checked_next_multiple_of(PAGE).unwrap_or(u32::MAX)
+}
+
+/// Where the next body of a function is expected: behind the one before it, the first at the entry.
+pub(super) fn body_after(before: &Body, entry: u32) -> u32 {
+    if before.entry_rva == entry { before.start.saturating_add(before.size) } else { entry }
+}
+
+/// What the bytes at an old entry are told by: the first bytes of the new body, and zeros behind its segment's content.
+pub(super) fn start_of_body(segments: &[Segment], target: u32) -> impl Iterator<Item = u8> {
+    let segment = segments.iter().rev().find(|segment| segment.offset <= target);
+    let content = segment.and_then(|segment| segment.content.get((target - segment.offset) as usize..));
+    content.unwrap_or_default().iter().copied().chain(core::iter::repeat(0))
 }

@@ -1,18 +1,22 @@
 //! The payload file: types, encoder and decoder. `FORMAT.md` is the specification; section numbers below are its.
 
+mod compression;
 mod decode;
 mod encode;
 mod file;
 mod file_name;
 mod layout;
+mod numbers;
+mod part;
 mod signature;
 mod trampoline;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-pub use decode::{FormatError, unseal};
-pub use encode::{EncodeError, seal_file};
+pub use compression::compress;
+pub use decode::{FormatError, seal_file, unseal};
+pub use encode::EncodeError;
 pub use file::{MAX_IMAGES, PayloadFile};
 pub(crate) use file_name::same_name;
 pub use signature::{PublicKey, SignatureError, SigningMessage, append_signature};
@@ -23,7 +27,7 @@ pub const MACHINE_X64: u16 = 0x8664;
 /// Granularity of segments, and the part at a region's start that belongs to the loader.
 pub const PAGE: u32 = 0x1000;
 /// Largest decompressed body that is accepted.
-pub const MAX_BODY: u64 = 256 << 20;
+pub const MAX_BODY: u64 = 64 << 20;
 /// Largest region that is accepted.
 pub const MAX_REGION: u64 = 1 << 30;
 /// Name of the functions that throw objects of types which only the payload describes (section 2.5).

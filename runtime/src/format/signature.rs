@@ -4,14 +4,33 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::decode::{FormatError, split_file};
+use super::decode::{FormatError, Sealed};
 use super::hex;
-use super::layout::{FileHeader, SIGNATURE_MAGIC, SignatureBlock};
 
 /// Keeps signatures of other things from being taken for one of a payload.
 const CONTEXT: &[u8] = b"hpgen payload signature, format 3\0";
+
+const SIGNATURE_MAGIC: [u8; 8] = *b"HPGENSIG";
+
+/// The block behind a signed payload.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct SignatureBlock {
+    magic: [u8; 8],
+    key: [u8; 32],
+    signature: [u8; 64],
+}
+
+fn block(bytes: &[u8]) -> Option<&SignatureBlock> {
+    SignatureBlock::ref_from_bytes(bytes).ok().filter(|block| block.magic == SIGNATURE_MAGIC)
+}
+
+/// Whether what stands behind a body may stand there.
+pub(super) fn is_one_or_none(bytes: &[u8]) -> bool {
+    bytes.is_empty() || block(bytes).is_some()
+}
 
 /// An Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +72,7 @@ pub enum SignatureError {
     Untrusted(PublicKey),
 }
 
-/// What a signature is made over: the header, whose seal stands for the rest.
+/// What a signature is made over: the whole of the seal, which stands for the payload.
 pub struct SigningMessage(Vec<u8>);
 
 impl SigningMessage {
@@ -62,8 +81,8 @@ impl SigningMessage {
     /// # Errors
     /// When it is no payload file, or its seal does not match.
     pub fn of(file: &[u8]) -> Result<SigningMessage, FormatError> {
-        let (header, ..) = split_file(file)?;
-        Ok(SigningMessage([CONTEXT, header.as_bytes()].concat()))
+        let Sealed { seal, .. } = Sealed::split(file)?;
+        Ok(SigningMessage([CONTEXT, &seal.0].concat()))
     }
 
     /// The bytes to sign.
@@ -77,9 +96,9 @@ impl SigningMessage {
 /// # Errors
 /// When it is no payload file.
 pub fn append_signature(file: &[u8], key: PublicKey, signature: [u8; 64]) -> Result<Vec<u8>, FormatError> {
-    let (header, stored, _) = split_file(file)?;
+    let Sealed { payload, .. } = Sealed::split(file)?;
     let block = SignatureBlock { magic: SIGNATURE_MAGIC, key: key.0, signature };
-    Ok([header.as_bytes(), stored, block.as_bytes()].concat())
+    Ok([payload, block.as_bytes()].concat())
 }
 
 impl PublicKey {
@@ -101,8 +120,7 @@ impl PublicKey {
     /// # Errors
     /// When it is no payload file.
     pub fn claimed(file: &[u8]) -> Result<Option<PublicKey>, FormatError> {
-        let (.., block) = split_file(file)?;
-        Ok(block.map(|block| PublicKey(block.key)))
+        Ok(block(Sealed::split(file)?.rest).map(|block| PublicKey(block.key)))
     }
 
     /// Whether this key signed a payload file.
@@ -110,8 +128,8 @@ impl PublicKey {
     /// # Errors
     /// When it did not.
     pub fn check(&self, file: &[u8]) -> Result<(), SignatureError> {
-        let (.., block) = split_file(file)?;
-        let block = block.filter(|block| block.key == self.0).ok_or(SignatureError::Unsigned)?;
+        let rest = Sealed::split(file)?.rest;
+        let block = block(rest).filter(|block| block.key == self.0).ok_or(SignatureError::Unsigned)?;
         let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError::Forged(*self))?;
         let message = SigningMessage::of(file)?;
         // Strict: neither weak keys nor more than one form of a signature.
@@ -119,6 +137,3 @@ impl PublicKey {
             .map_err(|_| SignatureError::Forged(*self))
     }
 }
-
-/// The parts of a file.
-pub(super) type Parts<'a> = (&'a FileHeader, &'a [u8], Option<&'a SignatureBlock>);
