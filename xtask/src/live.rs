@@ -103,6 +103,14 @@ impl Target {
         Ok(self.program.wait_for(what, PATIENCE, done)?.split_off(self.header))
     }
 
+    /// Waits until some line is this one. Returns all lines.
+    pub fn wait_for_first(&self, line: &str) -> Result<Vec<String>> {
+        Ok(self
+            .program
+            .wait_for(line, PATIENCE, |lines| lines.iter().any(|found| found == line))?
+            .split_off(self.header))
+    }
+
     /// Waits until it has ended.
     pub fn end(self) -> Result<Ended> {
         let mut ended = self.program.end(PATIENCE)?;

@@ -17,6 +17,7 @@ mod kills;
 mod loader;
 mod refusals;
 mod run;
+mod scenes;
 #[path = "../schemas/mod.rs"]
 mod schemas;
 mod session;
