@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod live;
 pub mod msvc_abi;
 pub mod programs;
+pub mod release_jump;
 pub mod runtime_library;
 pub mod setup;
 pub mod sizes;

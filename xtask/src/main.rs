@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xtask::suite::{metamorphic, msvc, mutation};
 use xtask::toolchain::Toolchain;
-use xtask::{bench, bless, check, corpus, demo, fixtures, forms, programs, runtime_library, setup, sizes};
+use xtask::{
+    bench, bless, check, corpus, demo, fixtures, forms, programs, release_jump, runtime_library, setup, sizes,
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds and tests hpgen's workspace")]
@@ -50,6 +52,8 @@ enum Task {
     },
     /// Build the runtime for C and C++, a DLL and a static library, and fail if it is larger than it may be
     Runtime,
+    /// Turn running programs into the next release of the library in them, and run that release's checks there
+    ReleaseJump,
     /// Compare the sizes of payloads with those of binary patches of the same images, for everything that can be patched
     Sizes,
     /// Author security fixes of real libraries, apply them to processes that run, and write corpus/README.md
@@ -130,6 +134,7 @@ fn main() -> Result<ExitCode> {
         }
         Task::Bench { rounds } => bench::run(rounds)?,
         Task::Runtime => runtime_library::run()?,
+        Task::ReleaseJump => return release_jump::run(),
         Task::Sizes => sizes::sizes()?,
         Task::Forms { folders } => forms::forms(&folders)?,
         Task::Corpus { again, authoring_only, sample, flavour, names } => {

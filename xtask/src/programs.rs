@@ -110,6 +110,21 @@ pub fn build_all(tools: &Toolchain) -> Result<()> {
     jobs::run_all(&stale, |variant| variant.link(tools))
 }
 
+/// Builds a program around another release of its library, whose sources are in `library`, unless it is here. Gives the EXE.
+pub fn build_release(tools: &Toolchain, name: &str, library: &Path, folder: PathBuf) -> Result<PathBuf> {
+    let program = PROGRAMS.iter().find(|program| program.name == name);
+    let program = program.with_context(|| format!("no program is called {name}"))?;
+    let sources = program.sources_with(&workspace::testdata().join(name), library)?;
+    let variant = Variant { folder, ..program.variant(tools, "release", sources, &[]) };
+    if !variant.is_fresh() {
+        variant.prepare()?;
+        let compilations: Vec<_> = variant.sources.iter().collect();
+        jobs::run_all(&compilations, |source| variant.compile(tools, source))?;
+        variant.link(tools)?;
+    }
+    Ok(variant.file("exe"))
+}
+
 impl Program {
     fn variants(&self, tools: &Toolchain, fetched: &Sources) -> Result<[Variant; 3]> {
         let ours = workspace::testdata().join(self.name);
@@ -146,8 +161,11 @@ impl Program {
 
     /// Our main file, then the third-party sources in the order of their names, headers included.
     fn sources(&self, ours: &Path, fetched: &Sources) -> Result<Vec<SourceFile>> {
-        let theirs = fetched.package(self.package)?.join(self.folder);
-        let mut names: Vec<String> = fs::read_dir(&theirs)
+        self.sources_with(ours, &fetched.package(self.package)?.join(self.folder))
+    }
+
+    fn sources_with(&self, ours: &Path, theirs: &Path) -> Result<Vec<SourceFile>> {
+        let mut names: Vec<String> = fs::read_dir(theirs)
             .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
             .with_context(|| format!("cannot list {}", theirs.display()))?
             .into_iter()
@@ -156,7 +174,7 @@ impl Program {
             .collect();
         names.sort();
         let main = (ours, format!("{}.c", self.name));
-        let files = [main].into_iter().chain(names.into_iter().map(|name| (theirs.as_path(), name)));
+        let files = [main].into_iter().chain(names.into_iter().map(|name| (theirs, name)));
         files.map(|(folder, name)| Ok(SourceFile { text: read(&folder.join(&name))?, name })).collect()
     }
 }

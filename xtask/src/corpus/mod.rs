@@ -153,6 +153,39 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// What payloads and others weigh, of every case whose outcome is that of this hpgen: a name, image, payload, others. With how many cases
+/// have none.
+pub fn weighed(hpgen: &Path) -> Result<(Vec<Weighed>, usize)> {
+    let hpgen = digest::of(&fs::read(hpgen)?);
+    let manifests = manifest::all()?;
+    let (mut weighed, mut missing) = (Vec::new(), 0);
+    for task in tasks(&manifests) {
+        let outcome = Outcome::read(&outcome::file(&task.name, task.flavour)).filter(|outcome| outcome.hpgen == hpgen);
+        let Some(authoring) = outcome.and_then(|outcome| outcome.authoring) else {
+            missing += 1;
+            continue;
+        };
+        if let (Some(payload), Some(others)) = (authoring.payload_bytes, authoring.others) {
+            let name = format!("corpus/{} {}", task.name, task.flavour.name());
+            weighed.push(Weighed { name, image: authoring.image_bytes, payload, others });
+        }
+    }
+    Ok((weighed, missing))
+}
+
+/// A case of the corpus that is hotpatchable, in bytes.
+#[derive(Debug)]
+pub struct Weighed {
+    /// Library, fix and flavour.
+    pub name: String,
+    /// The baseline's file.
+    pub image: u64,
+    /// The payload.
+    pub payload: u64,
+    /// Binary patches, by the tools of `binary_patches`.
+    pub others: [u64; binary_patches::OTHERS.len()],
+}
+
 /// A few cases, each done again: a step of `cargo xtask test`.
 pub fn test_sample() -> Result<()> {
     if cfg!(windows) {

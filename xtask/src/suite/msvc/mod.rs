@@ -10,7 +10,7 @@ mod standard_library;
 mod table;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -69,6 +69,24 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
     println!("\n{} comparisons, {:.1} s in all", results.rows.len(), start.elapsed().as_secs_f64());
     let is_clean = results.rows.iter().all(|row| row.findings.is_empty());
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The images of all packages that were fetched, each with that of the version before: a name, the old one, the new one.
+pub fn pairs_at_hand() -> Result<Vec<(String, [PathBuf; 2])>> {
+    let mut pairs = Vec::new();
+    for package in packages::all()? {
+        for versions in package.versions.windows(2) {
+            let [old, new] = versions else { continue };
+            for image in new.images.iter().filter(|image| old.images.contains(image)) {
+                let paths = [package.image(old, image), package.image(new, image)];
+                if paths.iter().all(|path| path.is_file()) {
+                    let [before, after] = [&old.version, &new.version];
+                    pairs.push((format!("{} {before}..{after} {image}", package.short_name()), paths));
+                }
+            }
+        }
+    }
+    Ok(pairs)
 }
 
 impl Selection {
