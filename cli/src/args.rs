@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hpgen_runtime::ApplyOptions;
 
+use crate::rules::ProbationArguments;
+
 /// Authors hotpatches for Windows programs and applies them to running processes.
 ///
 /// Exit codes: 0 done (check, build: hotpatchable); 1 an error in what was given; 2 wrong usage; 3 restart required;
@@ -144,6 +146,8 @@ pub struct BuildArguments {
     /// Place among the payloads of OLD: in a process, a higher one replaces a lower one, and never the other way round.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub series: u32,
+    #[command(flatten)]
+    pub probation: ProbationArguments,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -261,6 +265,9 @@ pub struct ApplyArguments {
     pub recording: Recording,
     #[command(flatten)]
     pub moment: Moment,
+    /// Do not stay to watch a payload that asks for a probation.
+    #[arg(long)]
+    pub detach: bool,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

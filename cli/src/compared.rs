@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::args::{Images, More};
-use crate::rules;
+use crate::rules::{self, ProbationArguments};
 
 /// The builds and everything that is known of their difference.
 pub struct Compared {
@@ -59,15 +59,17 @@ const SET_SCHEMA: &str = "hpgen-diff-set/1";
 
 impl Release {
     /// Loads, compares and plans all pairs.
-    pub fn load(images: &Images, more: &More) -> Result<Release> {
-        let rules = rules::read(images.rules.as_ref(), &images.accept)?;
-        let include = include(&images.include, &rules);
+    pub fn load(images: &Images, more: &More, probation: &ProbationArguments) -> Result<Release> {
+        let (rules, probation) = rules::read(images.rules.as_ref(), &images.accept, probation)?;
+        let check = probation.as_ref().and_then(|probation| probation.check.clone());
+        let include = Include { probation, ..include(&images.include, &rules) };
         let first = (&images.old, &images.new, images.old_pdb.as_deref(), images.new_pdb.as_deref());
         let others = more.and.chunks_exact(2).filter_map(|pair| Some((pair.first()?, pair.last()?, None, None)));
         let compare = |(old, new, old_pdb, new_pdb)| Compared::of((old, old_pdb), (new, new_pdb), &include, &rules);
         let images = [first].into_iter().chain(others).map(compare).collect::<Result<Vec<_>>>()?;
         let release = Release { images };
         release.require_known_names()?;
+        release.require_health_check(check.as_deref())?;
         release.require_distinct()?;
         Ok(release)
     }
@@ -82,6 +84,20 @@ impl Release {
                 bail!("--include {name}: no function that both builds have is called so; `hpgen diff` shows the names")
             }
             None => Ok(()),
+        }
+    }
+
+    /// The health check must be one function of one of the images.
+    fn require_health_check(&self, name: Option<&str>) -> Result<()> {
+        let checks = self.images.iter().filter_map(|image| image.plan.probation.as_ref()?.check.as_ref());
+        match (name, checks.count()) {
+            (None, _) | (_, 1) => Ok(()),
+            (Some(name), 0) if self.images.iter().all(|image| image.plan.refusals.is_empty()) => {
+                bail!("--health-check {name}: no function of the new build is called so, or more than one")
+            }
+            // Why it cannot be carried, the report says.
+            (Some(_), 0) => Ok(()),
+            (Some(name), _) => bail!("--health-check {name}: more than one image has a function of that name"),
         }
     }
 
@@ -133,7 +149,7 @@ impl Reports {
 impl Compared {
     /// Loads, compares and plans one pair.
     pub fn load(images: &Images) -> Result<Compared> {
-        let mut release = Release::load(images, &More { and: Vec::new() })?;
+        let mut release = Release::load(images, &More { and: Vec::new() }, &ProbationArguments::default())?;
         release.images.pop().ok_or_else(|| anyhow!("no image was named"))
     }
 
@@ -187,5 +203,5 @@ fn include(wanted: &[String], rules: &[Rule]) -> Include {
     let is_about = |rule: &&Rule| rule.reason.as_ref().is_none_or(|code| code == initialisers::REASON);
     let keeps = rules.iter().filter(|rule| matches!(rule.action, Action::Keep | Action::Hook)).filter(is_about);
     let keep = keeps.map(|rule| rule.symbol.clone()).collect();
-    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names, set, keep }
+    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names, set, keep, probation: None }
 }

@@ -10,6 +10,7 @@ mod interrupts;
 mod keys;
 mod output;
 mod payload_file;
+mod probations;
 mod rules;
 mod watch;
 

@@ -99,3 +99,8 @@ pub fn columns() -> usize {
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
+
+/// A time for people.
+pub fn milliseconds(time: u32) -> String {
+    humantime::format_duration(std::time::Duration::from_millis(time.into())).to_string()
+}

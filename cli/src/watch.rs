@@ -21,6 +21,10 @@ pub trait World {
     fn find(&mut self, image: &str) -> Result<Vec<RunningProcess>, ProcessError>;
     /// What is in one.
     fn status(&mut self, pid: u32) -> Result<Vec<PatchStatus>, ProcessError>;
+    /// Takes a patch that failed elsewhere out of one.
+    fn take_out(&mut self, pid: u32, patch_id: &str, why: &str);
+    /// Makes sure that a patch is watched if it is on probation.
+    fn attend(&mut self, pid: u32, patch_id: &str);
     /// Puts a payload into one.
     fn apply(&mut self, pid: u32, candidate: &Candidate) -> Result<(), ApplyError>;
 }
@@ -37,6 +41,8 @@ pub enum Known {
     Waiting(String),
     /// It was in, and somebody took it out.
     TakenOut,
+    /// It failed its probation, in this process or another one.
+    Failed(String),
 }
 
 /// One payload and one process.
@@ -61,9 +67,26 @@ pub struct News {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Memory {
     pub pairs: BTreeMap<Pair, Known>,
+    /// Patches that failed their probation, with what speaks against each: no process gets them again.
+    pub failed: BTreeMap<String, String>,
 }
 
 impl Memory {
+    /// Notes that a patch failed in a process. What there is to tell of that.
+    pub fn fail(&mut self, pid: u32, patch_id: &str, name: &str, why: &str) -> News {
+        self.failed.insert(patch_id.to_owned(), why.to_owned());
+        let known = Known::Failed(why.to_owned());
+        let own = self.pairs.iter_mut().find(|(pair, _)| pair.pid == pid && pair.patch_id == patch_id);
+        let pair = match own {
+            Some((pair, before)) => {
+                *before = known.clone();
+                pair.clone()
+            }
+            None => Pair { patch_id: patch_id.to_owned(), pid, started: 0 },
+        };
+        News { pair, name: name.to_owned(), known }
+    }
+
     /// Puts every payload into every process that has its images and lacks it. Forgets processes that are gone.
     pub fn round(&mut self, candidates: &mut [Candidate], world: &mut impl World) -> Vec<News> {
         // Of a series, the last goes in; the ones before it have nothing to do then.
@@ -74,7 +97,12 @@ impl Memory {
                 let RunningProcess { pid, started, .. } = process;
                 let pair = Pair { patch_id: candidate.seal.patch_id(), pid, started };
                 let before = self.pairs.get(&pair);
-                let Some(known) = candidate.see_to(pid, before, world) else { continue };
+                let failed = self.failed.get(&pair.patch_id);
+                let known = match failed {
+                    Some(why) => candidate.keep_out(pid, before, why, world),
+                    None => candidate.see_to(pid, before, world),
+                };
+                let Some(known) = known else { continue };
                 if before != Some(&known) {
                     news.push(News { pair: pair.clone(), name: candidate.name.clone(), known: known.clone() });
                 }
@@ -102,6 +130,18 @@ impl Candidate {
         processes
     }
 
+    /// Takes it out of a process where it is still in: it failed.
+    fn keep_out(&self, pid: u32, before: Option<&Known>, why: &str, world: &mut impl World) -> Option<Known> {
+        if let Some(known @ (Known::Refused(_) | Known::TakenOut)) = before {
+            return Some(known.clone());
+        }
+        let present = world.status(pid).unwrap_or_default();
+        if present.iter().any(|patch| patch.seal == self.seal && patch.state == PatchState::Applied) {
+            world.take_out(pid, &self.seal.patch_id(), why);
+        }
+        Some(Known::Failed(why.to_owned()))
+    }
+
     /// Makes sure that it is in a process, unless there is a reason to leave that alone. Nothing where it has nothing to do.
     fn see_to(&self, pid: u32, before: Option<&Known>, world: &mut impl World) -> Option<Known> {
         if let Some(known @ (Known::Refused(_) | Known::TakenOut)) = before {
@@ -111,7 +151,11 @@ impl Candidate {
             Ok(present) => present,
             Err(error) => return Some(Known::Refused(error.to_string())),
         };
-        if present.iter().any(|patch| patch.seal == self.seal && patch.state == PatchState::Applied) {
+        let own = present.iter().find(|patch| patch.seal == self.seal && patch.state == PatchState::Applied);
+        if let Some(own) = own {
+            if own.probation_until.is_some() {
+                world.attend(pid, &own.patch_id);
+            }
             return Some(Known::Applied);
         }
         let is_ours = |patch: &PatchStatus| {
@@ -125,7 +169,10 @@ impl Candidate {
             return Some(Known::TakenOut);
         }
         Some(match world.apply(pid, self) {
-            Ok(()) => Known::Applied,
+            Ok(()) => {
+                world.attend(pid, &self.seal.patch_id());
+                Known::Applied
+            }
             Err(error) if error.is_passing() => Known::Waiting(error.to_string()),
             Err(error) => Known::Refused(error.to_string()),
         })

@@ -15,6 +15,7 @@ struct Made {
     patches: Vec<PatchStatus>,
     refuses: Option<fn() -> ApplyError>,
     attempts: usize,
+    attended: usize,
 }
 
 #[derive(Default)]
@@ -23,7 +24,8 @@ struct Processes(Vec<Made>);
 impl Processes {
     fn start(&mut self, pid: u32, started: u64, images: &[&'static str]) -> &mut Made {
         self.0.retain(|process| process.pid != pid);
-        let made = Made { pid, started, images: images.to_vec(), patches: vec![], refuses: None, attempts: 0 };
+        let made =
+            Made { pid, started, images: images.to_vec(), patches: vec![], refuses: None, attempts: 0, attended: 0 };
         self.0.push(made);
         self.0.last_mut().unwrap()
     }
@@ -41,6 +43,14 @@ impl World for Processes {
 
     fn status(&mut self, pid: u32) -> Result<Vec<PatchStatus>, ProcessError> {
         Ok(self.of(pid).patches.clone())
+    }
+
+    fn take_out(&mut self, pid: u32, patch_id: &str, _: &str) {
+        self.of(pid).patches.retain(|patch| patch.patch_id != patch_id);
+    }
+
+    fn attend(&mut self, pid: u32, _: &str) {
+        self.of(pid).attended += 1;
     }
 
     fn apply(&mut self, pid: u32, candidate: &Candidate) -> Result<(), ApplyError> {
@@ -80,6 +90,7 @@ fn empty() -> PatchStatus {
         applied_at: SystemTime::UNIX_EPOCH,
         stopped: Duration::ZERO,
         threads_stopped: 0,
+        probation_until: None,
     }
 }
 
@@ -104,6 +115,7 @@ fn candidate(number: u8, series: u32, images: &[&str]) -> Candidate {
         unwind: Unwind::default(),
         variables: vec![],
         hooks: vec![],
+        probation: None,
         assignments: vec![],
         bodies: vec![],
         initialisers: vec![],
@@ -179,4 +191,39 @@ fn a_payload_for_several_images_waits_for_all() {
     world.of(10).images.push("b.dll");
     assert_eq!(told(&memory.round(&mut folder, &mut world)), [(10, "1.hpx", &Known::Applied)]);
     assert_eq!(world.of(10).attempts, 1);
+}
+
+#[test]
+fn what_failed_its_probation_is_taken_out_everywhere_and_goes_nowhere_again() {
+    let (mut memory, mut world) = (Memory::default(), Processes::default());
+    let mut folder = [candidate(1, 1, &["a.exe"]), candidate(2, 2, &["a.exe"])];
+    world.start(10, 1, &["a.exe"]);
+    world.start(11, 1, &["a.exe"]);
+    memory.round(&mut folder, &mut world);
+    let id = Seal([2; 32]).patch_id();
+    assert_eq!((world.of(10).attended, world.of(11).attended), (1, 1));
+    let failed = Known::Failed("it crashed".into());
+    assert_eq!(told(&[memory.fail(10, &id, "2.hpx", "it crashed")]), [(10, "2.hpx", &failed)]);
+    world.0.remove(0);
+    world.start(12, 2, &["a.exe"]);
+    // The one before it in the series takes its place.
+    let news = memory.round(&mut folder, &mut world);
+    let first = (11, "1.hpx", &Known::Applied);
+    assert_eq!(told(&news), [(11, "2.hpx", &failed), (12, "2.hpx", &failed), first, (12, "1.hpx", &Known::Applied)]);
+    assert_eq!(memory.round(&mut folder, &mut world), []);
+    assert!(world.of(11).patches.iter().all(|patch| patch.patch_id != id));
+}
+
+/// A watch that begins anew finds patches that are on probation.
+#[test]
+fn a_patch_on_probation_is_watched_again() {
+    let (mut memory, mut world) = (Memory::default(), Processes::default());
+    let mut folder = [candidate(1, 1, &["a.exe"])];
+    world.start(10, 1, &["a.exe"]);
+    memory.round(&mut folder, &mut world);
+    memory.round(&mut folder, &mut world);
+    assert_eq!(world.of(10).attended, 1, "it is not on probation any more");
+    world.of(10).patches[0].probation_until = Some(SystemTime::now());
+    Memory::default().round(&mut folder, &mut world);
+    assert_eq!(world.of(10).attended, 2);
 }

@@ -234,11 +234,7 @@ const OUTCOMES: &[Outcome] = &[
         asked: "a patch of one function, with three hooks",
         verdict: HOTPATCHABLE,
         functions: &["added not_twice", "added note_rollback", "added to_tenths", "changed fixture_round"],
-        data: &[
-            "added hpgen_hook_1_not_twice",
-            "added hpgen_hook_1_to_tenths",
-            "added hpgen_hook_4_note_rollback",
-        ],
+        data: &["added hpgen_hook_1_not_twice", "added hpgen_hook_1_to_tenths", "added hpgen_hook_4_note_rollback"],
         reasons: &[],
         gap: None,
     },

@@ -10,12 +10,12 @@ use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 use hpgen_runtime::format::{
     self, Assignment, Body, Hook, HookKind, Identity, ImportSymbol, Initialiser, MACHINE_X64, Payload, PayloadFile,
-    Protection, Relocation, RelocationKind, Segment, Space, THROW_STUB, Trampoline, Unwind, Variable,
+    Probation, Protection, Relocation, RelocationKind, Segment, Space, THROW_STUB, Trampoline, Unwind, Variable,
 };
 
 use crate::initialisers::PlannedInitialiser;
 use crate::layout::{FILLER, Layout, ThrowPlaces, length};
-use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler, PlannedThrow};
+use crate::plan::{Destination, HandlerField, Plan, PlannedFunction, PlannedHandler, PlannedProbation, PlannedThrow};
 use crate::sites::Site;
 use crate::throw_stub;
 
@@ -110,6 +110,7 @@ pub fn payload(old: &Program, new: &Program, plan: &Plan) -> Result<Payload, Bui
         assignments: assignments(old, new, plan, &layout),
         bodies: bodies(old, plan),
         initialisers: initialisers(new, plan, &layout)?,
+        probation: probation(plan, &layout),
     })
 }
 
@@ -219,6 +220,16 @@ fn initialisers(new: &Program, plan: &Plan, layout: &Layout) -> Result<Vec<Initi
     left.sort_unstable_by_key(|record| record.variable);
     left.dedup();
     Ok(called.into_iter().chain(left).collect())
+}
+
+fn probation(plan: &Plan, layout: &Layout) -> Option<Probation> {
+    let PlannedProbation { window_ms, interval_ms, ref check } = *plan.probation.as_ref()?;
+    let check = match check {
+        Some(Destination::Region(index, _)) => layout.atoms.get(index).map(|offset| (Space::Region, *offset)),
+        Some(Destination::Image(rva)) => Some((Space::Image, rva.0)),
+        _ => None,
+    };
+    Some(Probation { window_ms, interval_ms, check })
 }
 
 fn hooks(plan: &Plan, layout: &Layout) -> Vec<Hook> {

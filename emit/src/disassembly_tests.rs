@@ -43,6 +43,7 @@ fn payload(code: &[u8], relocations: Vec<Relocation>) -> Payload {
         unwind: Unwind::default(),
         variables: vec![Variable { offset: 0x3000, size: 16, name: "main.c!count".to_owned() }],
         hooks: Vec::new(),
+        probation: None,
         assignments: Vec::new(),
         initialisers: Vec::new(),
     }

@@ -89,6 +89,17 @@ fn kind_of(number: u32) -> Option<HookKind> {
     }
 }
 
+/// The function of that name, linkage or display; none where no function has it, or several have.
+pub(crate) fn health_check(new: &Program, name: Option<&str>) -> Option<AtomIndex> {
+    let name = name?;
+    let is_meant = |index: &AtomIndex| {
+        new.atom(*index)
+            .is_some_and(|atom| atom.names.iter().any(|known| known.key == name) || new.display(atom) == name)
+    };
+    let mut found = new.functions.iter().map(|function| function.atom).filter(is_meant);
+    found.next().filter(|_| found.next().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use hpgen_runtime::format::HookKind;
 
 use crate::correspondence::Correspondence;
 use crate::gaps::Gaps;
-use crate::hooks::{self, hooks};
+use crate::hooks::{self, health_check, hooks};
 use crate::initialisers::{Initialisers, PlannedInitialiser};
 use crate::islands::Islands;
 use crate::own_tables;
@@ -47,6 +47,8 @@ pub struct Plan {
     pub stays: bool,
     /// Functions that the loader calls, in this order.
     pub hooks: Vec<(HookKind, AtomIndex)>,
+    /// How the patch is watched once it is in.
+    pub probation: Option<PlannedProbation>,
     /// Functions that give new variables their first values, in the order in which they are called.
     pub initialisers: Vec<PlannedInitialiser>,
     /// The change set's reasons without those that the plan answers.
@@ -159,6 +161,30 @@ pub struct Include {
     pub set: BTreeSet<String>,
     /// Functions that run before `main` whose variables stay as they are, by linkage name.
     pub keep: BTreeSet<String>,
+    /// How the patch is watched once it is in.
+    pub probation: Option<ProbationRequest>,
+}
+
+/// How a patch is to be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbationRequest {
+    /// For how long, in milliseconds.
+    pub window_ms: u32,
+    /// How often the check is called, in milliseconds.
+    pub interval_ms: u32,
+    /// The function that returns 0 where all is well, by linkage or display name.
+    pub check: Option<String>,
+}
+
+/// The same, with the function.
+#[derive(Debug)]
+pub struct PlannedProbation {
+    /// For how long, in milliseconds.
+    pub window_ms: u32,
+    /// How often the check is called, in milliseconds.
+    pub interval_ms: u32,
+    /// The function: in the payload, or where it did not change in the old image. None where no function of this image is meant.
+    pub check: Option<Destination>,
 }
 
 impl Plan {
@@ -181,6 +207,7 @@ impl Plan {
             programs,
             assignments: assignments(old, new, comparison, changes, &include.set),
             hooks,
+            health_check: include.probation.as_ref().and_then(|wanted| health_check(new, wanted.check.as_deref())),
             funclets: new.funclets(),
             plan: Plan::default(),
             changed: with(FunctionStatus::Changed),
@@ -203,6 +230,17 @@ impl Plan {
         }));
         plan.stays |= throws::outlive_the_call(new, &plan);
         plan.hooks = planner.hooks;
+        plan.probation = include.probation.as_ref().map(|wanted| {
+            let check = planner.health_check.and_then(|index| match plan.functions.contains_key(&index) {
+                true => Some(Destination::Region(index, 0)),
+                false => planner
+                    .programs
+                    .old_atom(index)
+                    .and_then(|old_index| old.atom(old_index))
+                    .map(|a| Destination::Image(a.rva)),
+            });
+            PlannedProbation { window_ms: wanted.window_ms, interval_ms: wanted.interval_ms, check }
+        });
         plan.reasons = changes.reasons.clone();
         planner.initialisers.answer(&planner.programs, &mut plan.reasons);
         plan.initialisers = planner.initialisers.planned;
@@ -235,6 +273,8 @@ struct Planner<'a> {
     assignments: Vec<(AtomIndex, AtomIndex)>,
     /// Functions that the loader calls.
     hooks: Vec<(HookKind, AtomIndex)>,
+    /// The function that tells whether all is well.
+    health_check: Option<AtomIndex>,
     /// Functions that run before `main`.
     before_main: BTreeSet<AtomIndex>,
     /// Those that are called as the payload goes in.
@@ -292,6 +332,8 @@ impl Planner<'_> {
         self.replaced = self.changed.iter().copied().chain(wanted).collect();
         self.replaced.retain(|index| !self.left_out.contains_key(index) && !self.funclets.contains(index));
         let hooks = self.hooks.iter().map(|(_, index)| *index);
+        // An unchanged one stays where it is.
+        let check = self.health_check.filter(|index| !self.programs.is_unchanged(*index));
         let assigned = self.assignments.iter().map(|(index, _)| *index);
         let initialisers = self.initialisers.functions();
         self.queue = self
@@ -299,6 +341,7 @@ impl Planner<'_> {
             .iter()
             .copied()
             .chain(hooks)
+            .chain(check)
             .chain(initialisers)
             .chain(assigned)
             .map(|index| (index, index))
@@ -332,6 +375,7 @@ impl Planner<'_> {
             || is_initialiser
             || self.changed.contains(&root)
             || self.hooks.iter().any(|(_, hook)| *hook == root)
+            || self.health_check == Some(root)
         {
             self.plan.refusals.push(reason);
         } else {

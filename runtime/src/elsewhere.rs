@@ -2,8 +2,8 @@
 
 use crate::format::{PayloadFile, Seal};
 use crate::{
-    Accepted, ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand,
-    RunError, RunningProcess, Severity, ThreadFrames,
+    Accepted, ApplyError, ApplyOptions, Mitigations, PatchStatus, ProbationEnd, ProcessError, Repaired, RollbackError,
+    RolledBack, RunCommand, RunError, RunningProcess, Severity, ThreadFrames,
 };
 
 /// A patch that this process or another one runs with. There is none on this system.
@@ -13,6 +13,14 @@ pub enum Applied {}
 impl Applied {
     /// What is known about the patch: one status for each of its images.
     pub fn status(&self) -> Result<Vec<PatchStatus>, ProcessError> {
+        match *self {}
+    }
+
+    /// Begins to watch the patch, where its payload asks for it.
+    ///
+    /// # Errors
+    /// There is no patch on this system.
+    pub fn probation(&self) -> Result<Option<PatchWatch>, ProcessError> {
         match *self {}
     }
 
@@ -87,6 +95,48 @@ pub fn find_processes(_: &str) -> Result<Vec<RunningProcess>, ProcessError> {
 /// Always, on this system.
 pub fn run(_: &RunCommand, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
     Err(ProcessError::NotWindows.into())
+}
+
+/// A patch that is being watched. There is none on this system.
+#[derive(Debug)]
+pub enum PatchWatch {}
+
+impl PatchWatch {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        match *self {}
+    }
+
+    /// The patch.
+    pub fn patch_id(&self) -> &str {
+        match *self {}
+    }
+
+    /// Watches to the end.
+    pub fn stand(self) -> ProbationEnd {
+        match self {}
+    }
+
+    /// Looks once.
+    pub fn look(&mut self) -> Option<ProbationEnd> {
+        match *self {}
+    }
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn mitigations_process(_: u32) -> Result<Mitigations, ProcessError> {
+    Err(ProcessError::NotWindows)
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn probation_process(_: u32, _: &str) -> Result<Option<PatchWatch>, ProcessError> {
+    Err(ProcessError::NotWindows)
 }
 
 /// Windows only.

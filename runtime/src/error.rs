@@ -270,6 +270,12 @@ pub enum ApplyError {
          restart it with the fixed build"
     )]
     DynamicCodeProhibited(u32),
+    /// Shadow stacks with a check that new code cannot pass.
+    #[error(
+        "process {0} has shadow stacks and checks where execution goes on after an exception (ProcessUserShadowStackPolicy, \
+         SetContextIpValidation); the payload handles exceptions in memory that is no image's: restart it with the fixed build"
+    )]
+    ContinuationsChecked(u32),
     /// The same payload is in already.
     #[error("patch {0} is already applied")]
     AlreadyApplied(String),

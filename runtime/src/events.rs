@@ -4,8 +4,8 @@
 //!
 //! | field | meaning |
 //! |---|---|
-//! | `event` | `attempt`, `done`, `refused` (the process is as it was), `failed` |
-//! | `action` | `apply` or `rollback`; `accept` where a payload `file` is refused for its signature or form |
+//! | `event` | `attempt`, `done`, `refused` (the process is as it was), `failed`; `probation-passed`, `probation-failed`, `probation-ended` (without either) |
+//! | `action` | `apply`, `rollback` or `probation`; `accept` where a payload `file` is refused for its signature or form |
 //! | `pid` | the process |
 //! | `patch` | patch id: first eight bytes of the seal in hexadecimal; of a rollback's attempt, what was asked for |
 //! | `series`, `images` | of an apply: the payload's place in its series, and the images that it is for, with commas between |
@@ -17,7 +17,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::format::{PayloadFile, Seal};
-use crate::{ApplyError, RollbackError, RolledBack};
+use crate::{ApplyError, ProbationEnd, RollbackError, RolledBack};
 
 /// The target of all events.
 pub const TARGET: &str = "hpgen::patch";
@@ -103,6 +103,22 @@ pub(crate) fn rollback_ended(pid: u32, patch: &str, result: &Result<RolledBack, 
         Err(error) => {
             let error = error.to_string();
             tracing::error!(target: TARGET, event = "failed", action, pid, patch, error);
+        }
+    }
+}
+
+/// Tells how a probation ended. What is rolled back then is told apart.
+pub(crate) fn probation_ended(pid: u32, patch: &str, end: &ProbationEnd) {
+    let action = "probation";
+    match (end, end.failure()) {
+        (_, Some(error)) => tracing::error!(target: TARGET, event = "probation-failed", action, pid, patch, error),
+        (ProbationEnd::Passed, None) => tracing::info!(target: TARGET, event = "probation-passed", action, pid, patch),
+        _ => {
+            let error = match end {
+                ProbationEnd::ProcessEnded(code) => alloc::format!("the process ended with code {code}"),
+                _ => "the patch is not in the process any more".to_string(),
+            };
+            tracing::warn!(target: TARGET, event = "probation-ended", action, pid, patch, error);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! In place of `events.rs` where the feature `events` is off: nothing is told.
 
 use crate::format::{PayloadFile, Seal};
-use crate::{ApplyError, RollbackError, RolledBack};
+use crate::{ApplyError, ProbationEnd, RollbackError, RolledBack};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Redirected {
@@ -32,3 +32,5 @@ impl Applying {
 pub(crate) fn rollback_attempt(_: u32, _: &str) {}
 
 pub(crate) fn rollback_ended(_: u32, _: &str, _: &Result<RolledBack, RollbackError>) {}
+
+pub(crate) fn probation_ended(_: u32, _: &str, _: &ProbationEnd) {}

@@ -26,10 +26,14 @@ mod error;
 #[cfg_attr(not(feature = "events"), path = "events_untold.rs")]
 pub mod events;
 #[cfg(feature = "std")]
+mod mitigations;
+#[cfg(feature = "std")]
 mod patch;
 #[cfg(feature = "std")]
 mod patcher;
 mod policy;
+#[cfg(feature = "std")]
+mod probation;
 #[cfg(all(feature = "std", any(windows, test)))]
 mod target;
 
@@ -49,9 +53,12 @@ pub use loader::fault;
 pub use loader::own_threads_are_stopped;
 #[cfg(feature = "std")]
 pub use loader::{
-    Applied, Follower, apply_to_process, apply_to_self, find_processes, frames_process, is_interrupted, repair_process,
-    rollback_process, rollback_self, run, status_process, status_self, write_event_log,
+    Applied, Follower, PatchWatch, apply_to_process, apply_to_self, find_processes, frames_process, is_interrupted,
+    mitigations_process, probation_process, repair_process, rollback_process, rollback_self, run, status_process,
+    status_self, write_event_log,
 };
+#[cfg(feature = "std")]
+pub use mitigations::Mitigations;
 #[cfg(feature = "std")]
 pub use patch::{
     ApplyOptions, Consistency, PatchFrame, PatchState, PatchStatus, RedirectedFunction, RegionFate, Repaired,
@@ -60,3 +67,5 @@ pub use patch::{
 #[cfg(feature = "std")]
 pub use patcher::Patcher;
 pub use policy::{Accepted, Policy, PolicyError};
+#[cfg(feature = "std")]
+pub use probation::{ProbationEnd, ProbationFailure};

@@ -360,4 +360,4 @@ fn store(segments: &mut [LinkedSegment], place: u32, value: &[u8]) -> Result<(),
 
 #[cfg(test)]
 #[path = "link_tests.rs"]
-mod tests;
+pub(crate) mod tests;

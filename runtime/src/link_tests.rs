@@ -8,7 +8,7 @@ const IMAGE: u64 = 0x1_4000_0000;
 const ABOVE: u64 = 0x1_5000_0000;
 const BELOW: u64 = 0x1_3000_0000;
 
-fn sample() -> Payload {
+pub(crate) fn sample() -> Payload {
     let segment = |offset, protection| Segment { offset, size: 0x1000, protection, content: vec![0xcc; 0x100] };
     Payload {
         identity: Identity {
@@ -41,6 +41,7 @@ fn sample() -> Payload {
         assignments: vec![],
         bodies: vec![Body::unchecked(0x4000, 0x4000, 0x20)],
         initialisers: vec![],
+        probation: None,
     }
 }
 

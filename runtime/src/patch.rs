@@ -110,6 +110,8 @@ pub struct PatchStatus {
     pub stopped: Duration,
     /// How many threads were stopped.
     pub threads_stopped: u32,
+    /// Until when it is on probation. Where that is over, nobody watched it to its end.
+    pub probation_until: Option<SystemTime>,
 }
 
 /// An old function whose entry leads to a new one.

@@ -84,6 +84,7 @@ fn sample() -> Payload {
             Initialiser { function: Some(0x1000), variable: 0x4000, checked: true, at_exit: false },
             Initialiser { function: None, variable: 0x5ff0, checked: false, at_exit: false },
         ],
+        probation: Some(Probation { window_ms: 30_000, interval_ms: 500, check: Some((Space::Region, 0x1020)) }),
     }
 }
 
@@ -296,6 +297,7 @@ fn example() -> Payload {
     payload.assignments.clear();
     payload.bodies.truncate(1);
     payload.initialisers.clear();
+    payload.probation = None;
     payload
 }
 
@@ -339,6 +341,33 @@ fn trampolines_against_the_rules() {
     crossing.trampolines[1].entry_rva += 7;
     assert!(!crossing.trampolines[1].is_no_stop(), "two bytes in two windows");
     assert!(!sample().trampolines[0].is_no_stop(), "threads may stand in it");
+}
+
+/// What section 2.13 forbids, one thing each.
+#[test]
+fn probations_against_the_rules() {
+    let of = |window_ms, interval_ms, check| {
+        let mut payload = sample();
+        payload.probation = Some(Probation { window_ms, interval_ms, check });
+        let body = PayloadFile::from(payload).encode_body().map_err(|error| error.to_string())?;
+        PayloadFile::decode(&seal(&body)).map_err(|error| error.to_string())
+    };
+    for (what, window, interval, check) in [
+        ("no time", 0, 0, None),
+        ("for ever", MAX_PROBATION_MS + 1, 500, None),
+        ("no interval", 500, 0, None),
+        ("an interval that never ends", 500, 501, None),
+        ("outside of the image", 500, 500, Some((Space::Image, 0x8000))),
+        ("the image's header", 500, 500, Some((Space::Image, 0))),
+        ("in the middle of a function", 500, 500, Some((Space::Region, 0x1021))),
+    ] {
+        let error = of(window, interval, check).unwrap_err();
+        assert!(error.contains("probation"), "{what}: {error}");
+    }
+    for check in [None, Some((Space::Image, 0x7fff)), Some((Space::Region, 0x1000))] {
+        let (file, _) = of(MAX_PROBATION_MS, 1, check).unwrap();
+        assert_eq!(file.payloads[0].probation.unwrap().check, check);
+    }
 }
 
 fn dump(bytes: &[u8]) -> String {

@@ -9,7 +9,7 @@ use hpgen_diff::program::{Function as NewFunction, Location, Program};
 use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::Reference;
-use hpgen_runtime::format::{Function, HookKind, Payload};
+use hpgen_runtime::format::{Function, HookKind, Payload, Space};
 
 use crate::records;
 use crate::report::Finding;
@@ -83,11 +83,15 @@ impl<'a> Facts<'a> {
             Some(Some(old)) => self.comparison.pairing.is_pair(old, *index) && !self.funclets.contains(index),
             Some(None) => false,
             None => {
-                let is_hook = || self.hooks.iter().any(|(_, hook)| hook == index);
+                let is_hook = || self.hooks.iter().any(|(_, hook)| hook == index) || self.is_health_check(function);
                 self.comparison.pairing.old_of(*index).is_empty() || self.funclets.contains(index) || is_hook()
             }
         };
         named.iter().copied().filter(fits).collect()
+    }
+
+    fn is_health_check(&self, function: &Function) -> bool {
+        self.payload.probation.is_some_and(|probation| probation.check == Some((Space::Region, function.offset)))
     }
 
     /// The function of the old program that begins at an address.

@@ -7,7 +7,7 @@ use hpgen_diff::compare::{Comparison, Outcome};
 use hpgen_diff::program::{Location, Program};
 use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
-use hpgen_runtime::format::{Assignment, HookKind, Variable};
+use hpgen_runtime::format::{Assignment, HookKind, Space, Variable};
 
 use crate::facts::Facts;
 use crate::report::Finding;
@@ -165,4 +165,18 @@ pub(crate) fn called_hooks(facts: &Facts<'_>, functions: &BTreeMap<u32, AtomInde
             Finding::of_payload("hook", format!("a call of {}", describe(expected)), describe(found))
         })
         .collect()
+}
+
+/// A health check in the old image is a function that means the same in the new build, or that is redirected to it. (One in the region is
+/// among the payload's functions, which the format sees to.)
+pub(crate) fn health_check(facts: &Facts<'_>) -> Option<Finding> {
+    let (_, rva) = facts.payload.probation?.check.filter(|(space, _)| *space == Space::Image)?;
+    let rva = Rva(rva);
+    let is_same = |old: AtomIndex| {
+        facts.redirected.contains_key(&rva)
+            || facts.comparison.pairing.new_of(old).iter().any(|new| facts.is_unchanged(old, *new))
+    };
+    let is_fine = facts.old_function_at(rva).is_some_and(is_same);
+    let expected = "the start of a function of both builds".to_owned();
+    (!is_fine).then(|| Finding::of_payload("health check", expected, rva.to_string()))
 }

@@ -293,6 +293,7 @@ impl Walk<'_> {
         self.findings.extend(changes::look(facts, &self.functions));
         self.findings.extend(records::variables(facts, &self.bound));
         self.findings.extend(records::called_hooks(facts, &self.functions));
+        self.findings.extend(records::health_check(facts));
         self.findings.extend(initialisers::look(facts, &self.bound, &self.functions));
         self.findings.extend(accounting::look(facts, process, &self.bound, &self.occupied));
         self.findings.extend(self.unwind_entries());

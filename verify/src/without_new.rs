@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::{Location, Program};
 use hpgen_diff::rva::Rva;
-use hpgen_runtime::format::{Payload, Protection, RelocationKind};
+use hpgen_runtime::format::{Payload, Protection, RelocationKind, Space};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::bodies::Pieces;
@@ -114,6 +114,13 @@ impl Look<'_> {
         }
         for hook in payload.hooks.iter().filter(|hook| !functions_at.contains_key(&hook.function)) {
             self.finding("hook", None, "the start of a function of the payload", format!("{:#x}", hook.function));
+        }
+        if let Some((Space::Image, rva)) = payload.probation.and_then(|probation| probation.check) {
+            let is_function =
+                matches!(old.locate(Rva(rva)), Location::Atom { atom, offset: 0 } if old.function(atom).is_some());
+            if !is_function {
+                self.finding("health check", None, "the start of a function of the old image", Rva(rva).to_string());
+            }
         }
         for assigned in &payload.assignments {
             let is_variable = matches!(old.locate(Rva(assigned.rva)), Location::Atom { atom, offset: 0 }

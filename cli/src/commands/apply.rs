@@ -1,5 +1,6 @@
 //! `hpgen apply`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -7,13 +8,15 @@ use hpgen_runtime::events::not_accepted;
 use hpgen_runtime::format::{PayloadFile, Seal, SignatureError};
 use hpgen_runtime::{
     Accepted, ApplyError, ApplyOptions, PatchStatus, Policy, PolicyError, apply_to_process, find_processes,
+    mitigations_process,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{ApplyArguments, Format, Trust};
 use crate::commands::status;
-use crate::output::{self, BAD, GOOD, count, paint};
+use crate::output::{self, BAD, GOOD, NOTE, count, paint};
+use crate::probations::{self, Stood};
 use crate::{events, interrupts, keys, payload_file};
 
 /// Name and version of the JSON form.
@@ -36,29 +39,74 @@ pub fn execute(arguments: &ApplyArguments) -> Result<Outcome> {
         bail!("no running process has {} loaded", arguments.target.image.as_deref().unwrap_or("the image"));
     }
     let options = arguments.moment.options();
-    let mut results = Vec::new();
+    let (mut results, mut mitigations) = (Vec::new(), Vec::new());
     for pid in processes {
+        // Asked before: a crash in its probation may end the process.
+        mitigations.push(mitigations_process(pid).ok().as_ref().map_or(Value::Null, status::mitigations_value));
         let result = apply(pid, &payload, &seal, &options);
         if arguments.format == Format::Text {
             report(pid, &result);
         }
         results.push((pid, result));
     }
+    let stood = probation(arguments, &payload, &seal, &results);
     if arguments.format == Format::Json {
         let processes: Vec<_> = results
             .iter()
             .map(|(pid, result)| match result {
                 Ok(images) => {
-                    json!({ "pid": pid, "applied": true, "images": images.iter().map(status::value).collect::<Vec<_>>() })
+                    let stood = stood.get(pid);
+                    json!({
+                        "pid": pid, "applied": true, "images": images.iter().map(status::value).collect::<Vec<_>>(),
+                        "probation": stood.map(|stood| json!({ "end": stood.name, "why": stood.why })),
+                    })
                 }
                 Err(error) => {
                     json!({ "pid": pid, "applied": false, "refused": error.is_refusal(), "error": error.to_string() })
                 }
             })
+            .zip(mitigations)
+            .map(|(mut process, mitigations)| {
+                process["mitigations"] = mitigations;
+                process
+            })
             .collect();
         output::json(&json!({ "schema": SCHEMA, "patch_id": seal.patch_id(), "processes": processes }))?;
     }
+    if stood.values().any(Stood::is_failed) {
+        return Ok(Outcome::Refused);
+    }
     worst(results)
+}
+
+/// Stays for the time that the payload is to be watched; how it went in each process.
+fn probation(
+    arguments: &ApplyArguments,
+    payload: &PayloadFile,
+    seal: &Seal,
+    results: &[(u32, Result<Vec<PatchStatus>, ApplyError>)],
+) -> BTreeMap<u32, Stood> {
+    let window = payload.payloads.iter().filter_map(|payload| payload.probation).map(|p| p.window_ms).max();
+    let applied = results.iter().filter(|(_, result)| result.is_ok()).map(|(pid, _)| *pid);
+    let Some(window) = window else { return BTreeMap::new() };
+    if arguments.detach {
+        return applied.map(|pid| (pid, Stood::unwatched("asked for with --detach"))).collect();
+    }
+    let is_text = arguments.format == Format::Text;
+    if is_text {
+        output::print(&format!("on probation for {}\n", output::milliseconds(window)));
+    }
+    let stood = probations::stand(&applied.collect::<Vec<_>>(), &seal.patch_id());
+    for (pid, Stood { name, why }) in stood.iter().filter(|_| is_text) {
+        let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        output::print(&match *name {
+            "passed" => format!("{} its probation in process {pid}\n", paint(GOOD, "passed")),
+            "failed" => format!("{} its probation in process {pid}{why}\n", paint(BAD, "failed")),
+            "moot" => format!("{} of process {pid} meanwhile\n", paint(NOTE, "taken out")),
+            _ => format!("{} to its end in process {pid}{why}\n", paint(NOTE, "not watched")),
+        });
+    }
+    stood
 }
 
 /// Reads a payload that somebody trusted signed; says so and gives none where nobody did.

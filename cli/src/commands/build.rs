@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_emit::build::{self, Figures};
 use hpgen_emit::symbol_file::{ImageSymbols, SymbolFile};
-use hpgen_runtime::format::{PayloadFile, PublicKey};
+use hpgen_runtime::format::{Payload, PayloadFile, Probation, PublicKey};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -45,11 +45,13 @@ struct PayloadReport {
     variable_bytes: u64,
     relocations: usize,
     imports: usize,
+    /// How long it is watched once it is in, in milliseconds.
+    probation_ms: Option<u32>,
 }
 
 /// Compares, and writes the payload if the verdict allows it.
 pub fn execute(arguments: &BuildArguments) -> Result<Outcome> {
-    let release = Release::load(&arguments.images, &arguments.more)?;
+    let release = Release::load(&arguments.images, &arguments.more, &arguments.probation)?;
     let verdict = release.verdict();
     for input in [&arguments.images.old, &arguments.images.new].into_iter().chain(&arguments.more.and) {
         if same_file(input, &arguments.output) {
@@ -80,7 +82,9 @@ fn write(release: &Release, arguments: &BuildArguments) -> Result<PayloadReport>
         payload.identity.series = arguments.series;
         Ok(payload)
     });
-    let mut file = build::file(&PayloadFile { payloads: payloads.collect::<Result<_>>()? })?;
+    let payloads = payloads.collect::<Result<Vec<_>>>()?;
+    require_check(&release.images, &payloads)?;
+    let mut file = build::file(&PayloadFile { payloads })?;
     if let Some(key) = &key {
         file = keys::sign(&file, key)?;
     }
@@ -114,7 +118,20 @@ fn write(release: &Release, arguments: &BuildArguments) -> Result<PayloadReport>
         variable_bytes: figures.variables,
         relocations: decoded.payloads.iter().map(|payload| payload.relocations.len()).sum(),
         imports: decoded.payloads.iter().map(|payload| payload.imports.len()).sum(),
+        probation_ms: probations(&decoded).map(|probation| probation.window_ms).max(),
     })
+}
+
+fn probations(file: &PayloadFile) -> impl Iterator<Item = Probation> {
+    file.payloads.iter().filter_map(|payload| payload.probation)
+}
+
+/// An image that did not change is no part of the payload, and neither is its health check.
+fn require_check(images: &[Compared], payloads: &[Payload]) -> Result<()> {
+    let is_wanted = images.iter().any(|image| image.plan.probation.as_ref().is_some_and(|p| p.check.is_some()));
+    let is_there = payloads.iter().any(|payload| payload.probation.is_some_and(|probation| probation.check.is_some()));
+    anyhow::ensure!(is_there || !is_wanted, "the health check is a function of an image that does not change");
+    Ok(())
 }
 
 /// How large they are.
@@ -148,6 +165,9 @@ fn text(report: &BuildReport) -> String {
             count(payload.new_functions, "new function"),
             count(payload.imports, "new import"),
         ));
+        if let Some(window) = payload.probation_ms {
+            text.push_str(&format!("  on probation for {}\n", output::milliseconds(window)));
+        }
         match &payload.signed_by {
             Some(key) => text.push_str(&format!("  signed with key {}\n", key.get(..16).unwrap_or(key))),
             None => text.push_str("  not signed\n"),

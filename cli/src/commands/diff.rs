@@ -14,6 +14,7 @@ use crate::commands::asm;
 use crate::commands::funclets::Funclets;
 use crate::compared::{Compared, FullReport, Release, Reports};
 use crate::output::{self, BAD, BOLD, DIM, GOOD, NOTE, count, paint};
+use crate::rules::ProbationArguments;
 
 /// Shows all differences. Succeeds whenever it could compare.
 pub fn diff(arguments: &DiffArguments) -> Result<Outcome> {
@@ -36,7 +37,7 @@ pub fn diff(arguments: &DiffArguments) -> Result<Outcome> {
 
 /// Says whether the changes can go into a running process.
 pub fn check(arguments: &CheckArguments) -> Result<Outcome> {
-    let release = Release::load(&arguments.images, &arguments.more)?;
+    let release = Release::load(&arguments.images, &arguments.more, &ProbationArguments::default())?;
     let reports = release.reports();
     match arguments.format {
         Format::Text => output::print(&verdicts_text(&reports)),

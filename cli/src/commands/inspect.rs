@@ -8,8 +8,8 @@ use hpgen_diff::pdb::describe_identity;
 use hpgen_diff::program::Program;
 use hpgen_emit::disassembly::{Disassembly, Line};
 use hpgen_runtime::format::{
-    Demand, Function, ImportSymbol, Initialiser, Payload, PayloadFile, Protection, PublicKey, RelocationKind, Seal,
-    Space,
+    Demand, Function, ImportSymbol, Initialiser, Payload, PayloadFile, Probation, Protection, PublicKey,
+    RelocationKind, Seal, Space,
 };
 use serde_json::{Map, Value, json};
 
@@ -257,6 +257,10 @@ fn text(payload: &Payload) -> String {
             .collect(),
     );
     section(
+        count(usize::from(payload.probation.is_some()), "probation"),
+        payload.probation.iter().map(probation).collect(),
+    );
+    section(
         count(payload.hooks.len(), "hook"),
         payload.hooks.iter().map(|h| vec![h.kind.name().to_owned(), format!("-> {:#x}", h.function)]).collect(),
     );
@@ -363,5 +367,17 @@ fn tables(payload: &Payload) -> Value {
             "function": i.function, "variable": i.variable, "checked": i.checked, "at_exit": i.at_exit,
         })).collect::<Vec<_>>(),
         "unwind": { "table": payload.unwind.table, "count": payload.unwind.count },
+        "probation": payload.probation.map(|p| json!({
+            "window_ms": p.window_ms, "interval_ms": p.interval_ms,
+            "check": p.check.map(|(place, target)| json!({ "space": space(place), "target": target })),
+        })),
     })
+}
+
+fn probation(probation: &Probation) -> Vec<String> {
+    let check = probation.check.map(|(place, target)| format!("-> {} {target:#x}", space(place)));
+    let interval = format!("health check every {}", output::milliseconds(probation.interval_ms));
+    let mut row = vec![output::milliseconds(probation.window_ms)];
+    row.extend(check.map(|check| [interval, check]).into_iter().flatten());
+    row
 }

@@ -1,11 +1,14 @@
 //! `hpgen status`.
 
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use hpgen_emit::symbol_file::{Place, SymbolFile, SymbolFileError};
-use hpgen_runtime::{PatchFrame, PatchStatus, ThreadFrames, frames_process, is_interrupted, status_process};
+use hpgen_runtime::{
+    Mitigations, PatchFrame, PatchStatus, ThreadFrames, frames_process, is_interrupted, mitigations_process,
+    status_process,
+};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -22,10 +25,12 @@ pub fn execute(arguments: &StatusArguments) -> Result<Outcome> {
     let patches = status_process(arguments.pid)?;
     let threads = frames_process(arguments.pid)?;
     let interrupted = is_interrupted(arguments.pid)?;
+    let mitigations = mitigations_process(arguments.pid)?;
     let symbols = Symbols::read(&arguments.symbols, &patches)?;
     match arguments.format {
         Format::Text => {
             output::print(&text(arguments.pid, &patches));
+            output::print(&mitigations_text(&mitigations));
             output::print(&threads_text(&threads, &symbols));
             output::print(&warning(arguments.pid, interrupted));
         }
@@ -33,11 +38,33 @@ pub fn execute(arguments: &StatusArguments) -> Result<Outcome> {
             "schema": SCHEMA,
             "pid": arguments.pid,
             "interrupted": interrupted,
+            "mitigations": mitigations_value(&mitigations),
             "patches": patches.iter().map(value).collect::<Vec<_>>(),
             "threads": threads.iter().map(|thread| thread_value(thread, &symbols)).collect::<Vec<_>>(),
         }))?,
     }
     Ok(Outcome::Done)
+}
+
+/// What a process is guarded with, for programs.
+pub fn mitigations_value(mitigations: &Mitigations) -> Value {
+    json!({
+        "prohibits_dynamic_code": mitigations.prohibits_dynamic_code,
+        "control_flow_guard": mitigations.control_flow_guard,
+        "shadow_stack": mitigations.shadow_stack,
+        "checks_continuations": mitigations.checks_continuations,
+    })
+}
+
+fn mitigations_text(mitigations: &Mitigations) -> String {
+    let named = [
+        (mitigations.prohibits_dynamic_code, "Arbitrary Code Guard: it takes no patch"),
+        (mitigations.control_flow_guard, "Control Flow Guard"),
+        (mitigations.shadow_stack, "shadow stacks"),
+        (mitigations.checks_continuations, "checked continuations: it takes no patch that handles exceptions"),
+    ];
+    let there: Vec<&str> = named.iter().filter(|(is_there, _)| *is_there).map(|(_, name)| *name).collect();
+    if there.is_empty() { String::new() } else { format!("\nguarded with {}\n", there.join(", ")) }
 }
 
 fn warning(pid: u32, interrupted: bool) -> String {
@@ -146,6 +173,7 @@ pub fn value(patch: &PatchStatus) -> Value {
         "applied_at": patch.applied_at.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default(),
         "threads_stopped": patch.threads_stopped,
         "stopped_us": patch.stopped.as_micros() as u64,
+        "probation_until": patch.probation_until.map(|t| t.duration_since(UNIX_EPOCH).map(|d| d.as_secs()).unwrap_or_default()),
         "functions": patch.functions.iter().map(|f| json!({
             "name": f.name,
             "old_rva": f.old_rva,
@@ -157,6 +185,15 @@ pub fn value(patch: &PatchStatus) -> Value {
             "redirected": f.redirected,
         })).collect::<Vec<_>>(),
     })
+}
+
+fn probation(patch: &PatchStatus) -> String {
+    let Some(until) = patch.probation_until else { return String::new() };
+    let time = humantime::format_rfc3339_seconds(until);
+    match until > SystemTime::now() {
+        true => format!("  {}\n", paint(NOTE, format!("on probation until {time}"))),
+        false => format!("  {}\n", paint(NOTE, format!("on probation until {time}; nobody watched it to its end"))),
+    }
 }
 
 fn text(pid: u32, patches: &[PatchStatus]) -> String {
@@ -174,6 +211,7 @@ fn text(pid: u32, patches: &[PatchStatus]) -> String {
             count(patch.threads_stopped as usize, "thread"),
             patch.stopped.as_micros(),
         ));
+        text.push_str(&probation(patch));
         let rows: Vec<Vec<String>> = patch
             .functions
             .iter()

@@ -17,6 +17,7 @@ use crate::Outcome;
 use crate::args::{Format, WatchArguments};
 use crate::commands::apply;
 use crate::output::{self, BAD, BOLD, GOOD, NOTE, paint};
+use crate::probations::{self, Ended, Probations};
 use crate::watch::{Candidate, Known, Memory, News, Pair, World};
 use crate::{events, interrupts, payload_file};
 
@@ -34,25 +35,34 @@ pub fn execute(arguments: &WatchArguments) -> Result<Outcome> {
     let state = arguments.state.clone().unwrap_or_else(|| arguments.folder.join(STATE));
     let mut memory = read_state(&state)?;
     let mut folder = Folder::default();
+    let mut machine = Machine::default();
+    let mut failures = Vec::new();
     loop {
         let mut candidates = folder.read(arguments)?;
         let before = memory.clone();
-        let news = memory.round(&mut candidates, &mut Machine);
+        let name = |id: &str| candidates.iter().find(|c| c.seal.patch_id() == id).map_or("", |c| c.name.as_str());
+        let fail =
+            |Ended { pid, patch_id, end }: Ended| Some(memory.fail(pid, &patch_id, name(&patch_id), &end.failure()?));
+        let mut news: Vec<News> = failures.drain(..).filter_map(fail).collect();
+        news.extend(memory.round(&mut candidates, &mut machine));
         if memory != before {
             write_state(&state, &memory)?;
         }
         for news in news {
             tell(&news, arguments.format)?;
         }
-        if arguments.once || interrupts::requested() {
+        if interrupts::requested() || arguments.once && machine.probations.is_empty() {
             return Ok(Outcome::Done);
         }
-        interrupts::pause(Duration::from_secs(arguments.interval));
+        failures = machine.probations.wait(Duration::from_secs(arguments.interval));
     }
 }
 
 /// The processes of this machine, truly.
-struct Machine;
+#[derive(Default)]
+struct Machine {
+    probations: Probations,
+}
 
 impl World for Machine {
     fn find(&mut self, image: &str) -> Result<Vec<RunningProcess>, ProcessError> {
@@ -61,6 +71,18 @@ impl World for Machine {
 
     fn status(&mut self, pid: u32) -> Result<Vec<PatchStatus>, ProcessError> {
         status_process(pid)
+    }
+
+    fn take_out(&mut self, pid: u32, patch_id: &str, why: &str) {
+        self.probations.forget(pid, patch_id);
+        // What became of it, the record tells.
+        probations::take_out(pid, patch_id, why);
+    }
+
+    fn attend(&mut self, pid: u32, patch_id: &str) {
+        if let Err(error) = self.probations.attend(pid, patch_id) {
+            output::refusal(&format!("{} process {pid} cannot be watched: {error}", paint(NOTE, "not watched:")));
+        }
     }
 
     fn apply(&mut self, pid: u32, candidate: &Candidate) -> Result<(), ApplyError> {
@@ -109,6 +131,9 @@ impl Folder {
 struct State {
     schema: String,
     pairs: Vec<StatePair>,
+    /// Patches that failed their probation, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,12 +154,14 @@ fn read_state(path: &Path) -> Result<Memory> {
     let problem = || format!("{} is no state of `hpgen watch`; delete it to begin anew", path.display());
     let state: State = serde_json::from_slice(&text).with_context(problem)?;
     anyhow::ensure!(state.schema == STATE_SCHEMA, problem());
-    Ok(Memory { pairs: state.pairs.into_iter().map(|entry| (entry.pair, entry.known)).collect() })
+    let pairs = state.pairs.into_iter().map(|entry| (entry.pair, entry.known)).collect();
+    Ok(Memory { pairs, failed: state.failed })
 }
 
 fn write_state(path: &Path, memory: &Memory) -> Result<()> {
     let pairs = memory.pairs.iter().map(|(pair, known)| StatePair { pair: pair.clone(), known: known.clone() });
-    let state = State { schema: STATE_SCHEMA.to_owned(), pairs: pairs.collect() };
+    let failed = memory.failed.clone();
+    let state = State { schema: STATE_SCHEMA.to_owned(), pairs: pairs.collect(), failed };
     payload_file::write(path, &serde_json::to_vec_pretty(&state)?)
 }
 
@@ -151,6 +178,7 @@ fn tell(news: &News, format: Format) -> Result<()> {
         Known::Applied => format!("{} in process {pid}", paint(GOOD, "applied")),
         Known::Refused(why) => format!("{} by process {pid}: {why}", paint(BAD, "refused")),
         Known::Waiting(why) => format!("{} for process {pid}: {why}", paint(NOTE, "waiting")),
+        Known::Failed(why) => format!("{} its probation; process {pid} does without it: {why}", paint(BAD, "failed")),
         Known::TakenOut => {
             format!("{} of process {pid} by somebody else; that process is left alone", paint(NOTE, "taken out"))
         }

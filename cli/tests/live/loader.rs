@@ -61,6 +61,18 @@ fn attempts() {
     check(&["attempts"]);
 }
 
+/// Each page of a patch, and of all others, asked of the system; and a process that lets nobody in.
+#[test]
+fn pages_and_access() {
+    check(&["memory"]);
+}
+
+/// A program that watches a patch of its own: a health check, and an exception that nobody handles.
+#[test]
+fn own_probation() {
+    check(&["probation"]);
+}
+
 #[test]
 fn another_process() {
     check(&["remote"]);

@@ -15,6 +15,8 @@ mod hosts;
 mod images;
 mod kills;
 mod loader;
+#[cfg(not(windows))]
+mod probation;
 mod refusals;
 mod run;
 mod scenes;

@@ -89,6 +89,7 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         assignments: vec![],
         bodies: vec![Body::unchecked(rva, rva, 8)],
         initialisers: vec![],
+        probation: None,
     }
 }
 

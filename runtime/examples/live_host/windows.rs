@@ -10,6 +10,10 @@ mod fibers;
 mod forms;
 #[path = "late.rs"]
 mod late;
+#[path = "memory.rs"]
+mod memory;
+#[path = "probation.rs"]
+mod probation;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{BufRead, BufReader, Write};
@@ -125,6 +129,10 @@ pub fn main() {
     match all[1..] {
         ["self", rounds] => check_self(rounds.parse().unwrap()),
         ["dll", path, preferred] => check_dll(path, u64::from_str_radix(preferred, 16).unwrap()),
+        ["memory"] => memory::check_memory(),
+        ["shut"] => memory::shut(),
+        ["probation"] => probation::check_probation(),
+        ["crash"] => probation::crash(),
         ["forms", rounds] => forms::check_forms(rounds.parse().unwrap()),
         ["cycles", rounds, threads] => endurance::cycles(rounds.parse().unwrap(), threads.parse().unwrap()),
         ["bench", rounds] => endurance::bench(rounds.parse().unwrap()),
@@ -413,7 +421,9 @@ fn check_protections(region: u64) {
         (CODE, PAGE_EXECUTE_READ),
         (CONSTANTS, PAGE_READONLY),
         (VARIABLES, PAGE_READWRITE),
-        (0x4000, PAGE_READONLY),
+        (0x4000, PAGE_NOACCESS),
+        (0x5000, PAGE_READONLY),
+        (0x6000, PAGE_NOACCESS),
     ] {
         let mut info: MEMORY_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
         unsafe { VirtualQuery((region + u64::from(offset)) as *const _, &raw mut info, size_of_val(&info)) };

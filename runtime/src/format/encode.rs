@@ -38,7 +38,8 @@ impl Payload {
         self.encode_variables(bytes);
         self.encode_hooks(bytes)?;
         self.encode_assignments(bytes);
-        self.encode_initialisers(bytes)
+        self.encode_initialisers(bytes)?;
+        self.encode_probation(bytes)
     }
 
     fn encode_identity(&self, bytes: &mut Vec<u8>) {
@@ -216,6 +217,23 @@ impl Payload {
             let variable = variable.map_err(|_| EncodeError::Inconsistent("initialisers"))? as u32;
             let flags = if initialiser.checked { CHECKED } else { 0 } | if initialiser.at_exit { AT_EXIT } else { 0 };
             numbers(bytes, [function, variable, flags]);
+        }
+        Ok(())
+    }
+
+    fn encode_probation(&self, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let Some(Probation { window_ms, interval_ms, check }) = self.probation else {
+            put_number(bytes, 0);
+            return Ok(());
+        };
+        if window_ms == 0 {
+            return Err(EncodeError::Inconsistent("probation"));
+        }
+        numbers(bytes, [window_ms, interval_ms]);
+        match check {
+            None => put_number(bytes, 0),
+            Some((Space::Image, rva)) => numbers(bytes, [1, rva]),
+            Some((Space::Region, offset)) => numbers(bytes, [2, self.function_at(offset, "probation")?]),
         }
         Ok(())
     }

@@ -60,6 +60,8 @@ pub struct Payload {
     pub bodies: Vec<Body>,
     /// Functions that give variables their first value, in the order in which they are called.
     pub initialisers: Vec<Initialiser>,
+    /// How the patch is watched once it is in; none where it is not.
+    pub probation: Option<Probation>,
 }
 
 /// What a loaded module must be for the payload to fit (section 2.1).
@@ -285,6 +287,20 @@ pub struct Initialiser {
     /// It registers a function that the process calls when it ends: the region stays for good.
     pub at_exit: bool,
 }
+
+/// How a patch is watched once it is in (section 2.13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probation {
+    /// For how long, in milliseconds: at most [`MAX_PROBATION_MS`].
+    pub window_ms: u32,
+    /// How often its check is called, in milliseconds.
+    pub interval_ms: u32,
+    /// The first byte of a function that returns 0 where all is well.
+    pub check: Option<(Space, u32)>,
+}
+
+/// The longest time that a patch can be watched: seven days.
+pub const MAX_PROBATION_MS: u32 = 7 * 24 * 3600 * 1000;
 
 /// Bytes that all assignments of a payload may have together: the loader keeps the old values.
 pub const MAX_ASSIGNED: u32 = 2048;

@@ -29,6 +29,7 @@ pub(super) fn decode_part(reader: &mut Reader<'_>) -> Result<Payload, FormatErro
         bodies,
         trampolines,
         initialisers: decode_initialisers(reader, &functions, &variables)?,
+        probation: decode_probation(reader, &functions, &identity)?,
         identity,
         segments,
         functions,
@@ -531,6 +532,37 @@ fn decode_initialisers(
         Ok(())
     })?;
     Ok(initialisers)
+}
+
+fn decode_probation(
+    reader: &mut Reader<'_>,
+    functions: &[Function],
+    identity: &Identity,
+) -> Result<Option<Probation>, FormatError> {
+    reader.enter("probation");
+    let window_ms = reader.number()?;
+    if window_ms == 0 {
+        return Ok(None);
+    }
+    let interval_ms = reader.number()?;
+    if window_ms > MAX_PROBATION_MS || !(1..=window_ms).contains(&interval_ms) {
+        return Err(
+            reader.error("the window is longer than seven days, or the interval none or longer than the window")
+        );
+    }
+    let check = match reader.number()? {
+        0 => None,
+        1 => Some((Space::Image, reader.number()?)),
+        2 => {
+            let function = functions.get(reader.number()? as usize);
+            Some((Space::Region, function.ok_or_else(|| reader.error("there is no function of that number"))?.offset))
+        }
+        _ => return Err(reader.error("the check is in an unknown space")),
+    };
+    if matches!(check, Some((Space::Image, rva)) if rva == 0 || rva >= identity.size_of_image) {
+        return Err(reader.error("the check is not inside the image"));
+    }
+    Ok(Some(Probation { window_ms, interval_ms, check }))
 }
 
 fn decode_assignments(

@@ -23,6 +23,7 @@ use super::succession::Succession;
 use super::{call, records, system};
 use crate::events::{Applying, Redirected};
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
+use crate::mitigations::Objection;
 use crate::target::record::{NEVER_IN, PROGRESS, Progress, Record};
 use crate::target::zones::Zones;
 use crate::{ApplyError, ApplyOptions, Consistency, PatchState};
@@ -50,8 +51,11 @@ fn put_in(
 ) -> Result<Redirected, ApplyError> {
     let _lock = Lock::take(process)?;
     journal::require_none(process)?;
-    if system::prohibits_dynamic_code(process.raw()) {
-        return Err(ApplyError::DynamicCodeProhibited(process.pid()));
+    let mitigations = system::mitigations(process.raw());
+    match file.payloads.iter().find_map(|payload| mitigations.objection(payload)) {
+        Some(Objection::DynamicCode) => return Err(ApplyError::DynamicCodeProhibited(process.pid())),
+        Some(Objection::Handlers) => return Err(ApplyError::ContinuationsChecked(process.pid())),
+        None => {}
     }
     let modules = Modules::read(process)?;
     let present = records::find(process);
@@ -89,8 +93,12 @@ fn put_in(
     };
 
     let stopped = u64::try_from(report.stopped.as_micros()).unwrap_or(u64::MAX);
-    let progress = Progress::new(PatchState::Applied, report.threads, records::filetime_now(), stopped);
+    let now = records::filetime_now();
+    let progress = Progress::new(PatchState::Applied, report.threads, now, stopped);
     let applied: Vec<Record> = prepared.into_iter().map(Prepared::keep).collect();
+    let window = applied.iter().filter_map(|record| record.probation).map(|probation| probation.window_ms).max();
+    let until = window.map_or(0, |window| now.saturating_add(u64::from(window) * 10_000));
+    let progress = progress.on_probation(until);
     for record in &applied {
         // The patch is in; that its statistics could not be written changes nothing about that.
         let _ = process.write(record.region_base + PROGRESS, zerocopy::IntoBytes::as_bytes(&progress));

@@ -1,6 +1,8 @@
 //! Which threads execute code of patches, or will return into it. One thread at a time stands still, while its registers and its
 //! stack are copied; frames are unwound afterwards. Between suspend and resume nothing is allocated.
 
+use std::mem::offset_of;
+
 use windows_sys::Win32::Foundation::{CloseHandle, HANDLE};
 use windows_sys::Win32::System::Diagnostics::Debug::{
     CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext,
@@ -55,6 +57,27 @@ pub(super) fn find(process: &Process) -> Result<Vec<ThreadFrames>, ProcessError>
         }
     }
     Ok(found)
+}
+
+/// Frames in the code of all patches of the thread that a `CONTEXT` at this address was made of, and that stands still since.
+pub(super) fn of_context(process: &Process, context: u64) -> Result<Vec<PatchFrame>, ProcessError> {
+    let patches = records::find(process);
+    let tables = tables(process, &patches)?;
+    let unreadable = || process.bad_memory(context, "the registers of a thread cannot be read");
+    let at = |field: usize| context.checked_add(field as u64).ok_or_else(unreadable);
+    let rip = process.record(at(offset_of!(CONTEXT, Rip))?).ok_or_else(unreadable)?;
+    // RAX to R15 stand in the order in which instructions number them.
+    let general = process.record(at(offset_of!(CONTEXT, Rax))?).ok_or_else(unreadable)?;
+    let registers = Registers { rip, general };
+    let from = registers.rsp() & !7;
+    let end = process.pages_at(from).map_or(from, |pages| pages.base.saturating_add(pages.size));
+    let words = usize::try_from(end.saturating_sub(from) / 8).unwrap_or(0).min(MOST_STACK);
+    let mut stack = vec![0u64; words];
+    process.read(from, stack.as_mut_bytes()).ok_or_else(unreadable)?;
+    let snapshot = Snapshot { memory: process, registers, stack_base: from, stack: &stack };
+    let in_a_patch = |address| patches.iter().any(|record| function_at(record, address, true).is_some());
+    let walked = walk(&snapshot, &tables, in_a_patch);
+    Ok(walked.places.iter().filter_map(|place| frame(&patches, place)).collect())
 }
 
 fn frame(patches: &[Record], place: &FramePlace) -> Option<PatchFrame> {

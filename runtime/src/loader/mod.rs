@@ -11,6 +11,7 @@ pub mod fault;
 mod find;
 mod follow;
 mod frames;
+mod guard_filter;
 mod guards;
 mod hooks;
 mod imports;
@@ -20,6 +21,7 @@ mod launch;
 mod lock;
 mod modules;
 mod preparation;
+mod probation;
 mod process;
 mod records;
 mod region;
@@ -35,11 +37,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::{PayloadFile, Seal};
 use crate::{
-    ApplyError, ApplyOptions, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand, RunError,
-    RunningProcess, ThreadFrames,
+    ApplyError, ApplyOptions, Mitigations, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand,
+    RunError, RunningProcess, ThreadFrames,
 };
 pub use event_log::write_event_log;
 pub use follow::Follower;
+pub use probation::PatchWatch;
 use process::{Access, Process};
 use rollback::Which;
 
@@ -63,6 +66,15 @@ impl Applied {
             return Err(ProcessError::PatchGone(self.process.pid()));
         }
         Ok(records.iter().map(|record| records::status(&self.process, record)).collect())
+    }
+
+    /// Begins to watch the patch, where its payload asks for it; nothing where it does not. Call [`PatchWatch::stand`] then, on a thread that
+    /// may wait, or [`PatchWatch::look`] often.
+    ///
+    /// # Errors
+    /// When the process cannot be watched: the patch stays in.
+    pub fn probation(&self) -> Result<Option<PatchWatch>, ProcessError> {
+        PatchWatch::begin(self.process.again()?, |record| record.sequence == self.number)
     }
 
     /// Takes the patch out again.
@@ -131,6 +143,23 @@ pub fn status_self() -> Result<Vec<PatchStatus>, ProcessError> {
 /// When there is no such process, or it may not be looked into.
 pub fn status_process(pid: u32) -> Result<Vec<PatchStatus>, ProcessError> {
     Ok(status_in(&Process::open(pid, Access::Look)?))
+}
+
+/// What a process is guarded with that new code has to do with.
+///
+/// # Errors
+/// When there is no such process, or it may not be looked into.
+pub fn mitigations_process(pid: u32) -> Result<Mitigations, ProcessError> {
+    Ok(system::mitigations(Process::open(pid, Access::Look)?.raw()))
+}
+
+/// Begins to watch the patch of that id in a process, where it is on probation; nothing where it is not.
+///
+/// # Errors
+/// When there is no such process, or it may not be changed.
+pub fn probation_process(pid: u32, patch: &str) -> Result<Option<PatchWatch>, ProcessError> {
+    let process = Process::open(pid, Access::Change)?;
+    PatchWatch::begin(process, |record| record.seal.patch_id().eq_ignore_ascii_case(patch))
 }
 
 /// Takes back what an hpgen left half done that was killed in the middle of a change, and lets the process's threads go on. Nothing where

@@ -1,6 +1,6 @@
 //! What a payload needs in a process for one of its images before any thread is stopped: first looked at, then made.
 
-use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_READONLY};
+use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_NOACCESS, PAGE_READONLY};
 
 use super::edit::{Assignment, Edit, Mark, check_expected};
 use super::guards::{HeldModule, Registration};
@@ -10,11 +10,13 @@ use super::process::Process;
 use super::region::Region;
 use super::succession::Succession;
 use super::{claims, entries, imports, records};
-use crate::format::{Identity, PAGE, Payload, Protection, Seal};
+use crate::format::{Identity, PAGE, Payload, Protection, Seal, Space};
 use crate::link::{Linked, TakenOver, link_taking_over, trampoline_function};
 use crate::target::baseline::changed_body;
 use crate::target::image::LoadedImage;
-use crate::target::record::{self, Record, RecordAssignment, RecordEntry, RecordFunction, RecordVariable};
+use crate::target::record::{
+    self, Record, RecordAssignment, RecordEntry, RecordFunction, RecordProbation, RecordVariable,
+};
 use crate::target::zones::Zone;
 use crate::{ApplyError, Consistency, PatchState, ProcessError};
 
@@ -96,7 +98,7 @@ impl<'p> Prepared<'p> {
         let region = reserve(process, payload, image)?;
         let linked = link_taking_over(payload, region.base, image.base, addresses, taken_over)?;
         let record = new_record((payload, seal, sequence), image, &region, &linked, (taken_over, due));
-        fill(process, &region, &linked, &record, payload.region_size())?;
+        fill(process, &region, &linked, &record, tables_at(payload))?;
         let registration = Registration::register(process, modules, linked.function_table)?;
         let own = Mark::new(region.base, PatchState::Prepared, PatchState::Applied);
         Ok(Prepared {
@@ -166,11 +168,19 @@ fn assignments(linked: &Linked, record: &Record) -> Vec<Assignment> {
     record.assignments.iter().filter_map(assignment).collect()
 }
 
+/// Pages that nobody may touch behind the payload's memory, and behind the record's tables, where another region may begin.
+const GUARD: u64 = PAGE as u64;
+
+/// Region offset of the record's tables.
+fn tables_at(payload: &Payload) -> u64 {
+    u64::from(payload.region_size()) + GUARD
+}
+
 /// Memory for the payload's region and, behind it, the record's tables.
 fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> Result<Region<'p>, ApplyError> {
     let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t));
     let tables = record::tables_size(payload, names);
-    let size = u64::from(payload.region_size()) + tables.next_multiple_of(PAGE.into());
+    let size = tables_at(payload) + tables.next_multiple_of(PAGE.into()) + GUARD;
     let range = image.base..image.base + u64::from(image.size);
     Region::reserve(process, &range, size, payload.must_be_above()).ok_or_else(|| ApplyError::NoRoom {
         image: payload.identity.image_name.clone(),
@@ -221,6 +231,15 @@ fn new_record(
         threads_stopped: 0,
         applied_at: records::filetime_now(),
         stopped_micros: 0,
+        probation: payload.probation.map(|probation| RecordProbation {
+            window_ms: probation.window_ms,
+            interval_ms: probation.interval_ms,
+            check: probation.check.map(|(space, place)| match space {
+                Space::Image => image.base + u64::from(place),
+                Space::Region => region.base + u64::from(place),
+            }),
+        }),
+        probation_until: 0,
     }
 }
 
@@ -230,17 +249,26 @@ fn fill(
     region: &Region<'_>,
     linked: &Linked,
     record: &Record,
-    tables: u32,
+    tables: u64,
 ) -> Result<(), ProcessError> {
-    let (header, content) = record.encode(tables.into());
+    let (header, content) = record.encode(tables);
     claims::claim(process, region.base, region.size)?;
     for segment in &linked.segments {
         process.write(region.base + u64::from(segment.offset), &segment.bytes)?;
     }
-    let tables = region.base + u64::from(tables);
-    process.write(tables, &content)?;
+    process.write(region.base + tables, &content)?;
     process.write(region.base, &header)?;
-    process.protect(tables, region.base + region.size - tables, PAGE_READONLY)?;
+    let end = region.size - GUARD;
+    process.protect(region.base + tables, end - tables, PAGE_READONLY)?;
+    // Pages between what the payload has are guards too.
+    let segments = linked.segments.iter().map(|s| (u64::from(s.offset), u64::from(s.offset) + u64::from(s.size)));
+    let mut used = u64::from(PAGE);
+    for (start, after) in segments.chain([(tables, end), (region.size, region.size)]) {
+        if start > used {
+            process.protect(region.base + used, start - used, PAGE_NOACCESS)?;
+        }
+        used = after.next_multiple_of(PAGE.into());
+    }
     for segment in &linked.segments {
         let protection = match segment.protection {
             Protection::ReadExecute => PAGE_EXECUTE_READ,

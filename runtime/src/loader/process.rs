@@ -111,6 +111,13 @@ impl Process {
         Ok(process)
     }
 
+    /// The same process once more.
+    pub fn again(&self) -> Result<Process, ProcessError> {
+        let handle = self.handle.as_ref().map(OwnedHandle::try_clone).transpose();
+        let handle = handle.map_err(|error| ProcessError::System { call: "DuplicateHandle", error })?;
+        Ok(Process { handle, pid: self.pid })
+    }
+
     pub fn pid(&self) -> u32 {
         self.pid
     }

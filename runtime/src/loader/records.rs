@@ -7,7 +7,7 @@ use windows_sys::Win32::System::Memory::{PAGE_GUARD, PAGE_NOACCESS};
 use super::process::{PageState, Process};
 use crate::target::memory::Memory;
 use crate::target::record::{MAGIC, Record, RecordGap};
-use crate::{PatchStatus, RedirectedFunction};
+use crate::{PatchState, PatchStatus, RedirectedFunction};
 
 /// 100 ns steps from 1601 (as Windows counts) to 1970.
 const UNIX_EPOCH: u64 = 116_444_736_000_000_000;
@@ -56,6 +56,9 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
         applied_at: from_filetime(record.applied_at),
         stopped: Duration::from_micros(record.stopped_micros),
         threads_stopped: record.threads_stopped,
+        probation_until: Some(record.probation_until)
+            .filter(|until| *until != 0 && record.state == PatchState::Applied)
+            .map(from_filetime),
     }
 }
 

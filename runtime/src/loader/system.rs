@@ -7,7 +7,7 @@ use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 
 use super::fault;
-use crate::ProcessError;
+use crate::{Mitigations, ProcessError};
 
 /// `NTSTATUS NtGetNextThread(process, thread, access, attributes, flags, out thread)`
 pub(super) type NtGetNextThread = unsafe extern "system" fn(HANDLE, HANDLE, u32, u32, u32, *mut HANDLE) -> i32;
@@ -44,19 +44,23 @@ pub(super) fn insist(mut call: impl FnMut() -> bool) -> bool {
     (0..ATTEMPTS).any(|_| call())
 }
 
-/// Whether the process may not get new code (`ProcessDynamicCodePolicy.ProhibitDynamicCode`). Systems that cannot tell have no
-/// such policy.
-pub(super) fn prohibits_dynamic_code(process: HANDLE) -> bool {
-    const PROCESS_DYNAMIC_CODE_POLICY: i32 = 2;
+/// What the process is guarded with. Systems that cannot tell of a policy have none such.
+pub(super) fn mitigations(process: HANDLE) -> Mitigations {
+    const DYNAMIC_CODE: i32 = 2;
+    const CONTROL_FLOW_GUARD: i32 = 7;
+    const USER_SHADOW_STACK: i32 = 15;
     let Ok(call) = address(c"kernel32.dll", c"GetProcessMitigationPolicy", "") else {
-        return false;
+        return Mitigations::default();
     };
     // SAFETY: the documented signature.
     let call: GetProcessMitigationPolicy = unsafe { std::mem::transmute(call) };
-    let mut flags = 0u32;
-    // SAFETY: this policy is a record of four bytes.
-    let known = unsafe { call(process, PROCESS_DYNAMIC_CODE_POLICY, (&raw mut flags).cast(), size_of_val(&flags)) };
-    known != 0 && flags & 1 != 0
+    let flags = |policy| {
+        let mut flags = 0u32;
+        // SAFETY: each of these policies is a record of four bytes.
+        let known = unsafe { call(process, policy, (&raw mut flags).cast(), size_of_val(&flags)) };
+        if known == 0 { 0 } else { flags }
+    };
+    Mitigations::of(flags(DYNAMIC_CODE), flags(CONTROL_FLOW_GUARD), flags(USER_SHADOW_STACK))
 }
 
 /// Where a function of a module that every process has really is: not a thunk in the caller's own image.

@@ -15,7 +15,7 @@ use crate::patch::PatchState;
 use crate::target::memory::Memory;
 
 /// At the start of every region. The last byte is the version of this layout.
-pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x05";
+pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-PATCH-REC\x06";
 /// Larger tables are not believed.
 const MAX_TABLES: u64 = 256 << 20;
 /// Bytes that a trampoline entry can hold.
@@ -44,6 +44,11 @@ struct Fixed {
     assignments: U32,
     functions: U32,
     stays: U32,
+    /// Milliseconds; 0 where the patch is not watched.
+    probation_window: U32,
+    probation_interval: U32,
+    /// 0 where there is none.
+    health_check: U64,
     seal: [u8; 32],
 }
 
@@ -59,6 +64,8 @@ pub(crate) struct Progress {
     /// 100 ns steps since 1601.
     pub applied_at: U64,
     pub stopped_micros: U64,
+    /// As `applied_at`; 0 when the patch is not on probation.
+    pub probation_until: U64,
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -131,6 +138,8 @@ pub(crate) const SAVED: u64 = (PAGE - MAX_ASSIGNED) as u64;
 const _: () = assert!(size_of::<Header>() as u64 <= SAVED);
 /// Offset of the progress part in the region; its first four bytes are the state.
 pub(crate) const PROGRESS: u64 = core::mem::offset_of!(Header, progress) as u64;
+/// Of the time until which the patch is on probation.
+pub(crate) const PROBATION: u64 = PROGRESS + core::mem::offset_of!(Progress, probation_until) as u64;
 
 /// A patch in a process, as its record tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +171,18 @@ pub(crate) struct Record {
     pub threads_stopped: u32,
     pub applied_at: u64,
     pub stopped_micros: u64,
+    pub probation: Option<RecordProbation>,
+    /// 0 when it is not on probation (any more).
+    pub probation_until: u64,
+}
+
+/// How a patch is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordProbation {
+    pub window_ms: u32,
+    pub interval_ms: u32,
+    /// Address of the health check, in the region or the image.
+    pub check: Option<u64>,
 }
 
 /// One redirected entry.
@@ -247,7 +268,13 @@ impl Progress {
             threads_stopped: threads_stopped.into(),
             applied_at: applied_at.into(),
             stopped_micros: stopped_micros.into(),
+            probation_until: U64::ZERO,
         }
+    }
+
+    /// With the time until which it is on probation.
+    pub fn on_probation(self, until: u64) -> Progress {
+        Progress { probation_until: until.into(), ..self }
     }
 }
 
@@ -386,12 +413,16 @@ impl Record {
             assignments: (self.assignments.len() as u32).into(),
             functions: (self.functions.len() as u32).into(),
             stays: u32::from(self.stays).into(),
+            probation_window: self.probation.map_or(0, |probation| probation.window_ms).into(),
+            probation_interval: self.probation.map_or(0, |probation| probation.interval_ms).into(),
+            health_check: self.probation.and_then(|probation| probation.check).unwrap_or(0).into(),
             seal: self.seal.0,
         };
         let header = Header {
             fixed,
             digest: digest(&fixed, &content),
-            progress: Progress::new(self.state, self.threads_stopped, self.applied_at, self.stopped_micros),
+            progress: Progress::new(self.state, self.threads_stopped, self.applied_at, self.stopped_micros)
+                .on_probation(self.probation_until),
         };
         (header.as_bytes().to_vec(), content)
     }
@@ -519,8 +550,23 @@ impl Record {
             threads_stopped: header.progress.threads_stopped.get(),
             applied_at: header.progress.applied_at.get(),
             stopped_micros: header.progress.stopped_micros.get(),
+            probation: probation(&fixed, base, size)?,
+            probation_until: header.progress.probation_until.get(),
         })
     }
+}
+
+/// What the record says of it; nothing at all where it lies.
+fn probation(fixed: &Fixed, base: u64, size: u64) -> Option<Option<RecordProbation>> {
+    let image = fixed.image_base.get();
+    let is_known = |check: &u64| {
+        let is_in = |start: u64, size: u64| *check >= start && *check - start < size;
+        *check == 0 || is_in(base, size) || is_in(image, fixed.image_size.get().into())
+    };
+    let check = Some(fixed.health_check.get()).filter(is_known)?;
+    let (window_ms, interval_ms) = (fixed.probation_window.get(), fixed.probation_interval.get());
+    let check = Some(check).filter(|check| *check != 0);
+    Some((window_ms != 0).then_some(RecordProbation { window_ms, interval_ms, check }))
 }
 
 fn digest(fixed: &Fixed, tables: &[u8]) -> [u8; 32] {
@@ -577,6 +623,8 @@ mod tests {
             threads_stopped: 12,
             applied_at: 1 << 60,
             stopped_micros: 345,
+            probation: Some(RecordProbation { window_ms: 5000, interval_ms: 100, check: Some(0x1_4000_1000) }),
+            probation_until: 1 << 61,
         };
         let (header, tables) = record.encode(0x3000);
         let mut bytes = vec![0; 0x4000];
@@ -609,7 +657,7 @@ mod tests {
 
     #[test]
     fn lies_with_a_right_digest_are_noticed() {
-        let lies: [fn(&mut Record); 11] = [
+        let lies: [fn(&mut Record); 12] = [
             |r| r.entries[2].gap.as_mut().unwrap().rva = 0x1_fffc,
             |r| r.entries[1].rva = 0x1004,
             |r| r.entries[2].rva = 0x1_fffc,
@@ -621,6 +669,7 @@ mod tests {
             |r| r.assignments[0].address = 0x1_4001_fffc,
             |r| r.assignments[0].value = BASE + 0x3ffc,
             |r| r.variables[0].address = u64::MAX - 3,
+            |r| r.probation.as_mut().unwrap().check = Some(BASE + 0x4000),
         ];
         for (index, lie) in lies.iter().enumerate() {
             let (mut record, mut memory) = sample();
