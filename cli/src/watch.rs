@@ -116,12 +116,12 @@ impl Memory {
 
 impl Candidate {
     fn series(&self) -> u32 {
-        self.payload.payloads.iter().map(|payload| payload.identity.series).max().unwrap_or_default()
+        self.payload.series()
     }
 
     /// The processes that have all of its images.
     fn processes(&self, world: &mut impl World) -> Vec<RunningProcess> {
-        let mut images = self.payload.payloads.iter().map(|payload| payload.identity.image_name.as_str());
+        let mut images = self.payload.images();
         let mut processes = images.next().and_then(|image| world.find(image).ok()).unwrap_or_default();
         for image in images {
             let others = world.find(image).unwrap_or_default();
@@ -158,9 +158,8 @@ impl Candidate {
             }
             return Some(Known::Applied);
         }
-        let is_ours = |patch: &PatchStatus| {
-            self.payload.payloads.iter().any(|p| p.identity.image_name.eq_ignore_ascii_case(&patch.image_name))
-        };
+        let is_ours =
+            |patch: &PatchStatus| self.payload.images().any(|image| image.eq_ignore_ascii_case(&patch.image_name));
         let is_later = |patch: &PatchStatus| patch.state == PatchState::Applied && patch.series > self.series();
         if present.iter().any(|patch| is_ours(patch) && is_later(patch)) {
             return None;

@@ -438,14 +438,6 @@ pub enum RollbackError {
         /// What is there.
         found: Vec<u8>,
     },
-    /// The image was unloaded.
-    #[error("{image} is no longer loaded at {base:#x}: there is nothing to restore")]
-    ImageGone {
-        /// File name of the image.
-        image: String,
-        /// Where it was.
-        base: u64,
-    },
 }
 
 impl RollbackError {
@@ -455,10 +447,7 @@ impl RollbackError {
             RollbackError::Process(error) => error.is_refusal(),
             RollbackError::Stop(error) => error.is_refusal(),
             RollbackError::NoPatch(_) | RollbackError::UnknownPatch { .. } => false,
-            RollbackError::Changed { .. }
-            | RollbackError::ImageGone { .. }
-            | RollbackError::Vetoed { .. }
-            | RollbackError::Replaced { .. } => true,
+            RollbackError::Changed { .. } | RollbackError::Vetoed { .. } | RollbackError::Replaced { .. } => true,
         }
     }
 }

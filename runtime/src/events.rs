@@ -17,20 +17,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::format::{PayloadFile, Seal};
+use crate::patch::Redirected;
 use crate::{ApplyError, ProbationEnd, RollbackError, RolledBack};
 
 /// The target of all events.
 pub const TARGET: &str = "hpgen::patch";
-
-/// What an apply did.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Redirected {
-    /// The patch's number in the process.
-    pub number: u64,
-    pub functions: usize,
-    pub threads: u32,
-    pub stopped_us: u64,
-}
 
 /// Tells that a payload file is not let in, before any process is looked at: `action` is `accept`.
 pub fn not_accepted(file: &str, error: &dyn core::fmt::Display) {
@@ -49,9 +40,8 @@ pub(crate) struct Applying {
 impl Applying {
     /// Tells that it is tried.
     pub fn attempt(pid: u32, file: &PayloadFile, seal: &Seal) -> Applying {
-        let images: Vec<&str> = file.payloads.iter().map(|payload| payload.identity.image_name.as_str()).collect();
-        let series = file.payloads.iter().map(|payload| payload.identity.series).max().unwrap_or_default();
-        let applying = Applying { pid, patch: seal.patch_id(), series, images: images.join(",") };
+        let images: Vec<&str> = file.images().collect();
+        let applying = Applying { pid, patch: seal.patch_id(), series: file.series(), images: images.join(",") };
         let Applying { pid, patch, series, images } = &applying;
         tracing::info!(target: TARGET, event = "attempt", action = "apply", pid, patch, series, images);
         applying

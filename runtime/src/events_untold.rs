@@ -1,15 +1,8 @@
 //! In place of `events.rs` where the feature `events` is off: nothing is told.
 
 use crate::format::{PayloadFile, Seal};
+use crate::patch::Redirected;
 use crate::{ApplyError, ProbationEnd, RollbackError, RolledBack};
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Redirected {
-    pub number: u64,
-    pub functions: usize,
-    pub threads: u32,
-    pub stopped_us: u64,
-}
 
 /// Tells nothing.
 pub fn not_accepted(_: &str, _: &dyn core::fmt::Display) {}
@@ -21,12 +14,7 @@ impl Applying {
         Applying
     }
 
-    pub fn ended(&self, result: &Result<Redirected, ApplyError>) {
-        // What nobody reads here.
-        if let Ok(Redirected { functions, threads, stopped_us, .. }) = result {
-            let _ = (functions, threads, stopped_us);
-        }
-    }
+    pub fn ended(&self, _: &Result<Redirected, ApplyError>) {}
 }
 
 pub(crate) fn rollback_attempt(_: u32, _: &str) {}

@@ -234,3 +234,14 @@ pub struct Repaired {
     /// How many allocations were given back that belonged to nobody any more.
     pub allocations: usize,
 }
+
+/// What an apply did, for the record.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(all(windows, feature = "events")), allow(dead_code, reason = "nobody is told"))]
+pub(crate) struct Redirected {
+    /// The patch's number in the process.
+    pub number: u64,
+    pub functions: usize,
+    pub threads: u32,
+    pub stopped_us: u64,
+}

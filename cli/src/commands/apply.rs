@@ -86,7 +86,7 @@ fn probation(
     seal: &Seal,
     results: &[(u32, Result<Vec<PatchStatus>, ApplyError>)],
 ) -> BTreeMap<u32, Stood> {
-    let window = payload.payloads.iter().filter_map(|payload| payload.probation).map(|p| p.window_ms).max();
+    let window = payload.probations().map(|probation| probation.window_ms).max();
     let applied = results.iter().filter(|(_, result)| result.is_ok()).map(|(pid, _)| *pid);
     let Some(window) = window else { return BTreeMap::new() };
     if arguments.detach {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use hpgen_diff::change_set::{Reason, Verdict};
 use hpgen_emit::build::{self, Figures};
 use hpgen_emit::symbol_file::{ImageSymbols, SymbolFile};
-use hpgen_runtime::format::{Payload, PayloadFile, Probation, PublicKey};
+use hpgen_runtime::format::{Payload, PayloadFile, PublicKey};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -118,12 +118,8 @@ fn write(release: &Release, arguments: &BuildArguments) -> Result<PayloadReport>
         variable_bytes: figures.variables,
         relocations: decoded.payloads.iter().map(|payload| payload.relocations.len()).sum(),
         imports: decoded.payloads.iter().map(|payload| payload.imports.len()).sum(),
-        probation_ms: probations(&decoded).map(|probation| probation.window_ms).max(),
+        probation_ms: decoded.probations().map(|probation| probation.window_ms).max(),
     })
-}
-
-fn probations(file: &PayloadFile) -> impl Iterator<Item = Probation> {
-    file.payloads.iter().filter_map(|payload| payload.probation)
 }
 
 /// An image that did not change is no part of the payload, and neither is its health check.

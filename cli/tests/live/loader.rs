@@ -96,19 +96,30 @@ fn moved_dll() {
     check(&["dll", "live_dll.dll", DLL_BASE]);
 }
 
+#[cfg(not(windows))]
+const LATE_DLL: &str = "
+    __attribute__((naked)) __declspec(dllexport) unsigned dll_answer(unsigned x) {
+        __asm__(\"leal 1(%ecx), %eax\\n nop\\n nop\\n nop\\n nop\\n nop\\n ret\");
+    }
+    int __stdcall DllMain(void *module, unsigned reason, void *reserved) { return reason != 1 || dll_answer(1) == 2; }
+";
+
 /// A DLL that the program loads while a payload waits for it; it is patched after its entry point has run.
 #[test]
 #[cfg(not(windows))]
 fn late_dll() {
-    const LATE_DLL: &str = "
-        __attribute__((naked)) __declspec(dllexport) unsigned dll_answer(unsigned x) {
-            __asm__(\"leal 1(%ecx), %eax\\n nop\\n nop\\n nop\\n nop\\n nop\\n ret\");
-        }
-        int __stdcall DllMain(void *module, unsigned reason, void *reserved) { return reason != 1 || dll_answer(1) == 2; }
-    ";
     let Some(host) = host() else { return };
     compile(host.parent().unwrap(), "late_dll.dll", LATE_DLL, &["-shared"]);
     check(&["late", "late_dll.dll"]);
+}
+
+/// A patched DLL that is unloaded, also by force, and loaded again.
+#[test]
+#[cfg(not(windows))]
+fn unloaded_dll() {
+    let Some(host) = host() else { return };
+    compile(host.parent().unwrap(), "unloaded_dll.dll", LATE_DLL, &["-shared"]);
+    check(&["unloaded", "unloaded_dll.dll"]);
 }
 
 /// A program that needs a DLL which is not there any more.

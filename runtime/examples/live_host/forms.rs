@@ -261,7 +261,9 @@ fn check_quiescence() {
     let size = (forms_end as *const () as usize - entry) as u32;
     let payload = || giving(9, entry, "forms_recursion", size, Demand::Entry);
     let (_, thread) = started(|_| unsafe { forms_recursion(5, wait) });
-    assert!(INSIDE.load(Ordering::SeqCst));
+    while !INSIDE.load(Ordering::SeqCst) {
+        thread::sleep(Duration::from_millis(1));
+    }
     // It is on the stack five times, and its first bytes are free.
     assert_busy(apply_to_self(&payload(), &seal(25), &quiescent(200)), "forms_recursion", Part::Body);
     let applied = apply_to_self(&payload(), &seal(25), &options(200)).unwrap();

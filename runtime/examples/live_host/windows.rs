@@ -14,6 +14,8 @@ mod late;
 mod memory;
 #[path = "probation.rs"]
 mod probation;
+#[path = "unloaded.rs"]
+mod unloaded;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{BufRead, BufReader, Write};
@@ -129,6 +131,7 @@ pub fn main() {
     match all[1..] {
         ["self", rounds] => check_self(rounds.parse().unwrap()),
         ["dll", path, preferred] => check_dll(path, u64::from_str_radix(preferred, 16).unwrap()),
+        ["unloaded", name] => unloaded::check(name),
         ["memory"] => memory::check_memory(),
         ["shut"] => memory::shut(),
         ["probation"] => probation::check_probation(),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::decode::malformed;
 use super::numbers::{Reader, put_number};
 use super::part::decode_part;
-use super::{EncodeError, FormatError, MAX_BODY, Payload, Seal, same_name, unseal};
+use super::{EncodeError, FormatError, MAX_BODY, Payload, Probation, Seal, same_name, unseal};
 
 /// Images that one file can be for.
 pub const MAX_IMAGES: usize = 64;
@@ -46,6 +46,21 @@ impl PayloadFile {
         }
         require_distinct(&payloads)?;
         Ok(PayloadFile { payloads })
+    }
+
+    /// Place among the payloads of its images: the highest of them.
+    pub fn series(&self) -> u32 {
+        self.payloads.iter().map(|payload| payload.identity.series).max().unwrap_or_default()
+    }
+
+    /// File names of its images.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.payloads.iter().map(|payload| payload.identity.image_name.as_str())
+    }
+
+    /// How it is watched, image by image.
+    pub fn probations(&self) -> impl Iterator<Item = Probation> {
+        self.payloads.iter().filter_map(|payload| payload.probation)
     }
 
     /// The body (section 2), not compressed. The same payloads always give the same bytes.

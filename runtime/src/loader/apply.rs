@@ -20,10 +20,12 @@ use super::preparation::{Fitting, Prepared};
 use super::process::Process;
 use super::running::perform_running;
 use super::succession::Succession;
+use super::traces::Traces;
 use super::{call, records, system};
-use crate::events::{Applying, Redirected};
+use crate::events::Applying;
 use crate::format::{HookKind, Payload, PayloadFile, Seal};
 use crate::mitigations::Objection;
+use crate::patch::Redirected;
 use crate::target::record::{NEVER_IN, PROGRESS, Progress, Record};
 use crate::target::zones::Zones;
 use crate::{ApplyError, ApplyOptions, Consistency, PatchState};
@@ -50,7 +52,8 @@ fn put_in(
     own_stack: u64,
 ) -> Result<Redirected, ApplyError> {
     let _lock = Lock::take(process)?;
-    journal::require_none(process)?;
+    let Traces { records: mut present, journals } = Traces::find(process);
+    journal::require_none(process, &journals)?;
     let mitigations = system::mitigations(process.raw());
     match file.payloads.iter().find_map(|payload| mitigations.objection(payload)) {
         Some(Objection::DynamicCode) => return Err(ApplyError::DynamicCodeProhibited(process.pid())),
@@ -58,7 +61,7 @@ fn put_in(
         None => {}
     }
     let modules = Modules::read(process)?;
-    let present = records::find(process);
+    records::retire_orphans(process, &mut present);
     let find = |payload| Fitting::find(process, &modules, payload, seal, &present);
     let fitting = file.payloads.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     Succession::require_whole(&present, fitting.iter().map(|image| &image.succession))?;

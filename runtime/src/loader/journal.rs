@@ -2,11 +2,10 @@
 //! changes itself needs none: if it is killed, nothing of it is left.
 
 use super::edit::{Assignment, Edit, Mark};
-use super::process::{PageState, Process};
+use super::process::Process;
 use super::threads::suspension_counts;
 use crate::ProcessError;
-use crate::target::journal::{Journal, KEPT, MAGIC, PHASE, Pages, Phase, Write};
-use crate::target::memory::Memory;
+use crate::target::journal::{Journal, KEPT, PHASE, Pages, Phase, Write};
 
 const PAGE: u64 = 0x1000;
 
@@ -74,20 +73,8 @@ impl Drop for OpenJournal<'_> {
     }
 }
 
-/// The journals in a process, with their addresses.
-pub(super) fn find(process: &Process) -> Vec<(u64, Journal)> {
-    process
-        .all_pages()
-        .filter(|pages| pages.state == PageState::Private && pages.base == pages.allocation_base)
-        .filter(|pages| process.record::<[u8; 16]>(pages.base) == Some(MAGIC))
-        .filter_map(|pages| {
-            Some((pages.base, Journal::read(process, pages.base, process.allocation_size(pages.base))?))
-        })
-        .collect()
-}
-
 /// Refuses a process that somebody left half changed.
-pub(super) fn require_none(process: &Process) -> Result<(), ProcessError> {
-    let is_half_done = !process.is_own() && find(process).iter().any(|(_, journal)| journal.phase != Phase::Idle);
+pub(super) fn require_none(process: &Process, journals: &[(u64, Journal)]) -> Result<(), ProcessError> {
+    let is_half_done = !process.is_own() && journals.iter().any(|(_, journal)| journal.phase != Phase::Idle);
     if is_half_done { Err(ProcessError::Interrupted(process.pid())) } else { Ok(()) }
 }

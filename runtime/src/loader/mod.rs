@@ -31,6 +31,7 @@ mod running;
 mod succession;
 mod system;
 mod threads;
+mod traces;
 mod write_routine;
 
 use std::sync::atomic::{AtomicBool, Ordering};

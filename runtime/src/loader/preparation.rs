@@ -207,6 +207,7 @@ fn new_record(
         region_size: region.size,
         seal: *seal,
         state: PatchState::Prepared,
+        holds_image: true,
         sequence,
         image_name: payload.identity.image_name.clone(),
         image_base: image.base,

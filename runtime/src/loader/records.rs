@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use windows_sys::Win32::System::Memory::{PAGE_GUARD, PAGE_NOACCESS};
-
-use super::process::{PageState, Process};
+use super::process::Process;
+use super::traces::Traces;
+use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
-use crate::target::record::{MAGIC, Record, RecordGap};
+use crate::target::record::{ORPHANED, PROGRESS, Record, RecordEntry, RecordGap, Spot};
 use crate::{PatchState, PatchStatus, RedirectedFunction};
 
 /// 100 ns steps from 1601 (as Windows counts) to 1970.
@@ -14,20 +14,42 @@ const UNIX_EPOCH: u64 = 116_444_736_000_000_000;
 
 /// The records of all patches, the oldest first.
 pub(super) fn find(process: &Process) -> Vec<Record> {
-    let mut records: Vec<Record> = process
-        .all_pages()
-        .filter(|pages| pages.state == PageState::Private && pages.base == pages.allocation_base)
-        .filter(|pages| pages.protection & (PAGE_NOACCESS | PAGE_GUARD) == 0)
-        .filter(|pages| process.record::<[u8; 16]>(pages.base) == Some(MAGIC))
-        .filter_map(|pages| Record::read(process, pages.base, process.allocation_size(pages.base)))
-        .collect();
-    records.sort_by_key(|record| record.sequence);
-    records
+    Traces::find(process).records
+}
+
+/// Whether the image at the record's address is still the one that was patched.
+pub(super) fn is_image_there(process: &Process, record: &Record) -> bool {
+    let image = LoadedImage::read(process, record.image_base).ok();
+    image.is_some_and(|image| (image.timestamp, image.size) == (record.image_timestamp, record.image_size))
+}
+
+/// Whether nothing of an applied patch is in place, since somebody unloaded its image by force: by giving back more references than were its own. The image may
+/// have been loaded anew, with its old code.
+fn is_orphan(process: &Process, record: &Record) -> bool {
+    let is_old = |spot: Spot<'_>| {
+        let address = record.image_base + u64::from(spot.rva);
+        process.bytes(address, spot.original.len()).as_deref() == Some(spot.original)
+    };
+    let is_in = matches!(record.state, PatchState::Applied | PatchState::Prepared);
+    is_in && (!is_image_there(process, record) || record.entries.iter().flat_map(RecordEntry::spots).all(is_old))
+}
+
+/// Notes of patches that went with their images that they are out.
+pub(super) fn retire_orphans(process: &Process, records: &mut [Record]) {
+    for record in records.iter_mut().filter(|record| is_orphan(process, record)) {
+        // An apply that was interrupted holds its image still.
+        let was_in = record.state == PatchState::Applied;
+        if was_in && process.write(record.region_base + PROGRESS, &ORPHANED.to_le_bytes()).is_ok() {
+            (record.state, record.holds_image) = (PatchState::Retired, false);
+        }
+    }
 }
 
 /// A record, and what the process's code says now, in the form for callers.
 pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
-    let function = |entry: &crate::target::record::RecordEntry| {
+    let is_orphan = record.state == PatchState::Applied && is_orphan(process, record);
+    let state = if is_orphan { PatchState::Retired } else { record.state };
+    let function = |entry: &RecordEntry| {
         let old_address = record.image_base + u64::from(entry.rva);
         let holds = |address, bytes: &[u8]| process.bytes(address, bytes.len()).as_deref() == Some(bytes);
         let gap_holds = |gap: RecordGap| holds(record.image_base + u64::from(gap.rva), &gap.replacement);
@@ -46,7 +68,7 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
         patch_id: record.seal.patch_id(),
         seal: record.seal,
         series: record.series,
-        state: record.state,
+        state,
         sequence: record.sequence,
         image_name: record.image_name.clone(),
         image_base: record.image_base,
@@ -57,7 +79,7 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
         stopped: Duration::from_micros(record.stopped_micros),
         threads_stopped: record.threads_stopped,
         probation_until: Some(record.probation_until)
-            .filter(|until| *until != 0 && record.state == PatchState::Applied)
+            .filter(|until| *until != 0 && state == PatchState::Applied)
             .map(from_filetime),
     }
 }

@@ -2,10 +2,11 @@
 
 use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
+use super::claims;
 use super::lock::Lock;
 use super::process::Process;
 use super::threads::resume_suspended;
-use super::{claims, journal};
+use super::traces::Traces;
 use crate::target::journal::{Journal, PHASE, Phase};
 use crate::{ProcessError, Repaired};
 
@@ -17,7 +18,7 @@ pub(super) fn repair(process: &Process) -> Result<Repaired, ProcessError> {
     // Whoever is at work now is alive.
     let _lock = Lock::take(process)?;
     let mut repaired = Repaired::default();
-    for (base, journal) in journal::find(process) {
+    for (base, journal) in Traces::find(process).journals {
         if journal.phase != Phase::Idle {
             let places = take_back(process, &journal)?;
             process.write(base + PHASE, &Phase::Resuming.code().to_le_bytes())?;
@@ -57,5 +58,5 @@ fn take_back(process: &Process, journal: &Journal) -> Result<usize, ProcessError
 pub(super) fn is_interrupted(process: &Process) -> bool {
     // While somebody is at work, the journal is his.
     let Ok(_lock) = Lock::take(process) else { return false };
-    journal::find(process).iter().any(|(_, journal)| journal.phase != Phase::Idle)
+    Traces::find(process).journals.iter().any(|(_, journal)| journal.phase != Phase::Idle)
 }

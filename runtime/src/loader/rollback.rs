@@ -9,9 +9,9 @@ use super::lock::Lock;
 use super::modules::Modules;
 use super::process::Process;
 use super::records;
+use super::traces::Traces;
 use crate::events;
 use crate::format::{HookKind, PAGE};
-use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
 use crate::target::record::{Record, RecordEntry, SAVED, Spot};
 use crate::target::zones::{Zone, Zones};
@@ -53,13 +53,12 @@ fn take_out(
     own_stack: u64,
 ) -> Result<RolledBack, RollbackError> {
     let _lock = Lock::take(process)?;
-    journal::require_none(process)?;
-    let present = records::find(process);
+    let Traces { records: mut present, journals } = Traces::find(process);
+    journal::require_none(process, &journals)?;
+    // Of an image that is not there, there is nothing to restore.
+    records::retire_orphans(process, &mut present);
     let patch = select(process, &present, which)?;
     let modules = Modules::read(process)?;
-    for record in patch {
-        require_image(process, &modules, record)?;
-    }
     let mut edits: Vec<Edit> = patch.iter().flat_map(|record| edits(process, record)).collect();
     edits.sort_by_key(|edit| edit.address);
     check_expected(process, &edits).map_err(changed)?;
@@ -131,7 +130,7 @@ fn marks<'r>(present: &'r [Record], record: &'r Record) -> impl Iterator<Item = 
 fn free(process: &Process, modules: &Modules, record: &Record) -> bool {
     let is_unregistered = record.function_table.is_none_or(|(table, _)| delete_function_table(process, modules, table));
     let freed = is_unregistered && process.free(record.region_base).is_ok();
-    if freed {
+    if freed && record.holds_image && records::is_image_there(process, record) {
         release_module(process, modules, record.image_base);
     }
     freed
@@ -201,17 +200,6 @@ fn select<'r>(process: &Process, present: &'r [Record], which: Which<'_>) -> Res
         }
     }
     Ok(patch)
-}
-
-/// The record's image must still be the one at its address, or bytes would be written into something else.
-fn require_image(process: &Process, modules: &Modules, record: &Record) -> Result<(), RollbackError> {
-    let loaded = modules.named(&record.image_name).any(|module| module.base == record.image_base);
-    let image = LoadedImage::read(process, record.image_base).ok();
-    let same = image.is_some_and(|image| (image.timestamp, image.size) == (record.image_timestamp, record.image_size));
-    if loaded && same {
-        return Ok(());
-    }
-    Err(RollbackError::ImageGone { image: record.image_name.clone(), base: record.image_base })
 }
 
 /// The variables that get back what they had, unless the process gave them something else since.

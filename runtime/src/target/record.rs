@@ -136,6 +136,8 @@ struct FunctionEntry {
 pub(crate) const SAVED: u64 = (PAGE - MAX_ASSIGNED) as u64;
 
 const _: () = assert!(size_of::<Header>() as u64 <= SAVED);
+/// The state of a patch that went with its image: as `Retired`, but it holds no reference to an image any more.
+pub(crate) const ORPHANED: u32 = 5;
 /// Offset of the progress part in the region; its first four bytes are the state.
 pub(crate) const PROGRESS: u64 = core::mem::offset_of!(Header, progress) as u64;
 /// Of the time until which the patch is on probation.
@@ -148,6 +150,8 @@ pub(crate) struct Record {
     pub region_size: u64,
     pub seal: Seal,
     pub state: PatchState,
+    /// Whether it has a reference to its image, which keeps that loaded (an EXE needs none).
+    pub holds_image: bool,
     pub sequence: u64,
     pub image_name: String,
     pub image_base: u64,
@@ -530,10 +534,11 @@ impl Record {
             state: match header.progress.state.get() {
                 1 => PatchState::Prepared,
                 2 => PatchState::Applied,
-                3 => PatchState::Retired,
+                3 | ORPHANED => PatchState::Retired,
                 4 => PatchState::Replaced,
                 _ => return None,
             },
+            holds_image: header.progress.state.get() != ORPHANED,
             sequence: fixed.sequence.get(),
             image_name: name(fixed.image_name)?,
             image_base: fixed.image_base.get(),
@@ -607,6 +612,7 @@ mod tests {
             region_size: 0x4000,
             seal: Seal([7; 32]),
             state: PatchState::Applied,
+            holds_image: true,
             sequence: 3,
             image_name: "prog.exe".into(),
             image_base: 0x1_4000_0000,
