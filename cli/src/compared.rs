@@ -9,9 +9,9 @@ use hpgen_diff::change_set::{ChangeSet, Verdict};
 use hpgen_diff::compare::Comparison;
 use hpgen_diff::program::Program;
 use hpgen_diff::report::Report;
-use hpgen_emit::initialisers;
 use hpgen_emit::plan::{Include, Plan};
 use hpgen_emit::rules::{Accepted, Action, Rule};
+use hpgen_emit::{exports, initialisers};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -67,11 +67,41 @@ impl Release {
         let others = more.and.chunks_exact(2).filter_map(|pair| Some((pair.first()?, pair.last()?, None, None)));
         let compare = |(old, new, old_pdb, new_pdb)| Compared::of((old, old_pdb), (new, new_pdb), &include, &rules);
         let images = [first].into_iter().chain(others).map(compare).collect::<Result<Vec<_>>>()?;
-        let release = Release { images };
+        let mut release = Release { images };
+        release.satisfy_each_other(&include, &rules)?;
         release.require_known_names()?;
         release.require_health_check(check.as_deref())?;
         release.require_distinct()?;
         Ok(release)
+    }
+
+    /// Plans each image again with the new functions that others of the release import from it, until no more are asked for.
+    fn satisfy_each_other(&mut self, include: &Include, rules: &[Rule]) -> Result<()> {
+        let mut wanted: Vec<BTreeSet<String>> = vec![BTreeSet::new(); self.images.len()];
+        loop {
+            let mut is_settled = true;
+            for (number, names) in wanted.iter_mut().enumerate() {
+                let others = self.images.iter().enumerate().filter(|(other, _)| *other != number);
+                let imports = others.flat_map(|(_, other)| &other.plan.imports);
+                let asked: BTreeSet<String> = match self.images.get(number) {
+                    Some(image) => imports
+                        .filter_map(|import| exports::asked_for(import, &image.old, &image.new))
+                        .map(str::to_owned)
+                        .collect(),
+                    None => continue,
+                };
+                if !asked.is_subset(names) {
+                    names.extend(asked);
+                    is_settled = false;
+                    if let Some(image) = self.images.get_mut(number) {
+                        image.plan(&Include { exported: names.clone(), ..include.clone() }, rules)?;
+                    }
+                }
+            }
+            if is_settled {
+                return Ok(());
+            }
+        }
     }
 
     /// A name that was asked for must be in one of the images.
@@ -170,12 +200,20 @@ impl Compared {
         step("comparing".to_owned());
         let comparison = Comparison::of(&old, &new);
         comparison.check_related(&old, &new)?;
-        let mut changes = ChangeSet::of(&old, &new, &comparison);
-        let plan = Plan::of(&old, &new, &comparison, &changes, include);
-        changes.reasons.clone_from(&plan.reasons);
-        let accepted = hpgen_emit::rules::accept(&mut changes.reasons, rules, !plan.hooks.is_empty())?;
+        let changes = ChangeSet::of(&old, &new, &comparison);
+        let mut compared = Compared { old, new, comparison, changes, plan: Plan::default(), accepted: Vec::new() };
+        compared.plan(include, rules)?;
         progress.finish_and_clear();
-        Ok(Compared { old, new, comparison, changes, plan, accepted })
+        Ok(compared)
+    }
+
+    /// Plans the payload anew.
+    fn plan(&mut self, include: &Include, rules: &[Rule]) -> Result<()> {
+        self.changes = ChangeSet::of(&self.old, &self.new, &self.comparison);
+        self.plan = Plan::of(&self.old, &self.new, &self.comparison, &self.changes, include);
+        self.changes.reasons.clone_from(&self.plan.reasons);
+        self.accepted = hpgen_emit::rules::accept(&mut self.changes.reasons, rules, !self.plan.hooks.is_empty())?;
+        Ok(())
     }
 
     /// The verdict, the plan's refusals included.
@@ -203,5 +241,14 @@ fn include(wanted: &[String], rules: &[Rule]) -> Include {
     let is_about = |rule: &&Rule| rule.reason.as_ref().is_none_or(|code| code == initialisers::REASON);
     let keeps = rules.iter().filter(|rule| matches!(rule.action, Action::Keep | Action::Hook)).filter(is_about);
     let keep = keeps.map(|rule| rule.symbol.clone()).collect();
-    Include { all: names.remove("all"), cosmetic: names.remove("cosmetic"), names, set, keep, probation: None }
+    let exported = BTreeSet::new();
+    Include {
+        all: names.remove("all"),
+        cosmetic: names.remove("cosmetic"),
+        names,
+        set,
+        keep,
+        probation: None,
+        exported,
+    }
 }

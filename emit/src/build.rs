@@ -243,6 +243,7 @@ fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<
         size: throw_stub::SIZE,
         old_rva: None,
         name: THROW_STUB.to_owned(),
+        exported: false,
     });
     plan.functions
         .iter()
@@ -252,6 +253,7 @@ fn functions(old: &Program, new: &Program, plan: &Plan, layout: &Layout) -> Vec<
                 size: planned.size,
                 old_rva: planned.replaces.and_then(|old_index| old.atom(old_index)).map(|a| a.rva.0),
                 name: new.linkage_name(new.atom(*index)?),
+                exported: plan.exported.contains(index),
             })
         })
         .chain(stubs)

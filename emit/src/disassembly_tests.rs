@@ -17,7 +17,8 @@ fn segment(offset: u32, protection: Protection, content: &[u8]) -> Segment {
 }
 
 fn payload(code: &[u8], relocations: Vec<Relocation>) -> Payload {
-    let function = |offset, size, name: &str| Function { offset, size, old_rva: None, name: name.to_owned() };
+    let function =
+        |offset, size, name: &str| Function { offset, size, old_rva: None, name: name.to_owned(), exported: false };
     Payload {
         identity: Identity {
             guid: [0; 16],

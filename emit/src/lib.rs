@@ -8,6 +8,7 @@ mod bodies;
 pub mod build;
 mod correspondence;
 pub mod disassembly;
+pub mod exports;
 mod gaps;
 mod hooks;
 pub mod initialisers;

@@ -20,6 +20,7 @@ use hpgen_diff::x64::{Named, Reference, ReferenceKind, Role};
 use hpgen_runtime::format::HookKind;
 
 use crate::correspondence::Correspondence;
+use crate::exports;
 use crate::gaps::Gaps;
 use crate::hooks::{self, health_check, hooks};
 use crate::initialisers::{Initialisers, PlannedInitialiser};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub imports: BTreeSet<Import>,
     /// Stubs that throw what only the payload describes, by the throwing function in whose place they are called.
     pub throws: BTreeMap<AtomIndex, PlannedThrow>,
+    /// New functions that the payloads for other images import by their names.
+    pub exported: BTreeSet<AtomIndex>,
     /// The process may keep addresses in the region that no stack shows.
     pub stays: bool,
     /// Functions that the loader calls, in this order.
@@ -161,6 +164,8 @@ pub struct Include {
     pub set: BTreeSet<String>,
     /// Functions that run before `main` whose variables stay as they are, by linkage name.
     pub keep: BTreeSet<String>,
+    /// New exports that the payloads for other images of the release import.
+    pub exported: BTreeSet<String>,
     /// How the patch is watched once it is in.
     pub probation: Option<ProbationRequest>,
 }
@@ -242,6 +247,16 @@ impl Plan {
             PlannedProbation { window_ms: wanted.window_ms, interval_ms: wanted.interval_ms, check }
         });
         plan.reasons = changes.reasons.clone();
+        // Who asks for these is in the same payload.
+        plan.reasons.retain(|reason| !(reason.code == exports::REASON && include.exported.contains(&reason.symbol)));
+        for name in &include.exported {
+            match exports::function(&planner.programs, name) {
+                Ok(index) => drop(plan.exported.insert(index)),
+                Err(message) => {
+                    plan.refusals.push(Reason { code: "not-supported", symbol: name.clone(), message });
+                }
+            }
+        }
         planner.initialisers.answer(&planner.programs, &mut plan.reasons);
         plan.initialisers = planner.initialisers.planned;
         for initialiser in &mut plan.initialisers {
@@ -336,12 +351,15 @@ impl Planner<'_> {
         let check = self.health_check.filter(|index| !self.programs.is_unchanged(*index));
         let assigned = self.assignments.iter().map(|(index, _)| *index);
         let initialisers = self.initialisers.functions();
+        let exported: Vec<AtomIndex> =
+            include.exported.iter().filter_map(|name| exports::function(&self.programs, name).ok()).collect();
         self.queue = self
             .replaced
             .iter()
             .copied()
             .chain(hooks)
             .chain(check)
+            .chain(exported)
             .chain(initialisers)
             .chain(assigned)
             .map(|index| (index, index))
@@ -371,7 +389,10 @@ impl Planner<'_> {
     fn refuse(&mut self, root: AtomIndex, reason: Reason) {
         let is_assigned = self.assignments.iter().any(|(index, _)| *index == root);
         let is_initialiser = self.initialisers.functions().any(|function| function == root);
+        // New functions: none of them is in the baseline.
+        let is_new = self.programs.comparison.pairing.old_of(root).is_empty();
         if is_assigned
+            || is_new
             || is_initialiser
             || self.changed.contains(&root)
             || self.hooks.iter().any(|(_, hook)| *hook == root)

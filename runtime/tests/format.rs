@@ -53,8 +53,8 @@ fn sample() -> Payload {
             },
         ],
         functions: vec![
-            Function { offset: 0x1000, size: 0x20, old_rva: Some(0x1100), name: "first".into() },
-            Function { offset: 0x1020, size: 0x20, old_rva: Some(0x1200), name: "".into() },
+            Function { offset: 0x1000, size: 0x20, old_rva: Some(0x1100), name: "first".into(), exported: false },
+            Function { offset: 0x1020, size: 0x20, old_rva: Some(0x1200), name: "".into(), exported: false },
         ],
         imports: vec![
             Import { slot: 0x3040, dll: "kernel32.dll".into(), symbol: ImportSymbol::Name("Sleep".into()) },
@@ -288,7 +288,8 @@ fn example() -> Payload {
         content: vec![0xb8, 0x2a, 0, 0, 0, 0xc3],
     }];
     payload.trampolines.truncate(1);
-    payload.functions = vec![Function { offset: 0x1000, size: 6, old_rva: Some(0x1100), name: "answer".into() }];
+    payload.functions =
+        vec![Function { offset: 0x1000, size: 6, old_rva: Some(0x1100), name: "answer".into(), exported: false }];
     payload.relocations.clear();
     payload.imports.clear();
     payload.unwind = Unwind::default();

@@ -6,7 +6,9 @@
 #include "units.h"
 
 __attribute__((noinline)) static const char *unit(unsigned round) {
-#ifdef FIX
+#if defined EXPORT
+    return unit_name(round);
+#elif defined FIX
     return round ? "decigrams" : "fix";
 #else
     return round ? "grams" : "base";

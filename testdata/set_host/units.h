@@ -7,5 +7,9 @@
 #define UNITS_API __declspec(dllimport)
 #endif
 
+#ifdef EXPORT
+UNITS_API const char *unit_name(unsigned grams);
+#endif
+
 /* The amount in the unit that the program names. */
 UNITS_API unsigned units_of(unsigned grams);

@@ -15,6 +15,7 @@ mod changes;
 mod claims;
 mod code;
 mod data;
+mod exports;
 mod facts;
 mod initialisers;
 mod meaning;
@@ -34,6 +35,7 @@ use hpgen_diff::program::Program;
 use hpgen_runtime::format::Payload;
 use rayon::prelude::*;
 
+pub use exports::missing_exports;
 pub use report::{Counts, Finding, Report};
 
 use bodies::Pieces;

@@ -16,6 +16,7 @@ use crate::changes;
 use crate::claims::{Claim, Looked, Occupied, Origin, Part};
 use crate::code::CodeWalk;
 use crate::data;
+use crate::exports;
 use crate::facts::Facts;
 use crate::initialisers;
 use crate::meaning::{Meaning, Use};
@@ -294,6 +295,7 @@ impl Walk<'_> {
         self.findings.extend(records::variables(facts, &self.bound));
         self.findings.extend(records::called_hooks(facts, &self.functions));
         self.findings.extend(records::health_check(facts));
+        self.findings.extend(exports::look(facts, &self.functions));
         self.findings.extend(initialisers::look(facts, &self.bound, &self.functions));
         self.findings.extend(accounting::look(facts, process, &self.bound, &self.occupied));
         self.findings.extend(self.unwind_entries());

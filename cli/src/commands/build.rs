@@ -93,6 +93,10 @@ fn write(release: &Release, arguments: &BuildArguments) -> Result<PayloadReport>
     for (payload, image) in decoded.payloads.iter().zip(&images) {
         verify::require(payload, &image.old, &image.new, &image.comparison)?;
     }
+    let olds: Vec<_> = decoded.payloads.iter().zip(&images).map(|(payload, image)| (payload, &image.old)).collect();
+    if let Some(finding) = hpgen_verify::missing_exports(&olds).first() {
+        bail!("the payload's images do not satisfy each other, and it was not written: {finding}");
+    }
     let symbols = images.iter().map(|image| ImageSymbols::of(&image.old, &image.new, &image.plan));
     let symbols = SymbolFile::of(symbols.collect::<Result<_, _>>()?, &seal).encode()?;
     let symbols_path = payload_file::symbols_path(&arguments.output);

@@ -203,7 +203,8 @@ fn text(payload: &Payload) -> String {
             .functions
             .iter()
             .map(|f| {
-                let old = f.old_rva.map_or("new".to_owned(), |rva| format!("replaces {rva:#x}"));
+                let new = if f.exported { "new, exported" } else { "new" };
+                let old = f.old_rva.map_or(new.to_owned(), |rva| format!("replaces {rva:#x}"));
                 vec![format!("{:#x}", f.offset), format!("{} bytes", f.size), old, f.name.clone()]
             })
             .collect(),
@@ -338,7 +339,7 @@ fn tables(payload: &Payload) -> Value {
             "offset": s.offset, "size": s.size, "content": s.content.len(), "protection": protection(s.protection),
         })).collect::<Vec<_>>(),
         "functions": payload.functions.iter().map(|f| json!({
-            "name": f.name, "offset": f.offset, "size": f.size, "old_rva": f.old_rva,
+            "name": f.name, "offset": f.offset, "size": f.size, "old_rva": f.old_rva, "exported": f.exported,
         })).collect::<Vec<_>>(),
         "trampolines": payload.trampolines.iter().map(|t| json!({
             "entry_rva": t.entry_rva, "target": t.target, "form": t.form.name(), "demand": t.demand.name(),

@@ -33,6 +33,7 @@ pub fn execute(arguments: &VerifyArguments) -> Result<Outcome> {
     let pairs = pairs(arguments)?;
     let mut open: Vec<&Payload> = file.payloads.iter().collect();
     let mut images = Vec::new();
+    let mut looked_at = Vec::new();
     for (old, new) in &pairs {
         let comparison = new.as_ref().map(|new| (new, Comparison::of(old, new)));
         if let Some((new, comparison)) = &comparison {
@@ -50,6 +51,10 @@ pub fn execute(arguments: &VerifyArguments) -> Result<Outcome> {
             None => hpgen_verify::verify_without_new(payload, old),
         };
         images.push(Verified { image: payload.identity.image_name.clone(), report });
+        looked_at.push((payload, old));
+    }
+    if let Some(first) = images.first_mut() {
+        first.report.findings.extend(hpgen_verify::missing_exports(&looked_at));
     }
     if let Some(payload) = open.first() {
         bail!("the payload is for {} as well: name its builds with --old and --new", payload.identity.image_name);

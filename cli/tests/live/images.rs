@@ -111,6 +111,39 @@ fn a_program_and_its_dll_change_together() {
     assert_eq!(session.applied(pid), [] as [Value; 0]);
 }
 
+/// The program's fix calls a function that the DLL's fix brings.
+#[test]
+fn a_new_export_is_imported_within_the_payload() {
+    let Some(session) = Session::start("images_export") else { return };
+    let (old, new) = (Build::of(&session, "old", &[]), Build::of(&session, "new", &["-DFIX", "-DEXPORT"]));
+    let and: Vec<&str> = ["--and", old.dll.to_str().unwrap(), new.dll.to_str().unwrap()].to_vec();
+    let both = session.build("both.hpx", &old.program, &new.program, &and);
+    // In the other order: the DLL's region is not the first one.
+    let and_program = ["--and", old.program.to_str().unwrap(), new.program.to_str().unwrap()];
+    let other_way = session.build("other.hpx", &old.dll, &new.dll, &and_program);
+    verify(&session, &both, (&old, &new));
+
+    // Alone, the DLL changes what it exports, and the program asks for what nobody has.
+    let check = |old: &Path, new: &Path| session.authoring.run([Path::new("check"), old, new]).unwrap();
+    let refused = check(&old.dll, &new.dll);
+    assert!(refused.code == Some(3) && refused.stdout.contains("unit_name is exported now"), "{refused}");
+    let program_only = session.build("program.hpx", &old.program, &new.program, &[]);
+
+    let target = Target::start(&old.program, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    let sees = |what: &str, wanted: fn(&str) -> bool| drop(target.wait_for_lines(what, SEEN, wanted).unwrap());
+    sees("the baseline", is_old);
+    let refused = session.apply(5, pid, &program_only);
+    assert!(refused["error"].as_str().unwrap().contains("unit_name"), "{refused:#}");
+    for payload in [&both, &other_way] {
+        session.apply(0, pid, payload);
+        sees("the fix of both", is_new);
+        session.roll_back(pid);
+        sees("the baseline after the rollback", is_old);
+    }
+    assert_eq!(session.applied(pid), [] as [Value; 0]);
+}
+
 /// A program that lacks one of the images is not touched.
 #[test]
 fn a_payload_waits_for_none_of_its_images() {

@@ -62,7 +62,8 @@ pub fn redirect(old: usize, name: &str, code: Vec<u8>) -> Payload {
 /// The same in a module of that base and identity.
 pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: Vec<u8>) -> Payload {
     let rva = (old as u64 - base) as u32;
-    let function = Function { offset: CODE, size: code.len() as u32, old_rva: Some(rva), name: name.to_owned() };
+    let function =
+        Function { offset: CODE, size: code.len() as u32, old_rva: Some(rva), name: name.to_owned(), exported: false };
     let trampoline = Trampoline {
         entry_rva: rva,
         target: CODE,

@@ -574,6 +574,7 @@ fn sled(count: usize) -> Payload {
             size: 8,
             old_rva: Some(rva(base + index * 16)),
             name: format!("sled {index}"),
+            exported: false,
         })
         .collect();
     payload

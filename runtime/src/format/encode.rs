@@ -103,7 +103,10 @@ impl Payload {
         put_places(bytes, functions.iter().map(|f| f.offset), PAGE, |index, offset| {
             offset.saturating_add(functions.get(index).map_or(0, |function| function.size))
         });
-        bytes.extend(functions.iter().map(|function| u8::from(function.old_rva.is_some())));
+        bytes.extend(functions.iter().map(|function| match (function.old_rva, function.exported) {
+            (Some(_), _) => 1,
+            (None, exported) => u8::from(exported) * 2,
+        }));
         put_places(bytes, functions.iter().filter_map(|function| function.old_rva), 0, |_, rva| rva);
         functions.iter().for_each(|function| put_text(bytes, &function.name));
     }

@@ -169,6 +169,8 @@ pub struct Function {
     pub old_rva: Option<u32>,
     /// Linkage name, or the procedure's name.
     pub name: String,
+    /// The file's payloads for other images import it by its name.
+    pub exported: bool,
 }
 
 /// An imported symbol that the old image lacks (section 2.6).

@@ -221,11 +221,11 @@ fn decode_functions(
     let mut functions = Vec::with_capacity(count);
     for ((offset, size), replaces) in offsets.into_iter().zip(&sizes).zip(replaces) {
         let old_rva = match replaces {
-            0 => None,
+            0 | 2 => None,
             1 => old_rvas.next(),
             _ => return Err(reader.error("neither new nor in place of another one")),
         };
-        functions.push(Function { offset, size: *size, old_rva, name: reader.text()? });
+        functions.push(Function { offset, size: *size, old_rva, name: reader.text()?, exported: *replaces == 2 });
     }
     let mut end = 0;
     each(SECTION, &functions, |Function { offset, size, old_rva, .. }| {

@@ -3,7 +3,7 @@
 //! 1. one change at a time: the process's lock is taken;
 //! 2. may the process get code? is each image there, and the right one? which patches does the payload replace, and does another one stand
 //!    against it (`succession.rs`)? do its entries hold what they must? are all imports there? Nothing has been touched so far;
-//! 3. for each image: it is held, so that it cannot be unloaded; a region is reserved near it, filled while it is writable, then given its
+//! 3. a region is reserved near each image; for each, it is held, so that it cannot be unloaded; its region is filled while it is writable, then given its
 //!    final protection, never writable and executable; its record says *prepared*; its unwind data is registered (`preparation.rs`). Then
 //!    pre-apply hooks are called and may say no, and the first values of new variables are computed (`initialisers.rs`);
 //! 4. all threads are stopped; none may stand where bytes are written; the entries are compared once more and written; the records say
@@ -62,13 +62,15 @@ fn put_in(
     }
     let modules = Modules::read(process)?;
     records::retire_orphans(process, &mut present);
-    let find = |payload| Fitting::find(process, &modules, payload, seal, &present);
+    let find = |payload| Fitting::find(process, &modules, (file, payload), seal, &present);
     let fitting = file.payloads.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     Succession::require_whole(&present, fitting.iter().map(|image| &image.succession))?;
 
     let sequence = present.last().map_or(1, |last| last.sequence.saturating_add(1));
-    let make = |fitting| Prepared::make(process, &modules, fitting, seal, sequence);
-    let mut prepared = fitting.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+    let regions = fitting.iter().map(|image| image.reserve(process)).collect::<Result<Vec<_>, _>>()?;
+    let bases: Vec<u64> = regions.iter().map(|region| region.base).collect();
+    let make = |(image, region)| Prepared::make(process, &modules, image, (seal, sequence), (region, &bases));
+    let mut prepared = fitting.iter().zip(regions).map(make).collect::<Result<Vec<_>, _>>()?;
     if let Err(refusal) = ask_hooks(process, &fitting, &prepared) {
         if matches!(&refusal, ApplyError::Process(error) if call::may_still_run(error)) {
             // A hook that did not return: its code stays.

@@ -6,16 +6,42 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleFileNameW, LOAD_LIBRARY
 use super::modules::Modules;
 use super::process::Process;
 use crate::ApplyError;
-use crate::format::{ImportSymbol, Payload};
+use crate::format::{Import, ImportSymbol, Payload, PayloadFile};
 use crate::target::exports::{Export, find_export};
 use crate::target::image::LoadedImage;
 
 /// Forwarders that lead to forwarders are followed so often.
 const MAX_FORWARDS: u32 = 16;
 
-/// The address of each of the payload's imports, in their order.
-pub(super) fn resolve_all(process: &Process, modules: &Modules, payload: &Payload) -> Result<Vec<u64>, ApplyError> {
-    payload.imports.iter().map(|import| resolve(process, modules, &import.dll, &import.symbol)).collect()
+/// Where an import is.
+pub(super) enum Imported {
+    /// At an address of the process.
+    Known(u64),
+    /// In the region of the file's payload of this number, at an offset: another image's fix brings it.
+    Brought(usize, u32),
+}
+
+/// Each of the payload's imports, in their order.
+pub(super) fn resolve_all(
+    process: &Process,
+    modules: &Modules,
+    file: &PayloadFile,
+    payload: &Payload,
+) -> Result<Vec<Imported>, ApplyError> {
+    let one = |import: &Import| match brought(file, import) {
+        Some(brought) => Ok(brought),
+        None => resolve(process, modules, &import.dll, &import.symbol).map(Imported::Known),
+    };
+    payload.imports.iter().map(one).collect()
+}
+
+fn brought(file: &PayloadFile, import: &Import) -> Option<Imported> {
+    let ImportSymbol::Name(name) = &import.symbol else { return None };
+    let is_it = |payload: &Payload| payload.identity.image_name.eq_ignore_ascii_case(&import.dll);
+    let number = file.payloads.iter().position(is_it)?;
+    let functions = &file.payloads.get(number)?.functions;
+    let function = functions.iter().find(|function| function.exported && function.name == *name)?;
+    Some(Imported::Brought(number, function.offset))
 }
 
 /// Finds one export, through forwarders and API sets.

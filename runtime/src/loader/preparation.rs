@@ -4,13 +4,14 @@ use windows_sys::Win32::System::Memory::{PAGE_EXECUTE_READ, PAGE_NOACCESS, PAGE_
 
 use super::edit::{Assignment, Edit, Mark, check_expected};
 use super::guards::{HeldModule, Registration};
+use super::imports::{self, Imported};
 use super::initialisers::{self, Due};
 use super::modules::{Module, Modules};
 use super::process::Process;
 use super::region::Region;
 use super::succession::Succession;
-use super::{claims, entries, imports, records};
-use crate::format::{Identity, PAGE, Payload, Protection, Seal, Space};
+use super::{claims, entries, records};
+use crate::format::{Identity, PAGE, Payload, PayloadFile, Protection, Seal, Space};
 use crate::link::{Linked, TakenOver, link_taking_over, trampoline_function};
 use crate::target::baseline::changed_body;
 use crate::target::image::LoadedImage;
@@ -31,8 +32,7 @@ pub(super) struct Fitting<'a> {
     taken_over: Vec<TakenOver>,
     /// What gives its variables their first values.
     pub due: Vec<Due>,
-    /// Addresses of its imports.
-    addresses: Vec<u64>,
+    imports: Vec<Imported>,
 }
 
 impl<'a> Fitting<'a> {
@@ -40,7 +40,7 @@ impl<'a> Fitting<'a> {
     pub fn find(
         process: &Process,
         modules: &Modules,
-        payload: &'a Payload,
+        (file, payload): (&PayloadFile, &'a Payload),
         seal: &Seal,
         present: &'a [Record],
     ) -> Result<Fitting<'a>, ApplyError> {
@@ -58,8 +58,15 @@ impl<'a> Fitting<'a> {
                 size: body.checked,
             });
         }
-        let addresses = imports::resolve_all(process, modules, payload)?;
-        Ok(Fitting { payload, image, succession, taken_over, due, addresses })
+        let imports = imports::resolve_all(process, modules, file, payload)?;
+        Ok(Fitting { payload, image, succession, taken_over, due, imports })
+    }
+
+    /// Memory for its region.
+    pub fn reserve<'p>(&self, process: &'p Process) -> Result<Region<'p>, ApplyError> {
+        let region = reserve(process, self.payload, &self.image)?;
+        claims::claim(process, region.base, region.size)?;
+        Ok(region)
     }
 
     /// Where no thread may be when its entries are written.
@@ -85,18 +92,22 @@ pub(super) struct Prepared<'p> {
 }
 
 impl<'p> Prepared<'p> {
-    /// Makes it. `sequence` is the patch's number in the process.
+    /// Makes it in a region; `regions` holds the bases of those of all images. `sequence` is the patch's number in the process.
     pub fn make(
         process: &'p Process,
         modules: &'p Modules,
         fitting: &Fitting<'_>,
-        seal: &Seal,
-        sequence: u64,
+        (seal, sequence): (&Seal, u64),
+        (region, regions): (Region<'p>, &[u64]),
     ) -> Result<Prepared<'p>, ApplyError> {
-        let Fitting { payload, image, succession, taken_over, due, addresses } = fitting;
+        let Fitting { payload, image, succession, taken_over, due, imports } = fitting;
         let held = HeldModule::hold(process, modules, image.base)?;
-        let region = reserve(process, payload, image)?;
-        let linked = link_taking_over(payload, region.base, image.base, addresses, taken_over)?;
+        let address = |import: &Imported| match import {
+            Imported::Known(address) => *address,
+            Imported::Brought(number, offset) => regions.get(*number).map_or(0, |base| base + u64::from(*offset)),
+        };
+        let addresses: Vec<u64> = imports.iter().map(address).collect();
+        let linked = link_taking_over(payload, region.base, image.base, &addresses, taken_over)?;
         let record = new_record((payload, seal, sequence), image, &region, &linked, (taken_over, due));
         fill(process, &region, &linked, &record, tables_at(payload))?;
         let registration = Registration::register(process, modules, linked.function_table)?;
@@ -253,7 +264,6 @@ fn fill(
     tables: u64,
 ) -> Result<(), ProcessError> {
     let (header, content) = record.encode(tables);
-    claims::claim(process, region.base, region.size)?;
     for segment in &linked.segments {
         process.write(region.base + u64::from(segment.offset), &segment.bytes)?;
     }
