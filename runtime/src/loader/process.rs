@@ -268,11 +268,18 @@ impl Process {
         })
     }
 
-    /// All runs of pages in `range`, by rising address.
+    /// All runs of pages in `range`, by rising address. A look that fails for a moment must not hide what stands behind it: a journal, a record.
     pub fn pages(&self, range: Range<u64>) -> impl Iterator<Item = Pages> {
         let mut next = range.start;
         std::iter::from_fn(move || {
-            let pages = (next < range.end.min(END_OF_USER_MEMORY)).then(|| self.pages_at(next)).flatten()?;
+            let mut found = None;
+            if next < range.end.min(END_OF_USER_MEMORY) {
+                insist(|| {
+                    found = self.pages_at(next);
+                    found.is_some()
+                });
+            }
+            let pages = found?;
             next = pages.base.checked_add(pages.size).filter(|end| *end > next)?;
             Some(pages)
         })
