@@ -213,7 +213,7 @@ fn apply(windows: &Hpgen, target: &Target, payload: &Path) -> Result<u64> {
 
 fn roll_back(windows: &Hpgen, target: &Target) -> Result<u64> {
     let said = call(windows, &["rollback", "--pid", &target.pid().to_string(), "--format", "json"])?;
-    said["images"][0]["stopped_us"].as_u64().with_context(|| format!("not rolled back: {said:#}"))
+    said["stopped_us"].as_u64().with_context(|| format!("not rolled back: {said:#}"))
 }
 
 /// Answers by the checks' names.
