@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xtask::{binaries, child, live, wine};
 
-use crate::session::expect;
+use crate::session::expect_done;
 
 /// Half a minute on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -43,6 +43,6 @@ fn run(what: &str, steps: &str) {
     let build = || binaries::optimised_windows_example("hpgen-runtime", "faults", &["fault-injection"]).unwrap();
     let host = HOST.get_or_init(build);
     let ended = child::run(wine::command(host).args([what, steps]), PATIENCE).unwrap();
-    expect(0, &ended);
+    expect_done(&ended);
     println!("{}", ended.stdout);
 }

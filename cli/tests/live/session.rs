@@ -96,3 +96,11 @@ impl Session {
 pub fn expect(code: i32, ended: &Ended) {
     assert_eq!(ended.code, Some(code), "{ended}");
 }
+
+/// Fails where a program of checks did not come to its last line. Its exit code does not tell: Wine gives 0 to a program that a breakpoint ended, or that
+/// lost Wine's server.
+#[track_caller]
+pub fn expect_done(ended: &Ended) {
+    expect(0, ended);
+    assert!(ended.stdout.trim_end().ends_with("all done"), "it ended early: {ended}");
+}

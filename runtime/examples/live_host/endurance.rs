@@ -83,6 +83,7 @@ pub fn cycles(rounds: u32, count: usize) {
     assert!(after.0 <= before.0 + LATE_HANDLES, "{before:?} {after:?}");
     assert_eq!(before.1, after.1);
     assert!(after.2 < before.2 + HEAP_NOISE, "{before:?} {after:?}");
+    println!("cycles: all done");
 }
 
 /// Prints how long threads stand still, by the number of functions and of threads, in microseconds.

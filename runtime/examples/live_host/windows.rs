@@ -802,6 +802,7 @@ fn check_early(path: &str) {
     let error = run(&command, &adding(4), &seal(1), &ApplyOptions::default()).unwrap_err();
     println!("ended early: {error}");
     assert!(matches!(error, RunError::EndedEarly { code: 0xc000_0135, .. }) && !error.is_refusal());
+    println!("early: all done");
 }
 
 fn check_run() {
