@@ -53,12 +53,12 @@ int main(int count, char **arguments) {
 }
 "#;
 
-/// A build of the program, in a folder of its own.
-fn compile(session: &Session, variant: &str, flags: &[&str]) -> PathBuf {
+/// A build of the program, in a folder of its own. Each test calls it by another name, by which a watch finds it.
+fn compile(session: &Session, name: &str, variant: &str, flags: &[&str]) -> PathBuf {
     let folder = session.file(variant);
     fs::create_dir_all(&folder).unwrap();
-    let pdb = format!("-Wl,--pdb={}", folder.join("fees.pdb").display());
-    compile_text(&folder, "fees.exe", PROGRAM, &[&["-g", "-gcodeview", &pdb], flags].concat())
+    let pdb = format!("-Wl,--pdb={}", folder.join(name).with_extension("pdb").display());
+    compile_text(&folder, name, PROGRAM, &[&["-g", "-gcodeview", &pdb], flags].concat())
 }
 
 fn start(image: &Path, arguments: &[&str]) -> Target {
@@ -98,7 +98,10 @@ fn recorded(record: &Path) -> Vec<(String, String)> {
 #[test]
 fn a_failing_health_check_rolls_the_patch_back() {
     let Some(session) = Session::start("probation_check") else { return };
-    let (old, new) = (compile(&session, "old", &[]), compile(&session, "breaks", &["-DFIXED", "-DBREAKS"]));
+    let (old, new) = (
+        compile(&session, "breaking_fees.exe", "old", &[]),
+        compile(&session, "breaking_fees.exe", "breaks", &["-DFIXED", "-DBREAKS"]),
+    );
     let flags = ["--health-check", "self_test", "--probation", "60s", "--probation-interval", "100ms"];
     let payload = session.build("breaks.hpx", &old, &new, &flags);
     let target = start(&old, &[]);
@@ -116,7 +119,7 @@ fn a_failing_health_check_rolls_the_patch_back() {
 #[test]
 fn a_patch_passes_its_probation() {
     let Some(session) = Session::start("probation_passed") else { return };
-    let (old, new) = (compile(&session, "old", &[]), compile(&session, "new", &["-DFIXED"]));
+    let (old, new) = (compile(&session, "fees.exe", "old", &[]), compile(&session, "fees.exe", "new", &["-DFIXED"]));
     let flags = ["--health-check", "brought_check", "--probation", "6s", "--probation-interval", "100ms"];
     let payload = session.build("fix.hpx", &old, &new, &flags);
     let target = start(&old, &[]);
@@ -146,7 +149,10 @@ fn a_patch_passes_its_probation() {
 #[test]
 fn a_crash_in_new_code_keeps_it_out_of_all_processes() {
     let Some(session) = Session::start("probation_crash") else { return };
-    let (old, new) = (compile(&session, "old", &[]), compile(&session, "crashes", &["-DFIXED", "-DCRASHES"]));
+    let (old, new) = (
+        compile(&session, "crashing_fees.exe", "old", &[]),
+        compile(&session, "crashing_fees.exe", "crashes", &["-DFIXED", "-DCRASHES"]),
+    );
     let folder = session.file("payloads");
     fs::create_dir_all(&folder).unwrap();
     let payload = session.build("crashes.hpx", &old, &new, &["--probation", "120s"]);
