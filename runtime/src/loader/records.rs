@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::process::Process;
+use super::process::{PageState, Process};
 use super::traces::Traces;
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
@@ -19,8 +19,11 @@ pub(super) fn find(process: &Process) -> Vec<Record> {
 
 /// Whether the image at the record's address is still the one that was patched.
 pub(super) fn is_image_there(process: &Process, record: &Record) -> bool {
-    let image = LoadedImage::read(process, record.image_base).ok();
-    image.is_some_and(|image| (image.timestamp, image.size) == (record.image_timestamp, record.image_size))
+    LoadedImage::read(process, record.image_base).is_ok_and(|image| is_patched_one(&image, record))
+}
+
+fn is_patched_one(image: &LoadedImage, record: &Record) -> bool {
+    (image.timestamp, image.size) == (record.image_timestamp, record.image_size)
 }
 
 /// Whether nothing of an applied patch is in place, since somebody unloaded its image by force: by giving back more references than were its own. The image may
@@ -31,7 +34,16 @@ fn is_orphan(process: &Process, record: &Record) -> bool {
         process.bytes(address, spot.original.len()).as_deref() == Some(spot.original)
     };
     let is_in = matches!(record.state, PatchState::Applied | PatchState::Prepared);
-    is_in && (!is_image_there(process, record) || record.entries.iter().flat_map(RecordEntry::spots).all(is_old))
+    is_in && (is_image_gone(process, record) || record.entries.iter().flat_map(RecordEntry::spots).all(is_old))
+}
+
+/// Whether nothing is there, or another image: that it cannot be read for a moment does not say so, and threads may be on their way into the patch.
+fn is_image_gone(process: &Process, record: &Record) -> bool {
+    match process.pages_at(record.image_base) {
+        Some(pages) if pages.state != PageState::Mapped => true,
+        Some(_) => LoadedImage::read(process, record.image_base).is_ok_and(|image| !is_patched_one(&image, record)),
+        None => false,
+    }
 }
 
 /// Notes of patches that went with their images that they are out.
