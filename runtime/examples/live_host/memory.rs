@@ -73,6 +73,7 @@ pub fn check_memory() {
     shut.wait().unwrap();
     assert!(denied && matches!(&error, ApplyError::Process(ProcessError::AccessDenied(_))), "{error}");
     println!("every page is writable or executable or neither, and {error}");
+    println!("memory: all done");
 }
 
 /// Lets nobody in, and waits.

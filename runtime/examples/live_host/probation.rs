@@ -62,7 +62,7 @@ pub fn check_probation() {
 
     let crashed = Command::new(std::env::current_exe().unwrap()).arg("crash").status().unwrap();
     assert_eq!(crashed.code(), Some(ROLLED_BACK), "the program's own filter comes after the rollback");
-    println!("probations pass, fail and end");
+    println!("probations pass, fail and end: all done");
 }
 
 const ROLLED_BACK: i32 = 77;
