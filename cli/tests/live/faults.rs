@@ -1,7 +1,7 @@
 //! Every system call of an apply and of a rollback fails once, in the own process and from outside: `runtime/examples/faults.rs`. Whatever fails, the
 //! process is as it was to the byte, its threads run, and nothing is left behind. Each call that changes something is tried; `HPGEN_LIVE_FAULTS` says
-//! how many of those that only look are tried one by one, and of those behind them, fewer and fewer. These two take many minutes under Wine: they run only where it
-//! is set.
+//! how many of those that only look are tried one by one, and of those behind them, fewer and fewer. They take many minutes under Wine, and its server does not always
+//! outlive them, which ends other tests: they run only where it is set.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -26,14 +26,22 @@ fn another_process() {
 /// A patcher that is killed before each call that changes something.
 #[test]
 fn deaths() {
-    run("deaths", "1");
+    if std::env::var_os("HPGEN_LIVE_FAULTS").is_some() {
+        run("deaths", "1");
+    } else {
+        skipped();
+    }
 }
 
 fn check(what: &str) {
     match std::env::var("HPGEN_LIVE_FAULTS") {
         Ok(steps) => run(what, &steps),
-        Err(_) => eprintln!("skipped: set HPGEN_LIVE_FAULTS to make every system call fail"),
+        Err(_) => skipped(),
     }
+}
+
+fn skipped() {
+    eprintln!("skipped: set HPGEN_LIVE_FAULTS to make every system call fail");
 }
 
 fn run(what: &str, steps: &str) {
