@@ -52,7 +52,7 @@ fn put_in(
     own_stack: u64,
 ) -> Result<Redirected, ApplyError> {
     let _lock = Lock::take(process)?;
-    let Traces { records: mut present, journals } = Traces::find(process);
+    let Traces { records: mut present, journals, .. } = Traces::find(process);
     journal::require_none(process, &journals)?;
     let mitigations = system::mitigations(process.raw());
     match file.payloads.iter().find_map(|payload| mitigations.objection(payload)) {

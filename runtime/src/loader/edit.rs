@@ -10,15 +10,16 @@ use windows_sys::Win32::System::Memory::PAGE_READWRITE;
 
 use super::frames;
 use super::journal::OpenJournal;
+use super::own_stack;
 use super::process::{PageState, Process};
-use super::threads::{Fault as ThreadFault, Threads};
+use super::threads::{Fault as ThreadFault, InTheWay, Threads};
 use super::write_routine::{Interrupted, Piece, WriteRoutine};
 use crate::target::journal::{Pages, Phase};
 use crate::target::memory::Memory;
 use crate::target::record::{PROGRESS, state_code};
 use crate::target::stack_walk::FunctionTable;
 use crate::target::zones::{Zone, Zones};
-use crate::{Part, PatchState, StopError};
+use crate::{ApplyOptions, Part, PatchState, StopError};
 
 const PAGE: u64 = 0x1000;
 
@@ -93,7 +94,7 @@ pub(super) struct Report {
 /// What went wrong while threads stood still: a plain value, turned into words when they run again.
 enum Fault {
     Threads(ThreadFault),
-    Busy { thread: u32, zone: usize },
+    Busy(InTheWay),
     Fibers { thread: u32 },
     Mismatch { edit: usize },
     Unreadable { span: usize },
@@ -123,6 +124,23 @@ pub(super) fn check_expected(process: &Process, edits: &[Edit]) -> Result<(), St
 
 fn mismatch(edit: &Edit, found: Vec<u8>) -> StopError {
     StopError::Mismatch { function: edit.function.clone(), rva: edit.rva, expected: edit.expected.clone(), found }
+}
+
+/// Whether a thread executes in these bytes, or has an address of them on its stack or in a register. What cannot be told counts as a use.
+pub(super) fn is_in_use(process: &Process, range: Range<u64>) -> bool {
+    let report = own_stack::above(|own_stack| {
+        let mut look = Operation {
+            edits: &[],
+            zones: &Zones::default(),
+            assignments: &mut [],
+            marks: &[],
+            watch: &[range],
+            patience: ApplyOptions::default().patience,
+            own_stack,
+        };
+        perform(process, &mut look)
+    });
+    !report.is_ok_and(|report| report.watched.is_none())
 }
 
 /// Does it, or leaves everything as it was.
@@ -158,13 +176,15 @@ pub(super) fn perform(process: &Process, operation: &mut Operation<'_>) -> Resul
                 room *= 4;
                 continue;
             }
-            Err(Fault::Busy { .. }) if tables.is_none() => {
+            Err(Fault::Busy(InTheWay { returns: true, .. })) if tables.is_none() => {
                 tables = Some(frames::all_tables(process));
                 continue;
             }
-            Err(Fault::Busy { .. }) if begin.elapsed() < operation.patience => {
-                // Images may have come and gone while threads ran.
-                tables = Some(frames::all_tables(process));
+            Err(Fault::Busy(found)) if begin.elapsed() < operation.patience => {
+                if found.returns {
+                    // Images may have come and gone while threads ran.
+                    tables = Some(frames::all_tables(process));
+                }
             }
             Err(fault) => return Err(scene.explain(fault, operation, begin.elapsed())),
         }
@@ -245,8 +265,8 @@ impl<'p> Scene<'p> {
         if let Some(thread) = zones.need_every_stack().then(|| threads.find_fiber()).flatten() {
             return Err(Fault::Fibers { thread });
         }
-        if let Some((thread, zone)) = threads.find_in(zones) {
-            return Err(Fault::Busy { thread, zone });
+        if let Some(found) = threads.find_in(zones) {
+            return Err(Fault::Busy(found));
         }
         for (index, span) in self.spans.iter_mut().enumerate() {
             self.process.read(span.address, &mut span.before).ok_or(Fault::Unreadable { span: index })?;
@@ -380,7 +400,7 @@ impl<'p> Scene<'p> {
                 }
                 None => StopError::Thread { thread: id, call, error: error(code) },
             },
-            Fault::Busy { thread, zone } => match operation.zones.get(zone) {
+            Fault::Busy(InTheWay { thread, zone, .. }) => match operation.zones.get(zone) {
                 Some(Zone { function, part, .. }) => {
                     StopError::Busy { thread, function: function.clone(), part: *part, waited }
                 }

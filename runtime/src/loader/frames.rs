@@ -35,25 +35,19 @@ const MAX_THREADS: usize = 1 << 16;
 
 /// Frames in the code of all patches, by thread; threads without any are left out. The calling thread is not looked at.
 pub(super) fn find(process: &Process) -> Result<Vec<ThreadFrames>, ProcessError> {
-    let patches = records::find(process);
-    if patches.is_empty() {
+    let patched = Patched::find(process)?;
+    if patched.records.is_empty() {
         return Ok(Vec::new());
     }
-    let tables = tables(process, &patches)?;
     let mut stack = vec![0u64; FIRST_STACK];
     let mut found = Vec::new();
     let calls = ThreadCalls::find()?;
     for thread in threads(process, calls)? {
         let Some(copied) = thread.copy(process, calls, &mut stack) else { continue };
         let used = stack.get(..copied.words).unwrap_or_default();
-        let snapshot =
-            Snapshot { memory: process, registers: copied.registers, stack_base: copied.stack_base, stack: used };
-        let in_a_patch = |address| patches.iter().any(|record| function_at(record, address, true).is_some());
-        let walked = walk(&snapshot, &tables, in_a_patch);
-        let frames: Vec<PatchFrame> = walked.places.iter().filter_map(|place| frame(&patches, place)).collect();
+        let (frames, is_walked) = patched.frames(copied.registers, copied.stack_base, used);
         if !frames.is_empty() {
-            let is_whole = walked.is_whole && copied.is_whole;
-            found.push(ThreadFrames { thread: thread.id, is_whole, frames });
+            found.push(ThreadFrames { thread: thread.id, is_whole: is_walked && copied.is_whole, frames });
         }
     }
     Ok(found)
@@ -61,8 +55,6 @@ pub(super) fn find(process: &Process) -> Result<Vec<ThreadFrames>, ProcessError>
 
 /// Frames in the code of all patches of the thread that a `CONTEXT` at this address was made of, and that stands still since.
 pub(super) fn of_context(process: &Process, context: u64) -> Result<Vec<PatchFrame>, ProcessError> {
-    let patches = records::find(process);
-    let tables = tables(process, &patches)?;
     let unreadable = || process.bad_memory(context, "the registers of a thread cannot be read");
     let at = |field: usize| context.checked_add(field as u64).ok_or_else(unreadable);
     let rip = process.record(at(offset_of!(CONTEXT, Rip))?).ok_or_else(unreadable)?;
@@ -74,10 +66,31 @@ pub(super) fn of_context(process: &Process, context: u64) -> Result<Vec<PatchFra
     let words = usize::try_from(end.saturating_sub(from) / 8).unwrap_or(0).min(MOST_STACK);
     let mut stack = vec![0u64; words];
     process.read(from, stack.as_mut_bytes()).ok_or_else(unreadable)?;
-    let snapshot = Snapshot { memory: process, registers, stack_base: from, stack: &stack };
-    let in_a_patch = |address| patches.iter().any(|record| function_at(record, address, true).is_some());
-    let walked = walk(&snapshot, &tables, in_a_patch);
-    Ok(walked.places.iter().filter_map(|place| frame(&patches, place)).collect())
+    Ok(Patched::find(process)?.frames(registers, from, &stack).0)
+}
+
+/// A process with what it takes to tell frames in patches.
+struct Patched<'p> {
+    process: &'p Process,
+    records: Vec<Record>,
+    tables: Vec<FunctionTable>,
+}
+
+impl<'p> Patched<'p> {
+    /// Without tables where there are no patches.
+    fn find(process: &'p Process) -> Result<Patched<'p>, ProcessError> {
+        let records = records::find(process);
+        let tables = if records.is_empty() { Vec::new() } else { tables(process, &records)? };
+        Ok(Patched { process, records, tables })
+    }
+
+    /// Frames in patches of a thread with these registers and this stack, and whether its frames were walked to the first one.
+    fn frames(&self, registers: Registers, stack_base: u64, stack: &[u64]) -> (Vec<PatchFrame>, bool) {
+        let snapshot = Snapshot { memory: self.process, registers, stack_base, stack };
+        let in_a_patch = |address| self.records.iter().any(|record| function_at(record, address, true).is_some());
+        let walked = walk(&snapshot, &self.tables, in_a_patch);
+        (walked.places.iter().filter_map(|place| frame(&self.records, place)).collect(), walked.is_whole)
+    }
 }
 
 fn frame(patches: &[Record], place: &FramePlace) -> Option<PatchFrame> {

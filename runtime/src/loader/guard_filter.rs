@@ -8,15 +8,14 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::call::{call, may_still_run};
-use super::edit::{Operation, perform};
+use super::edit::is_in_use;
 use super::imports;
 use super::lock::Lock;
 use super::modules::Modules;
 use super::process::Process;
+use crate::ProcessError;
 use crate::format::ImportSymbol;
 use crate::target::memory::Memory;
-use crate::target::zones::Zones;
-use crate::{ApplyOptions, ProcessError};
 
 const PAGE: u64 = 0x1000;
 /// Code and data.
@@ -225,21 +224,7 @@ impl GuardFilter {
             self.set(process, current)?;
             return Ok(());
         }
-        let own = self.base..self.base + SIZE;
-        let here = 0u8;
-        let mut operation = Operation {
-            edits: &[],
-            zones: &Zones::new(Vec::new()),
-            assignments: &mut [],
-            marks: &[],
-            watch: &[own],
-            patience: ApplyOptions::default().patience,
-            own_stack: std::ptr::from_ref(&here) as u64,
-        };
         // A thread that is in it, or about to be, needs it a little longer: then it stays.
-        match perform(process, &mut operation) {
-            Ok(report) if report.watched.is_none() => process.free(self.base),
-            _ => Ok(()),
-        }
+        if is_in_use(process, self.base..self.base + SIZE) { Ok(()) } else { process.free(self.base) }
     }
 }

@@ -20,6 +20,7 @@ mod journal;
 mod launch;
 mod lock;
 mod modules;
+mod own_stack;
 mod preparation;
 mod probation;
 mod process;
@@ -61,12 +62,12 @@ impl Applied {
     /// # Errors
     /// When the process has ended, or the patch was rolled back by somebody else.
     pub fn status(&self) -> Result<Vec<PatchStatus>, ProcessError> {
-        let mut records = records::find(&self.process);
-        records.retain(|record| record.sequence == self.number);
-        if records.is_empty() {
-            return Err(ProcessError::PatchGone(self.process.pid()));
-        }
-        Ok(records.iter().map(|record| records::status(&self.process, record)).collect())
+        let statuses = own_stack::above(|_| {
+            let records = records::find(&self.process);
+            let own = records.iter().filter(|record| record.sequence == self.number);
+            own.map(|record| records::status(&self.process, record)).collect::<Vec<_>>()
+        });
+        if statuses.is_empty() { Err(ProcessError::PatchGone(self.process.pid())) } else { Ok(statuses) }
     }
 
     /// Begins to watch the patch, where its payload asks for it; nothing where it does not. Call [`PatchWatch::stand`] then, on a thread that
@@ -83,9 +84,8 @@ impl Applied {
     /// # Errors
     /// As [`rollback_process`].
     pub fn rollback(self) -> Result<RolledBack, RollbackError> {
-        let here = 0u8;
         let which = Which::Number(self.number);
-        rollback::rollback(&self.process, which, &ApplyOptions::default(), address_of(&here))
+        own_stack::above(|own_stack| rollback::rollback(&self.process, which, &ApplyOptions::default(), own_stack))
     }
 }
 
@@ -94,8 +94,7 @@ impl Applied {
 /// # Errors
 /// Says what does not fit; the process is then as it was.
 pub fn apply_to_self(payload: &PayloadFile, seal: &Seal, options: &ApplyOptions) -> Result<Applied, ApplyError> {
-    let here = 0u8;
-    apply_in(Process::own(), payload, seal, options, address_of(&here))
+    apply_in(Process::own(), payload, seal, options)
 }
 
 /// Applies a payload to the process with this id.
@@ -108,8 +107,7 @@ pub fn apply_to_process(
     seal: &Seal,
     options: &ApplyOptions,
 ) -> Result<Applied, ApplyError> {
-    let here = 0u8;
-    apply_in(Process::open(pid, Access::Change)?, payload, seal, options, address_of(&here))
+    apply_in(Process::open(pid, Access::Change)?, payload, seal, options)
 }
 
 /// Takes a patch out of the process that calls: the one of that id, or the newest.
@@ -117,8 +115,7 @@ pub fn apply_to_process(
 /// # Errors
 /// Says why not; the process is then as it was.
 pub fn rollback_self(patch: Option<&str>, options: &ApplyOptions) -> Result<RolledBack, RollbackError> {
-    let here = 0u8;
-    rollback::rollback(&Process::own(), which(patch), options, address_of(&here))
+    own_stack::above(|own_stack| rollback::rollback(&Process::own(), which(patch), options, own_stack))
 }
 
 /// Takes a patch out of a process: the one of that id, or the newest.
@@ -126,8 +123,8 @@ pub fn rollback_self(patch: Option<&str>, options: &ApplyOptions) -> Result<Roll
 /// # Errors
 /// Says why not; the process is then as it was.
 pub fn rollback_process(pid: u32, patch: Option<&str>, options: &ApplyOptions) -> Result<RolledBack, RollbackError> {
-    let here = 0u8;
-    rollback::rollback(&Process::open(pid, Access::Change)?, which(patch), options, address_of(&here))
+    let process = Process::open(pid, Access::Change)?;
+    own_stack::above(|own_stack| rollback::rollback(&process, which(patch), options, own_stack))
 }
 
 /// The patches in the process that calls, the oldest first, with one status for each of a patch's images.
@@ -135,7 +132,7 @@ pub fn rollback_process(pid: u32, patch: Option<&str>, options: &ApplyOptions) -
 /// # Errors
 /// None at present; the type is that of [`status_process`].
 pub fn status_self() -> Result<Vec<PatchStatus>, ProcessError> {
-    Ok(status_in(&Process::own()))
+    Ok(own_stack::above(|_| status_in(&Process::own())))
 }
 
 /// The patches in the process with this id, the oldest first, with one status for each of a patch's images.
@@ -219,9 +216,8 @@ fn apply_in(
     payload: &PayloadFile,
     seal: &Seal,
     options: &ApplyOptions,
-    own_stack: u64,
 ) -> Result<Applied, ApplyError> {
-    let number = apply::apply(&process, payload, seal, options, own_stack)?;
+    let number = own_stack::above(|own_stack| apply::apply(&process, payload, seal, options, own_stack))?;
     Ok(Applied { process, number })
 }
 
@@ -231,9 +227,4 @@ fn status_in(process: &Process) -> Vec<PatchStatus> {
 
 fn which(patch: Option<&str>) -> Which<'_> {
     patch.map_or(Which::Newest, Which::Id)
-}
-
-/// An address in the caller's frame; what lies above it on the stack is the caller's callers'.
-fn address_of(local: &u8) -> u64 {
-    std::ptr::from_ref(local) as u64
 }

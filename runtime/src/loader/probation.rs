@@ -10,6 +10,7 @@ use zerocopy::little_endian::{U32, U64};
 use super::call::call;
 use super::frames;
 use super::guard_filter::{GuardFilter, Raised};
+use super::own_stack;
 use super::process::Process;
 use super::records;
 use super::rollback::{Which, rollback};
@@ -139,9 +140,8 @@ impl PatchWatch {
     }
 
     fn fail(&self, failure: ProbationFailure) -> ProbationEnd {
-        let here = 0u8;
         let (which, options) = (Which::Number(self.patch.number), ApplyOptions::default());
-        let rollback = rollback(&self.process, which, &options, std::ptr::from_ref(&here) as u64);
+        let rollback = own_stack::above(|own_stack| rollback(&self.process, which, &options, own_stack));
         if let Some(guard) = &self.guard {
             guard.let_go(&self.process);
         }

@@ -18,7 +18,8 @@ pub(super) fn repair(process: &Process) -> Result<Repaired, ProcessError> {
     // Whoever is at work now is alive.
     let _lock = Lock::take(process)?;
     let mut repaired = Repaired::default();
-    for (base, journal) in Traces::find(process).journals {
+    let Traces { journals, claimed, .. } = Traces::find(process);
+    for (base, journal) in journals {
         if journal.phase != Phase::Idle {
             let places = take_back(process, &journal)?;
             process.write(base + PHASE, &Phase::Resuming.code().to_le_bytes())?;
@@ -28,7 +29,7 @@ pub(super) fn repair(process: &Process) -> Result<Repaired, ProcessError> {
         }
         process.free(base)?;
     }
-    repaired.allocations = claims::free_all(process)?;
+    repaired.allocations = claims::free_all(process, claimed)?;
     Ok(repaired)
 }
 

@@ -53,7 +53,7 @@ fn take_out(
     own_stack: u64,
 ) -> Result<RolledBack, RollbackError> {
     let _lock = Lock::take(process)?;
-    let Traces { records: mut present, journals } = Traces::find(process);
+    let Traces { records: mut present, journals, .. } = Traces::find(process);
     journal::require_none(process, &journals)?;
     // Of an image that is not there, there is nothing to restore.
     records::retire_orphans(process, &mut present);

@@ -11,8 +11,8 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     CONTEXT, CONTEXT_CONTROL_AMD64, CONTEXT_INTEGER_AMD64, GetThreadContext, RtlCaptureContext,
 };
 use windows_sys::Win32::System::Threading::{
-    GetCurrentThreadId, GetCurrentThreadStackLimits, GetThreadId, ResumeThread, SwitchToThread, THREAD_GET_CONTEXT,
-    THREAD_QUERY_INFORMATION, THREAD_SUSPEND_RESUME, THREAD_SYNCHRONIZE, WaitForSingleObject,
+    GetCurrentThreadId, GetThreadId, ResumeThread, SwitchToThread, THREAD_GET_CONTEXT, THREAD_QUERY_INFORMATION,
+    THREAD_SUSPEND_RESUME, THREAD_SYNCHRONIZE, WaitForSingleObject,
 };
 
 use super::fault;
@@ -36,6 +36,16 @@ pub(super) enum Fault {
     Flood,
     /// One cannot be stopped.
     Thread { id: u32, call: &'static str, code: u32 },
+}
+
+/// A thread in a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InTheWay {
+    pub thread: u32,
+    /// The zone's number.
+    pub zone: usize,
+    /// It does not execute there, but its stack says that it will return there.
+    pub returns: bool,
 }
 
 /// Words of a thread's `NT_TIB` that are looked at.
@@ -281,15 +291,15 @@ impl<'p> Threads<'p> {
         self.find_on_own_stack(hit)
     }
 
-    /// The first thread that executes in one of the zones, or may return there, with the zone's number. Words on its stack that look like
+    /// The first thread that executes in one of the zones, or may return there. Words on its stack that look like
     /// return addresses count, unless the function tables are at hand and show what the thread's frames really return to, from the innermost one
     /// to its first.
-    pub fn find_in(&mut self, zones: &Zones) -> Option<(u32, usize)> {
+    pub fn find_in(&mut self, zones: &Zones) -> Option<InTheWay> {
         for index in 0..self.stopped.len() {
             let thread = self.stopped.get(index)?;
             let (id, teb, registers) = (thread.id, thread.teb, thread.registers);
             if let Some(zone) = zones.at(registers.rip) {
-                return Some((id, zone));
+                return Some(InTheWay { thread: id, zone, returns: false });
             }
             if teb == 0 {
                 continue;
@@ -298,11 +308,11 @@ impl<'p> Threads<'p> {
             if let Some(zone) = self.find_on_stack(&stack, &|word| zones.returned_to(word))
                 && !self.returns_elsewhere(&stack, registers, zones)
             {
-                return Some((id, zone));
+                return Some(InTheWay { thread: id, zone, returns: true });
             }
         }
-        let found = self.find_on_own_stack(|word| zones.returned_to(word))?;
-        (!self.own_returns_elsewhere(zones)).then_some(found)
+        let (thread, zone) = self.find_on_own_stack(|word| zones.returned_to(word))?;
+        (!self.own_returns_elsewhere(zones)).then_some(InTheWay { thread, zone, returns: true })
     }
 
     fn returns_elsewhere(&self, stack: &Stack, registers: Registers, zones: &Zones) -> bool {
@@ -313,28 +323,17 @@ impl<'p> Threads<'p> {
     /// The same for the own thread: what lies on its stack may be left over from the attempt before.
     #[inline(never)]
     fn own_returns_elsewhere(&mut self, zones: &Zones) -> bool {
-        let (mut low, mut high) = (0, 0);
-        // SAFETY: both places are valid.
-        unsafe { GetCurrentThreadStackLimits(&raw mut low, &raw mut high) };
         // SAFETY: the context is aligned, and written whole.
         unsafe { RtlCaptureContext(&raw mut self.context.0) };
         let registers = registers_of(&self.context.0);
-        let stack = Stack { from: registers.rsp(), end: high as u64, known: registers.rsp() >= low as u64 };
+        let stack = self.stack(own_teb(), registers.rsp());
         self.returns_elsewhere(&stack, registers, zones)
     }
 
     /// The own thread, where it belongs to the process: every word of its callers' stack counts.
     fn find_on_own_stack<T>(&mut self, hit: impl Fn(u64) -> Option<T>) -> Option<(u32, T)> {
         if self.process.is_own() {
-            let (mut low, mut high) = (0, 0);
-            // SAFETY: both places are valid.
-            unsafe { GetCurrentThreadStackLimits(&raw mut low, &raw mut high) };
-            let known = (low as u64..high as u64).contains(&self.own_stack);
-            let stack = if known {
-                Stack { from: self.own_stack, end: high as u64, known }
-            } else {
-                self.unknown_stack(self.own_stack)
-            };
+            let stack = self.stack(own_teb(), self.own_stack);
             if let Some(found) = self.find_on_stack(&stack, &hit) {
                 // SAFETY: takes nothing.
                 return Some((unsafe { GetCurrentThreadId() }, found));

@@ -1,20 +1,25 @@
-//! What hpgen left in a process: records of patches and journals of changes, found in one walk through its memory. Each stands at the start of
-//! a private allocation and begins with its magic.
+//! What hpgen left in a process: records of patches, journals of changes and claims of memory, found in one walk through its memory. Each stands
+//! at the start of a private allocation and begins with its magic.
+
+use std::ops::Range;
 
 use windows_sys::Win32::System::Memory::{PAGE_GUARD, PAGE_NOACCESS};
 
 use super::process::{PageState, Process};
+use crate::target::claim::{self, Claim};
 use crate::target::journal::{self, Journal};
 use crate::target::memory::Memory;
 use crate::target::record::{self, Record};
 
-/// Both kinds.
+/// All kinds. Who changes himself leaves no journals and no claims: if he is killed, nothing of him is left.
 #[derive(Default)]
 pub(super) struct Traces {
     /// The oldest first.
     pub records: Vec<Record>,
-    /// With their addresses. Who changes himself leaves none: if he is killed, nothing of him is left.
+    /// With their addresses.
     pub journals: Vec<(u64, Journal)>,
+    /// Allocations that no record tells of yet.
+    pub claimed: Vec<Range<u64>>,
 }
 
 impl Traces {
@@ -32,6 +37,9 @@ impl Traces {
                 found.records.extend(Record::read(process, base, size()));
             } else if magic == Some(journal::MAGIC) && !process.is_own() {
                 found.journals.extend(Journal::read(process, base, size()).map(|journal| (base, journal)));
+            } else if magic == Some(claim::MAGIC) && !process.is_own() {
+                let size = size();
+                found.claimed.extend(Claim::is_on(process, base, size).then(|| base..base.saturating_add(size)));
             }
         }
         found.records.sort_by_key(|record| record.sequence);

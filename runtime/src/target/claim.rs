@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::memory::Memory;
 
 /// The last byte is the version of this layout.
-const MAGIC: [u8; 16] = *b"HPGEN-CLAIM----\x01";
+pub(crate) const MAGIC: [u8; 16] = *b"HPGEN-CLAIM----\x01";
 
 /// The first bytes of an allocation. What only looks like it has another address in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -25,8 +25,8 @@ impl Claim {
     }
 
     /// Whether the allocation of `size` bytes at `base` begins with its claim.
-    pub fn is_on(memory: &impl Memory, base: u64, size: impl FnOnce() -> u64) -> bool {
-        memory.record::<Claim>(base).is_some_and(|found| found.magic == MAGIC && found == Claim::new(base, size()))
+    pub fn is_on(memory: &impl Memory, base: u64, size: u64) -> bool {
+        memory.record::<Claim>(base).is_some_and(|found| found.magic == MAGIC && found == Claim::new(base, size))
     }
 }
 
@@ -39,7 +39,7 @@ mod tests {
     fn only_the_whole_allocation_is_claimed() {
         let is_on = |claim: Claim, base, size| {
             let memory = Bytes { base, bytes: [claim.as_bytes(), &[0; 16]].concat() };
-            Claim::is_on(&memory, base, || size)
+            Claim::is_on(&memory, base, size)
         };
         assert!(is_on(Claim::new(0x5000, 0x2000), 0x5000, 0x2000));
         assert!(!is_on(Claim::new(0x5000, 0x2000), 0x6000, 0x2000), "a copy elsewhere");
