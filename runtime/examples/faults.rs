@@ -7,6 +7,8 @@
 //!
 //! `faults deaths STEP`: a process that applies to another one ends before its first call that changes something, before its second one, and so on; only
 //! each `STEP`th. The other one is then patched or not, as a whole, or says that it was left half changed, and is repaired.
+//!
+//! `faults kills COUNT`: the same with a process that applies and rolls back over and over, and is killed at any moment.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::undocumented_unsafe_blocks, reason = "a test program")]
 
 #[cfg(not(windows))]

@@ -1,7 +1,6 @@
 //! Every system call of an apply and of a rollback fails once, in the own process and from outside: `runtime/examples/faults.rs`. Whatever fails, the
-//! process is as it was to the byte, its threads run, and nothing is left behind. Each call that changes something is tried; `HPGEN_LIVE_FAULTS` says
-//! how many of those that only look are tried one by one, and of those behind them, fewer and fewer. They take many minutes under Wine, and its server does not always
-//! outlive them, which ends other tests: they run only where it is set.
+//! process is as it was to the byte, its threads run, and nothing is left behind. Each call that changes something is tried; of those that only
+//! look, of which there are hundreds, the first ones one by one, as many as `HPGEN_LIVE_FAULTS` says, and of those behind them fewer and fewer.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -13,35 +12,35 @@ use crate::session::expect_done;
 
 const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// How many calls that only look fail one by one, where nobody asks for more.
+const STEPS: &str = "1";
+
+const KILLS: &str = "20";
+
 #[test]
 fn own_process() {
-    check("self");
+    run("self", &steps());
 }
 
 #[test]
 fn another_process() {
-    check("remote");
+    run("remote", &steps());
 }
 
 /// A patcher that is killed before each call that changes something.
 #[test]
 fn deaths() {
-    if std::env::var_os("HPGEN_LIVE_FAULTS").is_some() {
-        run("deaths", "1");
-    } else {
-        skipped();
-    }
+    run("deaths", "1");
 }
 
-fn check(what: &str) {
-    match std::env::var("HPGEN_LIVE_FAULTS") {
-        Ok(steps) => run(what, &steps),
-        Err(_) => skipped(),
-    }
+/// A patcher that is killed at any moment; `HPGEN_KILLS` says how often.
+#[test]
+fn kills() {
+    run("kills", &std::env::var("HPGEN_KILLS").unwrap_or_else(|_| KILLS.to_owned()));
 }
 
-fn skipped() {
-    eprintln!("skipped: set HPGEN_LIVE_FAULTS to make every system call fail");
+fn steps() -> String {
+    std::env::var("HPGEN_LIVE_FAULTS").unwrap_or_else(|_| STEPS.to_owned())
 }
 
 fn run(what: &str, steps: &str) {

@@ -52,7 +52,10 @@ impl Subject {
         let mut child = command.arg("target").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let patcher = Patcher::of_process(child.id());
-        Subject { child: Some((child, output)), patcher }
+        let mut subject = Subject { child: Some((child, output)), patcher };
+        // Once it answers, all of its DLLs are there.
+        subject.ask();
+        subject
     }
 
     /// Process id of the other one.

@@ -63,6 +63,12 @@ pub fn main() {
             deaths::check(&mut subject, step.parse().unwrap());
             subject.quit();
         }
+        ["kills", kills] => {
+            let mut subject = Subject::other();
+            deaths::check_any_moment(&mut subject, kills.parse().unwrap());
+            subject.quit();
+        }
+        ["restless", pid] => deaths::restless_patcher(pid.parse().unwrap()),
         ["patcher", what, pid, after] => deaths::patcher(what, pid.parse().unwrap(), after.parse().unwrap()),
         ["target"] => subject::target(),
         _ => panic!("usage: see the source"),
