@@ -6,6 +6,7 @@
 
 mod bodies;
 pub mod build;
+mod callers;
 mod correspondence;
 pub mod disassembly;
 pub mod exports;
@@ -13,6 +14,7 @@ mod gaps;
 mod hooks;
 pub mod initialisers;
 pub mod islands;
+mod kept_entries;
 mod layout;
 mod own_tables;
 pub mod plan;

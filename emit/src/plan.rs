@@ -20,11 +20,13 @@ use hpgen_diff::x64::{Named, Reference, ReferenceKind, Role};
 use hpgen_runtime::format::HookKind;
 
 use crate::correspondence::Correspondence;
+
 use crate::exports;
 use crate::gaps::Gaps;
 use crate::hooks::{self, health_check, hooks};
 use crate::initialisers::{Initialisers, PlannedInitialiser};
 use crate::islands::Islands;
+use crate::kept_entries;
 use crate::own_tables;
 use crate::readings;
 use crate::sites::{self, Site};
@@ -783,7 +785,8 @@ impl Planner<'_> {
             self.plan.functions.iter().filter_map(|(new, planned)| Some((*new, planned.replaces?))).collect();
         let ways = olds.keys().filter_map(|new| Some((*new, self.ways.get(new)?.clone()))).collect();
         let bodies = |new: AtomIndex| olds.get(&new).map(|index| self.entries.bodies(old, *index)).unwrap_or_default();
-        let (sites, refused) = sites::choose(&ways, bodies, self.gaps.clone());
+        let (sites, mut refused) = sites::choose(old, &ways, bodies, self.gaps.clone());
+        refused.extend(kept_entries::named_again(old, &self.plan, &sites));
         self.plan.sites = sites;
         for (index, (code, message)) in refused {
             let symbol = self.programs.new.atom(index).map(|atom| self.programs.new.linkage_name(atom));

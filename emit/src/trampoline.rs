@@ -9,6 +9,7 @@ use hpgen_diff::x64::{ReferenceKind, Role};
 use hpgen_runtime::format::{Demand, TrampolineForm};
 
 use crate::bodies::Bodies;
+use crate::callers::Callers;
 
 /// Bytes of `jmp rel32`.
 pub const JUMP: u32 = 5;
@@ -38,6 +39,8 @@ pub(crate) struct Ways {
     pub long: Result<Way, Refusal>,
     /// With two bytes there and five in a gap.
     pub short: Result<Way, Refusal>,
+    /// Without writing there: the distances of all callers, or why not all are known. Where no long jump is possible only.
+    pub callers: Result<Vec<Rva>, String>,
 }
 
 /// What of an old program matters to entries.
@@ -45,6 +48,7 @@ pub(crate) struct Entries {
     /// Places behind entries that something names (labels, jumps into the middle), by the function that holds them.
     inside: BTreeMap<AtomIndex, BTreeSet<u32>>,
     bodies: Bodies,
+    callers: Callers,
 }
 
 impl Entries {
@@ -63,7 +67,7 @@ impl Entries {
                 inside.entry(atom).or_default().insert(offset);
             }
         }
-        Entries { inside, bodies: Bodies::of(program) }
+        Entries { inside, bodies: Bodies::of(program), callers: Callers::of(program) }
     }
 
     /// Where the code of a function is, by rising address.
@@ -87,9 +91,14 @@ impl Entries {
             ));
         }
         let way = |form| self.way(old, index, function, form);
-        let ways = Ways { entry: atom.rva, long: way(TrampolineForm::Jump32), short: way(TrampolineForm::Jump8) };
-        match (&ways.long, &ways.short) {
-            (Err(refusal), Err(_)) => Err(refusal.clone()),
+        let (long, short) = (way(TrampolineForm::Jump32), way(TrampolineForm::Jump8));
+        let callers = match long {
+            Ok(_) => Err("they need not be".to_owned()),
+            Err(_) => self.callers.fields(old, index),
+        };
+        let ways = Ways { entry: atom.rva, long, short, callers };
+        match (&ways.long, &ways.short, &ways.callers) {
+            (Err((code, message)), Err(_), Err(obstacle)) => Err((code, not_all_callers(message, obstacle))),
             _ => Ok(ways),
         }
     }
@@ -140,6 +149,11 @@ impl Entries {
             Demand::Nothing
         }
     }
+}
+
+/// Why an entry cannot be written to, and why its callers cannot be redirected in its place.
+pub(crate) fn not_all_callers(message: &str, obstacle: &str) -> String {
+    format!("{message}; nor can its callers be redirected: {obstacle}")
 }
 
 /// Where calls of a function return to.

@@ -20,6 +20,9 @@ const FEE: u32 = 0x1000;
 /// Where the code section is in memory and in the file.
 const TEXT: u32 = 0x1000;
 const TEXT_IN_FILE: usize = 0x400;
+/// The same of the constants.
+const CONSTANTS: u32 = 0x2000;
+const CONSTANTS_IN_FILE: usize = 0x600;
 
 fn assemble(write: impl FnOnce(&mut CodeAssembler)) -> Vec<u8> {
     let mut assembler = CodeAssembler::new(64).unwrap();
@@ -37,10 +40,17 @@ fn ways_at(entry: u32, changes: &[(u32, &[u8])]) -> Result<Ways, Refusal> {
 }
 
 fn with_program<T>(changes: &[(u32, &[u8])], look: impl FnOnce(&Program) -> T) -> T {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures/constant");
+    with_program_of("constant", changes, look)
+}
+
+fn with_program_of<T>(fixture: &str, changes: &[(u32, &[u8])], look: impl FnOnce(&Program) -> T) -> T {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures").join(fixture);
     let mut image = fs::read(fixture.join("old.exe")).unwrap();
     for (rva, bytes) in changes {
-        let place = (rva - TEXT) as usize + TEXT_IN_FILE;
+        let place = match rva.checked_sub(CONSTANTS) {
+            Some(offset) => offset as usize + CONSTANTS_IN_FILE,
+            None => (rva - TEXT) as usize + TEXT_IN_FILE,
+        };
         image[place..place + bytes.len()].copy_from_slice(bytes);
     }
     let folder = tempfile::tempdir().unwrap();
@@ -87,7 +97,9 @@ fn expected_bytes_end_with_an_instruction() {
         Way { form: TrampolineForm::Jump32, demand: Demand::Entry, expected: code[..6].to_vec(), rebased_at: None };
     // One byte each: push rsi, push rdi.
     let short = Way { form: TrampolineForm::Jump8, expected: code[..2].to_vec(), ..long.clone() };
-    assert_eq!(ways_of(&code), Ways { entry: Rva(PRINT), long: Ok(long), short: Ok(short) });
+    let Ways { entry, long: found_long, short: found_short, callers } = ways_of(&code);
+    assert_eq!((entry, found_long, found_short), (Rva(PRINT), Ok(long), Ok(short)));
+    assert!(callers.is_err(), "nobody looks for callers where a jump fits");
 }
 
 #[test]
@@ -232,4 +244,78 @@ fn an_old_body_that_is_not_all_code_is_refused() {
     // push es does not exist in 64-bit code; a jump to the entry behind it is not seen.
     code.extend([0x06, 0xeb, 0xf7]);
     assert_refused(ways_at(PRINT, &[(PRINT, &room(&code))]), "unresolved-reference", "+0x6");
+}
+
+/// The fixture `short_function`: `level`, three bytes between two other functions, and `print` with the bytes up to the next function.
+const LEVEL: u32 = 0x116a;
+const SHORT_PRINT: u32 = 0x1044;
+const SHORT_PRINT_SIZE: usize = 69;
+/// Where `fixture_round` calls `level`.
+const CALL: u32 = 0x1011;
+/// A string, in the section of constants.
+const TEXT_CONSTANT: u32 = 0x2000;
+
+/// What is known of the callers of `level` where other bytes are changed.
+fn callers_with(changes: &[(u32, &[u8])]) -> Result<Vec<Rva>, String> {
+    with_program_of("short_function", changes, |program| {
+        Entries::of(program).callers.fields(program, program.atom_before(Rva(LEVEL)).unwrap())
+    })
+}
+
+/// The same where `print` begins with other code.
+fn callers_with_print(code: &[u8]) -> Result<Vec<Rva>, String> {
+    let mut print = [0xcc; SHORT_PRINT_SIZE];
+    print[..code.len()].copy_from_slice(code);
+    callers_with(&[(SHORT_PRINT, &print)])
+}
+
+fn relative(opcode: &[u8], to: u32) -> Vec<u8> {
+    let end = SHORT_PRINT + opcode.len() as u32 + 4;
+    [opcode, &to.wrapping_sub(end).to_le_bytes(), &[0xc3]].concat()
+}
+
+#[test]
+fn all_callers_of_a_short_function_are_found() {
+    assert_eq!(callers_with(&[]).unwrap(), [Rva(CALL)]);
+    assert_eq!(callers_with_print(&[0xc3]).unwrap(), [Rva(CALL)]);
+    for (opcode, what) in [(&[0xe8][..], "call"), (&[0xe9], "jmp"), (&[0x0f, 0x84], "je")] {
+        let field = Rva(SHORT_PRINT + opcode.len() as u32);
+        assert_eq!(callers_with_print(&relative(opcode, LEVEL)).unwrap(), [Rva(CALL), field], "{what}");
+    }
+    // Nobody looks for callers where there is room for a jump.
+    assert!(ways_at(FEE, &[]).unwrap().callers.is_err());
+}
+
+/// Whatever else may lead there refuses it.
+#[test]
+fn what_is_no_long_call_keeps_callers_from_being_redirected() {
+    let refused = |callers: Result<Vec<Rva>, String>, text: &str| {
+        let obstacle = callers.unwrap_err();
+        assert!(obstacle.contains(text), "{obstacle}");
+    };
+    // lea rax, [level]
+    refused(callers_with_print(&relative(&[0x48, 0x8d, 0x05], LEVEL)), "leads there in another way");
+    refused(callers_with_print(&relative(&[0x48, 0x8d, 0x05], LEVEL + 2)), "leads into its middle");
+    refused(callers_with_print(&relative(&[0xe9], LEVEL + 2)), "leads into its middle");
+    // A call in code that is not understood: push es does not exist.
+    let mut unclear = relative(&[0xe8], LEVEL);
+    unclear.push(0x06);
+    refused(callers_with_print(&unclear), "leads there in another way");
+    // mov eax, its RVA; mov rax, its address.
+    let rva = [&[0xb8][..], &LEVEL.to_le_bytes(), &[0xc3]].concat();
+    refused(callers_with_print(&rva), "of print, may be its address");
+    let address = [&[0x48, 0xb8][..], &(0x1_4000_0000 + u64::from(LEVEL)).to_le_bytes(), &[0xc3]].concat();
+    refused(callers_with_print(&address), "of print, may be its address");
+    // In data: the RVA at any place, a distance from there, a distance from the object.
+    for (value, at) in [(LEVEL, 1), (LEVEL.wrapping_sub(TEXT_CONSTANT + 2), 2), (LEVEL.wrapping_sub(TEXT_CONSTANT), 3)]
+    {
+        refused(callers_with(&[(TEXT_CONSTANT + at, &value.to_le_bytes())]), "may be its address, or lead there");
+    }
+    // Control that runs on into it, from `entry` before it.
+    refused(callers_with(&[(LEVEL - 1, &[0x90])]), "control may run on into it from entry");
+    // A short branch from the function behind it.
+    let short = [0xeb, LEVEL.wrapping_sub(LEVEL + 3 + 2) as u8];
+    refused(callers_with(&[(LEVEL + 3, &short)]), "leads there in another way");
+    // The same in bytes that are not understood.
+    refused(callers_with(&[(LEVEL + 3, &[0x06, 0x06, 0xeb, LEVEL.wrapping_sub(LEVEL + 3 + 4) as u8])]), "short branch");
 }

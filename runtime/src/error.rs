@@ -289,6 +289,17 @@ pub enum ApplyError {
         /// The patch that has it.
         patch: String,
     },
+    /// Callers of a function lead past its entry, and the code of another patch may still call the entry.
+    #[error(
+        "{function} is redirected at its callers, and so its patch and patch {patch} cannot stand beside each other: roll that back first, or \
+         make one payload for both"
+    )]
+    Alone {
+        /// The function, of the one or the other.
+        function: String,
+        /// The patch that is in.
+        patch: String,
+    },
     /// The patch that it replaces changed an image that it says nothing about.
     #[error(
         "patch {patch} changed {image} as well, which the payload is not for: roll that patch back first, or make the payload for all its \

@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::format::{
-    Demand, Gap, JUMP8_LEN, JUMP32_LEN, Payload, Protection, Relocation, RelocationKind, Segment, Space, Trampoline,
-    TrampolineForm,
+    CALLER_LEN, Demand, Gap, JUMP8_LEN, JUMP32_LEN, Payload, Protection, Relocation, RelocationKind, Segment, Space,
+    Trampoline, TrampolineForm,
 };
 
 /// Bytes of a `RUNTIME_FUNCTION` on x64.
@@ -99,6 +99,21 @@ pub struct LinkedTrampoline {
     pub is_no_stop: bool,
     /// The long jump, where the one at the entry is short.
     pub gap: Option<LinkedGap>,
+    /// The distances that lead to the new body, where nothing is written at the entry.
+    pub callers: Vec<LinkedCaller>,
+}
+
+/// A direct call or jump to the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkedCaller {
+    /// RVA of its distance.
+    pub rva: u32,
+    /// Address of its distance.
+    pub address: u64,
+    /// What must be there.
+    pub expected: [u8; CALLER_LEN],
+    /// What is written there.
+    pub replacement: [u8; CALLER_LEN],
 }
 
 /// A jump in the padding between functions.
@@ -272,14 +287,15 @@ impl Context<'_> {
         let entry = self.image_base.checked_add(trampoline.entry_rva.into()).ok_or(overflow.clone())?;
         let target = self.region_base.checked_add(trampoline.target.into()).ok_or(overflow.clone())?;
         let function = String::from(trampoline_function(self.payload, trampoline));
-        let jump = |from: u64| {
-            let end = from.checked_add(JUMP32_LEN as u64).ok_or(overflow.clone())?;
-            let distance = distance32(end, target).ok_or_else(|| LinkError::Trampoline {
+        let distance = |end: u64| {
+            distance32(end, target).map(i32::to_le_bytes).ok_or_else(|| LinkError::Trampoline {
                 function: function.clone(),
                 rva: trampoline.entry_rva,
                 target,
-            })?;
-            let [a, b, c, d] = distance.to_le_bytes();
+            })
+        };
+        let jump = |from: u64| {
+            let [a, b, c, d] = distance(from.checked_add(JUMP32_LEN as u64).ok_or(overflow.clone())?)?;
             Ok([0xe9, a, b, c, d])
         };
         let (replacement, gap) = match trampoline.form {
@@ -294,7 +310,14 @@ impl Context<'_> {
                 let linked = LinkedGap { rva, address, expected, replacement: jump(address)? };
                 (Vec::from([0xeb, distance.cast_unsigned()]), Some(linked))
             }
+            TrampolineForm::Callers => (Vec::new(), None),
         };
+        let caller = |rva: &u32| {
+            let address = self.image_base.checked_add((*rva).into()).ok_or(overflow.clone())?;
+            let replacement = distance(address.checked_add(CALLER_LEN as u64).ok_or(overflow.clone())?)?;
+            Ok(LinkedCaller { rva: *rva, address, expected: trampoline.distance_from(*rva), replacement })
+        };
+        let callers = trampoline.callers.iter().map(caller).collect::<Result<_, _>>()?;
         let expected = rebased_expected(self.payload, trampoline, self.image_base)?;
         if expected.len() < replacement.len() {
             return Err(unsound(trampoline.entry_rva, "fewer expected bytes than are written"));
@@ -310,6 +333,7 @@ impl Context<'_> {
             demand: trampoline.demand,
             is_no_stop: trampoline.is_no_stop(),
             gap,
+            callers,
         })
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn sample() -> Payload {
             form: TrampolineForm::Jump32,
             demand: Demand::Entry,
             gap: None,
+            callers: vec![],
             expected: vec![0x48, 0xb8, 0x44, 0x33, 0x22, 0x81, 1, 0, 0, 0],
             rebased_at: Some(2),
         }],
@@ -142,6 +143,30 @@ fn a_short_jump_leads_to_the_gap_and_on() {
     link(&payload, ABOVE, IMAGE, &[]).unwrap_err();
     payload.trampolines[0].gap = None;
     link(&payload, ABOVE, IMAGE, &[]).unwrap_err();
+}
+
+#[test]
+fn callers_lead_to_the_new_body() {
+    let mut payload = sample();
+    let trampoline = &mut payload.trampolines[0];
+    trampoline.form = TrampolineForm::Callers;
+    trampoline.rebased_at = None;
+    trampoline.expected.clear();
+    trampoline.callers = vec![0x3000, 0x5003];
+    let linked = link(&payload, ABOVE, IMAGE, &[]).unwrap();
+    let trampoline = &linked.trampolines[0];
+    assert!(trampoline.replacement.is_empty() && trampoline.gap.is_none());
+    // To the entry: 0x4000 - 0x3004, 0x4000 - 0x5007; to the new body: 0x1_5000_1010 - 0x1_4000_3004, and so on.
+    let callers: Vec<_> = trampoline.callers.iter().map(|c| (c.address, c.expected, c.replacement)).collect();
+    assert_eq!(
+        callers,
+        [
+            (IMAGE + 0x3000, [0xfc, 0x0f, 0, 0], [0x0c, 0xe0, 0xff, 0x0f]),
+            (IMAGE + 0x5003, [0xf9, 0xef, 0xff, 0xff], [0x09, 0xc0, 0xff, 0x0f]),
+        ]
+    );
+    let error = link(&payload, IMAGE + (1 << 32), IMAGE, &[]).unwrap_err();
+    assert!(matches!(error, LinkError::Trampoline { rva: 0x4000, .. }), "{error}");
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn sample() -> Payload {
                 expected: vec![1, 2, 3, 4, 5],
                 rebased_at: None,
                 gap: None,
+                callers: vec![],
             },
             Trampoline {
                 entry_rva: 0x1200,
@@ -50,6 +51,7 @@ fn sample() -> Payload {
                 expected: vec![0x48, 0xb8, 0, 0, 0, 0x40, 1, 0, 0, 0],
                 rebased_at: Some(2),
                 gap: Some(Gap { rva: 0x1182, expected: [0xcc, 0xcc, 0x90, 0xcc, 0xcc] }),
+                callers: vec![],
             },
         ],
         functions: vec![
@@ -287,9 +289,28 @@ fn example() -> Payload {
         protection: Protection::ReadExecute,
         content: vec![0xb8, 0x2a, 0, 0, 0, 0xc3],
     }];
-    payload.trampolines.truncate(1);
-    payload.functions =
-        vec![Function { offset: 0x1000, size: 6, old_rva: Some(0x1100), name: "answer".into(), exported: false }];
+    // The second is too short for a jump: its two callers are redirected.
+    payload.segments[0].content.extend([0xb0, 1, 0xc3]);
+    payload.segments[0].size = 9;
+    let callers = Trampoline {
+        entry_rva: 0x1120,
+        target: 0x1006,
+        form: TrampolineForm::Callers,
+        demand: Demand::Nothing,
+        expected: vec![],
+        rebased_at: None,
+        gap: None,
+        callers: vec![0x1131, 0x1177],
+    };
+    payload.trampolines[1] = callers;
+    let function = |offset, size, rva, name: &str| Function {
+        offset,
+        size,
+        old_rva: Some(rva),
+        name: name.into(),
+        exported: false,
+    };
+    payload.functions = vec![function(0x1000, 6, 0x1100, "answer"), function(0x1006, 3, 0x1120, "ready")];
     payload.relocations.clear();
     payload.imports.clear();
     payload.unwind = Unwind::default();
@@ -297,6 +318,7 @@ fn example() -> Payload {
     payload.hooks.clear();
     payload.assignments.clear();
     payload.bodies.truncate(1);
+    payload.bodies.push(Body { checked: 3, digest: *b"89abcdef", ..Body::unchecked(0x1120, 0x1120, 3) });
     payload.initialisers.clear();
     payload.probation = None;
     payload
@@ -332,6 +354,29 @@ fn trampolines_against_the_rules() {
         };
         assert!(error.contains("trampolines") || error.contains("bodies"), "{what}: {error}");
     }
+    let at_callers: [Breakage; 11] = [
+        ("no callers", |p| p.trampolines[1].callers.clear()),
+        ("callers that do not rise", |p| p.trampolines[1].callers.reverse()),
+        ("callers that overlap", |p| p.trampolines[1].callers[1] = 0x1134),
+        ("a caller outside the image", |p| p.trampolines[1].callers[1] = 0x7ffd),
+        ("no caller", |p| p.trampolines[1].callers[0] = 0),
+        ("a caller in another one's entry", |p| p.trampolines[1].callers[0] = 0x1104),
+        ("a demand", |p| p.trampolines[1].demand = Demand::Entry),
+        ("bytes at the entry", |p| p.trampolines[1].expected.push(1)),
+        ("a gap", |p| p.trampolines[1].gap = Some(Gap { rva: 0x1182, expected: [0xcc; 5] })),
+        ("callers of a jump", |p| p.trampolines[0].callers.push(0x1150)),
+        ("callers without their form", |p| p.trampolines[1].form = TrampolineForm::Jump32),
+    ];
+    for (what, breakage) in at_callers {
+        let mut payload = example();
+        breakage(&mut payload);
+        let error = match PayloadFile::from(payload).encode_body() {
+            Err(error) => error.to_string(),
+            Ok(body) => PayloadFile::decode(&seal(&body)).unwrap_err().to_string(),
+        };
+        assert!(error.contains("trampolines"), "{what}: {error}");
+    }
+    assert!(!example().trampolines[1].is_no_stop());
     for rva in [0x1182, 0x11fb, 0x120a, 0x1281] {
         let mut payload = sample();
         payload.trampolines[1].gap.as_mut().unwrap().rva = rva;

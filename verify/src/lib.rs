@@ -11,6 +11,7 @@
 
 mod accounting;
 mod bodies;
+mod callers;
 mod changes;
 mod claims;
 mod code;

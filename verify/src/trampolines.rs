@@ -1,5 +1,6 @@
 //! The bytes that are written over entries of the old image: the only ones of it that change.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -7,11 +8,12 @@ use hpgen_diff::atoms::AtomIndex;
 use hpgen_diff::program::{Function, Program};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::x64::{ReferenceKind, Role};
-use hpgen_runtime::format::{Body, Demand, Trampoline};
+use hpgen_runtime::format::{Body, Demand, Trampoline, TrampolineForm};
 use hpgen_runtime::link::LinkedTrampoline;
 use iced_x86::{Code, Decoder, DecoderOptions};
 
 use crate::bodies::Pieces;
+use crate::callers::{self, OldCode};
 use crate::facts::Facts;
 use crate::process::{Place, Process};
 use crate::report::Finding;
@@ -32,17 +34,20 @@ impl NamedPlaces {
 }
 
 /// A statement about a trampoline that does not hold: what should be, and what is.
-type Doubt = (String, String);
+pub(crate) type Doubt = (String, String);
 
 /// Checks all redirections in one process.
 pub(crate) fn look(facts: &Facts<'_>, process: &Process, named: &NamedPlaces, pieces: &Pieces) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut written: Vec<Range<Rva>> = Vec::new();
+    // Of most payloads, no function is redirected at its callers.
+    let code = LazyCell::new(|| OldCode::of(facts.old));
     for (trampoline, record) in process.linked.trampolines.iter().zip(&facts.payload.trampolines) {
         let entry = Rva(trampoline.entry_rva);
         let own = [span(entry, trampoline.replacement.len() as u32)];
         let gap = trampoline.gap.map(|gap| span(Rva(gap.rva), gap.replacement.len() as u32));
-        let own: Vec<Range<Rva>> = own.into_iter().chain(gap).collect();
+        let callers = trampoline.callers.iter().map(|caller| span(Rva(caller.rva), caller.replacement.len() as u32));
+        let own: Vec<Range<Rva>> = own.into_iter().chain(gap).chain(callers).collect();
         let is_written = |range: &&Range<Rva>| written.iter().any(|w| w.start < range.end && range.start < w.end);
         let mut doubts = Vec::new();
         if let Some(range) = own.iter().find(is_written) {
@@ -50,6 +55,9 @@ pub(crate) fn look(facts: &Facts<'_>, process: &Process, named: &NamedPlaces, pi
         }
         written.extend(own);
         let checks: Vec<Result<(), Doubt>> = match facts.old_function_at(entry) {
+            Some(index) if trampoline.form == TrampolineForm::Callers => {
+                vec![callers::look(facts, process, trampoline, index, &code), bodies(facts, record, index, pieces)]
+            }
             Some(index) => vec![
                 target(facts, process, trampoline),
                 expected_bytes(facts.old, process, trampoline, index),
@@ -136,6 +144,9 @@ fn free_entry(
     let doubt = |found: String| Err((format!("an entry of which {length} bytes can be replaced"), found));
     if let Some(unresolved) = function.code.unresolved.first() {
         return doubt(format!("what was not understood at +{:#x}: {}", unresolved.offset, unresolved.reason));
+    }
+    if length == 0 || !trampoline.callers.is_empty() {
+        return doubt("callers besides, or nothing written".to_owned());
     }
     let inside = Rva(written.start.0.saturating_add(1))..written.end;
     if let Some(place) = named.0.range(inside).next() {

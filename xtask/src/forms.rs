@@ -1,4 +1,5 @@
-//! `cargo xtask forms`: how many functions of each test program can be redirected without stopping a thread, and what the others demand.
+//! `cargo xtask forms`: how many functions of each test program can be redirected without stopping a thread, what the others demand, and why some cannot be
+//! redirected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,8 @@ pub fn forms(folders: &[PathBuf]) -> Result<()> {
     }
     ensure!(!images.is_empty(), "no images with their PDBs beside them");
     println!(
-        "{:>9} {:>18} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "functions", "no stop", "by gap", "stop", "entry", "body", "refused"
+        "{:>9} {:>18} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "functions", "no stop", "by gap", "stop", "entry", "body", "callers", "refused"
     );
     for (name, path) in images {
         let survey = match Program::load(&path, None) {
@@ -36,15 +37,19 @@ pub fn forms(folders: &[PathBuf]) -> Result<()> {
         };
         let share = 100.0 * survey.no_stop as f64 / survey.all().max(1) as f64;
         println!(
-            "{:>9} {:>10} {share:>5.1} % {:>8} {:>8} {:>8} {:>8} {:>8}  {name}",
+            "{:>9} {:>10} {share:>5.1} % {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  {name}",
             survey.all(),
             survey.no_stop,
             survey.by_gap,
             survey.stop,
             survey.entry,
             survey.body,
+            survey.callers,
             survey.refused
         );
+        for (function, obstacle) in &survey.obstacles {
+            println!("{:>12} {function}: {obstacle}", "-");
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use hpgen_diff::program::Program;
 use hpgen_emit::disassembly::{Disassembly, Line};
 use hpgen_runtime::format::{
     Demand, Function, ImportSymbol, Initialiser, Payload, PayloadFile, Probation, Protection, PublicKey,
-    RelocationKind, Seal, Space,
+    RelocationKind, Seal, Space, Trampoline,
 };
 use serde_json::{Map, Value, json};
 
@@ -219,9 +219,9 @@ fn text(payload: &Payload) -> String {
                 vec![
                     format!("{:#x}", t.entry_rva),
                     format!("-> {:#x}", t.target),
-                    t.gap.map_or(t.form.name().to_owned(), |gap| format!("{} by {:#x}", t.form.name(), gap.rva)),
+                    form(t),
                     demand(t.demand, t.is_no_stop()).to_owned(),
-                    format!("expects {}", hex(&t.expected)),
+                    expects(t),
                     t.rebased_at.map(|at| format!("address at +{at}")).unwrap_or_default(),
                 ]
             })
@@ -292,6 +292,24 @@ fn text(payload: &Payload) -> String {
     text
 }
 
+/// How a function is redirected: what is written, and where besides the entry.
+fn form(trampoline: &Trampoline) -> String {
+    let name = trampoline.form.name();
+    match (trampoline.gap, trampoline.callers.as_slice()) {
+        (Some(gap), _) => format!("{name} by {:#x}", gap.rva),
+        (None, []) => name.to_owned(),
+        (None, callers) => {
+            let fields: Vec<String> = callers.iter().map(|field| format!("{field:#x}")).collect();
+            format!("{name} at {}", fields.join(", "))
+        }
+    }
+}
+
+/// What must stand there beforehand; callers' distances lead to the entry.
+fn expects(trampoline: &Trampoline) -> String {
+    if trampoline.expected.is_empty() { String::new() } else { format!("expects {}", hex(&trampoline.expected)) }
+}
+
 /// A variable, and who gives it its first value.
 fn initialiser(i: &Initialiser) -> Vec<String> {
     let by = i.function.map_or_else(|| "left as it is".to_owned(), |function| format!("by {function:#x}"));
@@ -345,6 +363,7 @@ fn tables(payload: &Payload) -> Value {
             "entry_rva": t.entry_rva, "target": t.target, "form": t.form.name(), "demand": t.demand.name(),
             "no_stop": t.is_no_stop(), "expected": hex(&t.expected), "rebased_at": t.rebased_at,
             "gap": t.gap.map(|gap| json!({ "rva": gap.rva, "expected": hex(&gap.expected) })),
+            "callers": t.callers,
         })).collect::<Vec<_>>(),
         "relocations": payload.relocations.iter().map(|r| json!({
             "place": r.place, "kind": kind(r.kind), "space": space(r.space), "target": r.target, "addend": r.addend,

@@ -27,7 +27,19 @@ macro_rules! without_state {
 }
 
 // Not those whose rounds call several replaced functions: the line of a round in which the patch goes in is then neither build's.
-without_state!(biased_base, callee, constant, inlined, line_macro, loop_at_entry, new_import, removed, rodata, string,);
+without_state!(
+    biased_base,
+    callee,
+    constant,
+    inlined,
+    line_macro,
+    loop_at_entry,
+    new_import,
+    removed,
+    rodata,
+    short_function,
+    string
+);
 
 #[test]
 fn new_function() {

@@ -42,6 +42,12 @@ fn forms_of_jumps() {
     check(&["forms", &rounds()]);
 }
 
+/// A function that is too short for a jump is redirected at its callers, under calls.
+#[test]
+fn redirected_callers() {
+    check(&["callers", &rounds()]);
+}
+
 /// 32 threads hammer the function: no wrong result, and no handle, allocation or memory left behind. `HPGEN_LIVE_ROUNDS=10000` is the whole proof.
 #[test]
 fn cycles_under_load() {

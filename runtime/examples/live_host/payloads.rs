@@ -72,6 +72,7 @@ pub fn redirect_in(base: u64, identity: Identity, old: usize, name: &str, code: 
         expected: first_bytes(old, 8),
         rebased_at: None,
         gap: None,
+        callers: vec![],
     };
     Payload {
         identity,

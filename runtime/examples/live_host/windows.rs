@@ -2,6 +2,8 @@
 
 #[path = "attempts.rs"]
 mod attempts;
+#[path = "callers.rs"]
+mod callers;
 #[path = "endurance.rs"]
 mod endurance;
 #[path = "fibers.rs"]
@@ -137,6 +139,7 @@ pub fn main() {
         ["probation"] => probation::check_probation(),
         ["crash"] => probation::crash(),
         ["forms", rounds] => forms::check_forms(rounds.parse().unwrap()),
+        ["callers", rounds] => callers::check_callers(rounds.parse().unwrap()),
         ["cycles", rounds, threads] => endurance::cycles(rounds.parse().unwrap(), threads.parse().unwrap()),
         ["bench", rounds] => endurance::bench(rounds.parse().unwrap()),
         ["attempts"] => attempts::check(),
@@ -565,6 +568,7 @@ fn sled(count: usize) -> Payload {
         expected: first_bytes(base + index * 16, 6),
         rebased_at: None,
         gap: None,
+        callers: vec![],
     };
     payload.trampolines = (0..count).map(trampoline).collect();
     payload.bodies = payload.trampolines.iter().map(|t| Body::unchecked(t.entry_rva, t.entry_rva, 6)).collect();

@@ -128,11 +128,17 @@ impl Payload {
         for trampoline in trampolines {
             let expected = trampoline.expected.iter().zip(start_of_body(&self.segments, trampoline.target));
             bytes.extend(expected.map(|(expected, new)| expected ^ new));
-            match (trampoline.form, trampoline.gap) {
-                (TrampolineForm::Jump32, None) => {}
-                (TrampolineForm::Jump8, Some(gap)) => {
+            match (trampoline.form, trampoline.gap, trampoline.callers.as_slice()) {
+                (TrampolineForm::Jump32, None, []) => {}
+                (TrampolineForm::Jump8, Some(gap), []) => {
                     put_signed(bytes, i64::from(gap.rva) - i64::from(trampoline.entry_rva));
                     bytes.extend_from_slice(&gap.expected);
+                }
+                (TrampolineForm::Callers, None, callers) => {
+                    put_number(bytes, callers.len() as u64);
+                    put_places(bytes, callers.iter().copied(), trampoline.entry_rva, |_, field| {
+                        field.saturating_add(CALLER_LEN as u32)
+                    });
                 }
                 _ => return Err(EncodeError::Inconsistent("trampolines and gaps")),
             }

@@ -20,7 +20,7 @@ pub use encode::EncodeError;
 pub use file::{MAX_IMAGES, PayloadFile};
 pub(crate) use file_name::same_name;
 pub use signature::{PublicKey, SignatureError, SigningMessage, append_signature};
-pub use trampoline::{Body, Demand, Gap, JUMP8_LEN, JUMP32_LEN, Trampoline, TrampolineForm};
+pub use trampoline::{Body, CALLER_LEN, Demand, Gap, JUMP8_LEN, JUMP32_LEN, Trampoline, TrampolineForm};
 
 /// PE `Machine` value of x64 images.
 pub const MACHINE_X64: u16 = 0x8664;

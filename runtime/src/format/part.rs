@@ -270,6 +270,7 @@ fn decode_trampolines(
             expected: Vec::new(),
             rebased_at: None,
             gap: None,
+            callers: Vec::new(),
         });
     }
     for trampoline in &mut trampolines {
@@ -302,6 +303,11 @@ fn decode_trampolines(
             let rva = rva.ok_or_else(|| reader.error("a gap is out of range"))?;
             trampoline.gap = Some(Gap { rva, expected: reader.array()? });
         }
+        if trampoline.form == TrampolineForm::Callers {
+            let count = reader.count()?;
+            let after = |_, field: u32| field.saturating_add(CALLER_LEN as u32);
+            trampoline.callers = reader.places(count, trampoline.entry_rva, after)?;
+        }
     }
     let mut end = 0;
     each(SECTION, &trampolines, |trampoline| {
@@ -309,10 +315,10 @@ fn decode_trampolines(
         if trampoline.entry_rva < end {
             return Err("overlaps the trampoline before it, or is out of order");
         }
-        end = trampoline.entry_rva + trampoline.expected.len() as u32;
+        end = trampoline.entry_rva + trampoline.expected.len().max(1) as u32;
         Ok(())
     })?;
-    check_gaps(&trampolines)?;
+    check_places(&trampolines)?;
     Ok(trampolines)
 }
 
@@ -322,6 +328,9 @@ fn check_trampoline(trampoline: &Trampoline, identity: &Identity) -> Result<(), 
     };
     if !is_inside(trampoline.entry_rva, trampoline.expected.len()) {
         return Err("not inside the image");
+    }
+    if trampoline.form == TrampolineForm::Callers {
+        return check_callers(trampoline, identity);
     }
     let Some(gap) = trampoline.gap else { return Ok(()) };
     if !is_inside(gap.rva, JUMP32_LEN) {
@@ -335,17 +344,33 @@ fn check_trampoline(trampoline: &Trampoline, identity: &Identity) -> Result<(), 
     Ok(())
 }
 
-/// No byte is written twice, and no gap lies where another trampoline expects something.
-fn check_gaps(trampolines: &[Trampoline]) -> Result<(), FormatError> {
-    let entries = trampolines.iter().enumerate().map(|(index, t)| (t.entry_rva, t.expected.len() as u32, index));
-    let gaps = trampolines.iter().enumerate().filter_map(|(index, t)| Some((t.gap?.rva, JUMP32_LEN as u32, index)));
-    let mut all: Vec<(u32, u32, usize)> = entries.chain(gaps).collect();
+/// Nothing is looked at or written at the entry, wherever threads are; something leads there, each distance once.
+fn check_callers(trampoline: &Trampoline, identity: &Identity) -> Result<(), &'static str> {
+    if !trampoline.expected.is_empty() || trampoline.demand != Demand::Nothing || trampoline.callers.is_empty() {
+        return Err("without callers, or with more than callers");
+    }
+    let mut end = 1;
+    trampoline.callers.iter().try_for_each(|field| {
+        let after = field.checked_add(CALLER_LEN as u32).filter(|after| *after <= identity.size_of_image);
+        if *field < end {
+            return Err("the callers do not rise");
+        }
+        end = after.ok_or("a caller is not inside the image")?;
+        Ok(())
+    })
+}
+
+/// No byte is written twice, and no gap or caller lies where another trampoline expects something.
+fn check_places(trampolines: &[Trampoline]) -> Result<(), FormatError> {
+    let places =
+        |(index, t): (usize, &Trampoline)| t.places().map(|(rva, size)| (rva, size, index)).collect::<Vec<_>>();
+    let mut all: Vec<(u32, u32, usize)> = trampolines.iter().enumerate().flat_map(places).collect();
     all.sort_unstable();
     let overlap = all.windows(2).find_map(|pair| match pair {
         [(start, size, _), (next, _, index)] if *next - *start < *size => Some(*index),
         _ => None,
     });
-    let problem = "the gap overlaps another gap or an entry";
+    let problem = "a gap or a caller overlaps another one or an entry";
     overlap.map_or(Ok(()), |index| Err(FormatError::Record { section: "trampolines", index, problem }))
 }
 

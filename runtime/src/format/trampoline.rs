@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 pub const JUMP32_LEN: usize = 5;
 /// Bytes of `EB` and an 8-bit distance.
 pub const JUMP8_LEN: usize = 2;
+/// Bytes of a caller's distance.
+pub const CALLER_LEN: usize = 4;
 /// What a processor reads and writes as one: so many bytes, aligned to their number.
 const WINDOW: u32 = 8;
 
@@ -18,14 +20,20 @@ pub enum TrampolineForm {
     Jump32,
     /// `EB` and an 8-bit distance, two bytes, to a gap between functions that holds `E9` and a 32-bit distance.
     Jump8,
+    /// Nothing at the entry: all that leads there, direct calls and jumps with 32-bit distances, leads to the new body.
+    Callers,
 }
 
 impl TrampolineForm {
+    /// All that there are.
+    pub const ALL: [TrampolineForm; 3] = [TrampolineForm::Jump32, TrampolineForm::Jump8, TrampolineForm::Callers];
+
     /// Bytes written over the entry.
     pub fn written(self) -> usize {
         match self {
             TrampolineForm::Jump32 => JUMP32_LEN,
             TrampolineForm::Jump8 => JUMP8_LEN,
+            TrampolineForm::Callers => 0,
         }
     }
 
@@ -34,6 +42,7 @@ impl TrampolineForm {
         match self {
             TrampolineForm::Jump32 => "jump32",
             TrampolineForm::Jump8 => "jump8",
+            TrampolineForm::Callers => "callers",
         }
     }
 
@@ -42,12 +51,13 @@ impl TrampolineForm {
         match self {
             TrampolineForm::Jump32 => 1,
             TrampolineForm::Jump8 => 2,
+            TrampolineForm::Callers => 3,
         }
     }
 
     /// The form with this number.
     pub fn from_code(code: u8) -> Option<TrampolineForm> {
-        [TrampolineForm::Jump32, TrampolineForm::Jump8].into_iter().find(|form| form.code() == code)
+        TrampolineForm::ALL.into_iter().find(|form| form.code() == code)
     }
 }
 
@@ -113,6 +123,8 @@ pub struct Trampoline {
     pub rebased_at: Option<u8>,
     /// Where the long jump goes; for [`TrampolineForm::Jump8`] only.
     pub gap: Option<Gap>,
+    /// RVAs of the 32-bit distances that lead to the entry, rising; for [`TrampolineForm::Callers`] only.
+    pub callers: Vec<u32>,
 }
 
 impl Trampoline {
@@ -123,7 +135,20 @@ impl Trampoline {
 
     /// Whether the entry can be written while threads run: one store, wherever they are.
     pub fn is_no_stop(&self) -> bool {
-        self.demand == Demand::Nothing && self.is_one_store()
+        self.demand == Demand::Nothing && self.form != TrampolineForm::Callers && self.is_one_store()
+    }
+
+    /// What a caller's distance is beforehand, at every base: it leads to the entry.
+    pub fn distance_from(&self, field: u32) -> [u8; CALLER_LEN] {
+        self.entry_rva.wrapping_sub(field.wrapping_add(CALLER_LEN as u32)).to_le_bytes()
+    }
+
+    /// RVA and size of what is looked at or written: the expected bytes, the gap, the callers' distances.
+    pub fn places(&self) -> impl Iterator<Item = (u32, u32)> {
+        let entry = (self.entry_rva, self.expected.len() as u32);
+        let gap = self.gap.map(|gap| (gap.rva, JUMP32_LEN as u32));
+        let callers = self.callers.iter().map(|field| (*field, CALLER_LEN as u32));
+        core::iter::once(entry).filter(|(_, size)| *size > 0).chain(gap).chain(callers)
     }
 }
 

@@ -117,7 +117,7 @@ fn put_in(
         // Nor does it change anything when a hook that comes afterwards fails.
         let _ = hooks::run(process, &record.hooks, HookKind::PostApply);
     }
-    let functions = applied.iter().map(|record| record.entries.len()).sum();
+    let functions = fitting.iter().map(|image| image.payload.trampolines.len()).sum();
     Ok(Redirected { number: sequence, functions, threads: report.threads, stopped_us: stopped })
 }
 

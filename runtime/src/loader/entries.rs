@@ -1,13 +1,13 @@
-//! A payload's entries and gaps: what must stand there, what is written, and where no thread may be then.
+//! A payload's entries, gaps and callers: what must stand there, what is written, and where no thread may be then.
 
 use super::edit::Edit;
 use crate::format::{Demand, Payload};
-use crate::link::{LinkError, Linked, LinkedTrampoline, rebased_expected, trampoline_function};
+use crate::link::{LinkError, Linked, LinkedCaller, LinkedTrampoline, rebased_expected, trampoline_function};
 use crate::target::image::LoadedImage;
 use crate::target::zones::Zone;
 use crate::{Consistency, Part};
 
-/// The entries and gaps as they must be, for a look before anything is touched.
+/// The entries, gaps and callers as they must be, for a look before anything is touched.
 pub(super) fn checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>, LinkError> {
     let mut checks = Vec::new();
     for trampoline in &payload.trampolines {
@@ -20,9 +20,14 @@ pub(super) fn checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>
                 replacement: Vec::new(),
             });
         };
-        check(trampoline.entry_rva, rebased_expected(payload, trampoline, image.base)?);
+        if !trampoline.expected.is_empty() {
+            check(trampoline.entry_rva, rebased_expected(payload, trampoline, image.base)?);
+        }
         if let Some(gap) = trampoline.gap {
             check(gap.rva, gap.expected.to_vec());
+        }
+        for field in &trampoline.callers {
+            check(*field, trampoline.distance_from(*field).to_vec());
         }
     }
     Ok(checks)
@@ -30,14 +35,14 @@ pub(super) fn checks(payload: &Payload, image: &LoadedImage) -> Result<Vec<Edit>
 
 /// What is written.
 pub(super) fn edits(linked: &Linked) -> Vec<Edit> {
-    let both = |t: &LinkedTrampoline| {
-        let entry = Edit {
+    let all = |t: &LinkedTrampoline| {
+        let entry = (!t.replacement.is_empty()).then(|| Edit {
             function: t.function.clone(),
             rva: t.entry_rva,
             address: t.entry,
             expected: t.expected.clone(),
             replacement: t.replacement.clone(),
-        };
+        });
         let gap = t.gap.map(|gap| Edit {
             function: t.function.clone(),
             rva: gap.rva,
@@ -45,9 +50,17 @@ pub(super) fn edits(linked: &Linked) -> Vec<Edit> {
             expected: gap.expected.to_vec(),
             replacement: gap.replacement.to_vec(),
         });
-        std::iter::once(entry).chain(gap)
+        let caller = |caller: &LinkedCaller| Edit {
+            function: t.function.clone(),
+            rva: caller.rva,
+            address: caller.address,
+            expected: caller.expected.to_vec(),
+            replacement: caller.replacement.to_vec(),
+        };
+        let callers = t.callers.iter().map(caller);
+        entry.into_iter().chain(gap).chain(callers).collect::<Vec<_>>()
     };
-    linked.trampolines.iter().flat_map(both).collect()
+    linked.trampolines.iter().flat_map(all).collect()
 }
 
 /// Where no thread may be when it is written.

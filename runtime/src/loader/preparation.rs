@@ -189,8 +189,7 @@ fn tables_at(payload: &Payload) -> u64 {
 
 /// Memory for the payload's region and, behind it, the record's tables.
 fn reserve<'p>(process: &'p Process, payload: &Payload, image: &LoadedImage) -> Result<Region<'p>, ApplyError> {
-    let names = payload.trampolines.iter().map(|t| trampoline_function(payload, t));
-    let tables = record::tables_size(payload, names);
+    let tables = record::tables_size(payload);
     let size = tables_at(payload) + tables.next_multiple_of(PAGE.into()) + GUARD;
     let range = image.base..image.base + u64::from(image.size);
     Region::reserve(process, &range, size, payload.must_be_above()).ok_or_else(|| ApplyError::NoRoom {

@@ -62,20 +62,29 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
     let is_orphan = record.state == PatchState::Applied && is_orphan(process, record);
     let state = if is_orphan { PatchState::Retired } else { record.state };
     let function = |entry: &RecordEntry| {
-        let old_address = record.image_base + u64::from(entry.rva);
+        let address = record.image_base + u64::from(entry.rva);
+        let old_rva = entry.function_rva();
         let holds = |address, bytes: &[u8]| process.bytes(address, bytes.len()).as_deref() == Some(bytes);
         let gap_holds = |gap: RecordGap| holds(record.image_base + u64::from(gap.rva), &gap.replacement);
         RedirectedFunction {
             name: entry.name.clone(),
-            old_rva: entry.rva,
-            old_address,
+            old_rva,
+            old_address: record.image_base + u64::from(old_rva),
             new_address: entry.target,
             form: entry.form,
             demand: entry.demand,
             is_no_stop: entry.is_no_stop,
-            redirected: holds(old_address, &entry.replacement) && entry.gap.is_none_or(gap_holds),
+            redirected: holds(address, &entry.replacement) && entry.gap.is_none_or(gap_holds),
         }
     };
+    let mut functions: Vec<RedirectedFunction> = record.entries.iter().map(function).collect();
+    functions.sort_by_key(|function| function.old_rva);
+    // All callers of a function are one.
+    functions.dedup_by(|next, first| {
+        let is_same = next.old_rva == first.old_rva;
+        first.redirected &= next.redirected || !is_same;
+        is_same
+    });
     PatchStatus {
         patch_id: record.seal.patch_id(),
         seal: record.seal,
@@ -86,7 +95,7 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
         image_base: record.image_base,
         region_base: record.region_base,
         region_size: record.region_size,
-        functions: record.entries.iter().map(function).collect(),
+        functions,
         applied_at: from_filetime(record.applied_at),
         stopped: Duration::from_micros(record.stopped_micros),
         threads_stopped: record.threads_stopped,

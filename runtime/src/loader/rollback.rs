@@ -1,6 +1,8 @@
 //! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
 //! thread (its stack, its registers) points into it, a thread runs fibers, or the process calls a function of it when it ends.
 
+use std::collections::BTreeSet;
+
 use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};
 use super::hooks::{self, Veto};
@@ -81,9 +83,13 @@ fn take_out(
         own_stack,
     };
     let report = perform(process, &mut operation).map_err(changed)?;
-    // An entry and its gap are one function.
-    let entries = patch.iter().flat_map(|record| record.entries.iter().map(|e| record.image_base + u64::from(e.rva)));
-    let functions = entries.filter(|entry| edits.iter().any(|edit| edit.address == *entry)).count();
+    // An entry and its gap are one function, and so are all callers of one.
+    let functions = patch.iter().map(|record| {
+        let is_edited = |rva| edits.iter().any(|edit| edit.address == record.image_base + u64::from(rva));
+        let edited = record.entries.iter().filter(|entry| is_edited(entry.rva));
+        edited.map(RecordEntry::function_rva).collect::<BTreeSet<_>>().len()
+    });
+    let functions = functions.sum();
     for record in patch.iter().filter(|record| record.state == PatchState::Applied) {
         // The entries are restored; that a hook fails afterwards changes nothing about that.
         let _ = hooks::run(process, &record.hooks, HookKind::PostRollback);
@@ -230,10 +236,7 @@ fn zones(record: &Record, edits: &[Edit], consistency: Consistency) -> Vec<Zone>
     let jumps = spots.filter_map(|spot| {
         let address = record.image_base + u64::from(spot.rva);
         edits.iter().find(|edit| edit.address == address)?;
-        // At the first byte of an entry a thread has not begun; that of a gap is behind the entry.
-        let start = if spot.is_gap { address } else { address + 1 };
-        let end = record.image_base + u64::from(spot.range().end);
-        Some(Zone { range: start..end, function: spot.function.to_owned(), part: Part::Entry })
+        Some(Zone { range: spot.inside(record.image_base), function: spot.function.to_owned(), part: Part::Entry })
     });
     let is_in = matches!(record.state, PatchState::Applied | PatchState::Prepared);
     let code = (consistency == Consistency::Quiescent && is_in).then(|| Zone {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::edit::{Edit, Mark};
-use crate::format::{Payload, Seal};
+use crate::format::{Payload, Seal, TrampolineForm};
 use crate::link::{TakenOver, trampoline_function};
 use crate::target::image::LoadedImage;
 use crate::target::record::{Record, RecordEntry, RecordVariable, Spot};
@@ -40,6 +40,10 @@ impl<'r> Succession<'r> {
             if record.series < series && record.state == PatchState::Applied {
                 replaced.push(record);
                 continue;
+            }
+            // New code of the one may call what the other redirects at its callers: nothing would lead such a call on.
+            if let Some(function) = at_callers(payload).or_else(|| at_callers_of(record)) {
+                return Err(ApplyError::Alone { function, patch });
             }
             if let Some((function, rva)) = overlap(payload, record) {
                 return Err(ApplyError::AlreadyRedirected { function, rva, patch });
@@ -138,11 +142,10 @@ impl<'r> Succession<'r> {
 
     /// Where no thread may be besides where the payload says so: in the jumps of replaced patches.
     pub fn zones(&self, image: &LoadedImage) -> impl Iterator<Item = Zone> {
-        self.spots().map(|spot| {
-            // At the first byte of an entry a thread has not begun; that of a gap is behind the entry.
-            let start = image.base + u64::from(spot.rva) + u64::from(!spot.is_gap);
-            let end = image.base + u64::from(spot.range().end);
-            Zone { range: start..end, function: spot.function.to_owned(), part: Part::Entry }
+        self.spots().map(|spot| Zone {
+            range: spot.inside(image.base),
+            function: spot.function.to_owned(),
+            part: Part::Entry,
         })
     }
 
@@ -176,13 +179,22 @@ impl Edit {
     }
 }
 
+/// The first function of the payload that is redirected at its callers.
+fn at_callers(payload: &Payload) -> Option<String> {
+    let trampoline = payload.trampolines.iter().find(|trampoline| trampoline.form == TrampolineForm::Callers)?;
+    Some(trampoline_function(payload, trampoline).to_owned())
+}
+
+/// The same of a patch.
+fn at_callers_of(record: &Record) -> Option<String> {
+    record.entries.iter().find(|entry| entry.form == TrampolineForm::Callers).map(|entry| entry.name.clone())
+}
+
 /// A function of the payload whose entry or gap another patch has written to, with the place.
 fn overlap(payload: &Payload, record: &Record) -> Option<(String, u32)> {
     let taken: Vec<Range<u32>> = record.entries.iter().flat_map(RecordEntry::spots).map(|spot| spot.range()).collect();
     payload.trampolines.iter().find_map(|trampoline| {
-        let entry = trampoline.entry_rva..trampoline.entry_rva + trampoline.expected.len() as u32;
-        let gap = trampoline.gap.map(|gap| gap.rva..gap.rva + gap.expected.len() as u32);
-        let mut own = std::iter::once(entry).chain(gap);
+        let mut own = trampoline.places().map(|(rva, size)| rva..rva + size);
         let range = own.find(|own| taken.iter().any(|other| other.start < own.end && own.start < other.end))?;
         Some((trampoline_function(payload, trampoline).to_owned(), range.start))
     })

@@ -1,7 +1,7 @@
 //! What the loader leaves in a process about each patch, so that any later hpgen finds it again: to report, and to roll back.
 //!
 //! A region is one allocation: the *header* page below, the payload's segments from offset 4096 on, and behind them the
-//! *tables* (one entry for each trampoline, then the names). Nothing else in the process leads to it: it is found by its
+//! *tables* (one entry for each trampoline or, where its callers are redirected, for each of them; then the names). Nothing else in the process leads to it: it is found by its
 //! magic at the start of a private allocation, holds its own address, and a digest covers all that does not change. It is read from
 //! memory that the process may have overwritten: everything is checked, and nothing is taken for granted.
 
@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::format::{Demand, HookKind, JUMP32_LEN, MAX_ASSIGNED, PAGE, Payload, Seal, TrampolineForm};
-use crate::link::{Linked, LinkedGap};
+use crate::format::{
+    CALLER_LEN, Demand, HookKind, JUMP32_LEN, MAX_ASSIGNED, PAGE, Payload, Seal, Trampoline, TrampolineForm,
+};
+use crate::link::{Linked, LinkedGap, LinkedTrampoline, trampoline_function};
 use crate::patch::PatchState;
 use crate::target::memory::Memory;
 
@@ -189,7 +191,7 @@ pub(crate) struct RecordProbation {
     pub check: Option<u64>,
 }
 
-/// One redirected entry.
+/// One redirected entry, or one caller that leads past it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordEntry {
     pub name: String,
@@ -289,12 +291,31 @@ pub(crate) struct Spot<'r> {
     pub rva: u32,
     pub original: &'r [u8],
     pub replacement: &'r [u8],
-    pub is_gap: bool,
+    kind: SpotKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SpotKind {
+    Entry,
+    Gap,
+    Caller,
 }
 
 impl Spot<'_> {
     pub fn range(&self) -> std::ops::Range<u32> {
         self.rva..self.rva.saturating_add(self.original.len() as u32)
+    }
+
+    /// Where a thread may be in the middle of the jump, in an image at this base. At the first byte of an entry it has not begun; that of a gap is
+    /// behind the entry; no instruction begins inside a caller's distance.
+    pub fn inside(&self, image_base: u64) -> std::ops::Range<u64> {
+        let end = image_base + u64::from(self.range().end);
+        let start = image_base + u64::from(self.rva);
+        match self.kind {
+            SpotKind::Entry => start + 1..end,
+            SpotKind::Gap => start..end,
+            SpotKind::Caller => end..end,
+        }
     }
 }
 
@@ -302,25 +323,36 @@ impl RecordEntry {
     /// Its entry, and its gap where it has one.
     pub fn spots(&self) -> impl Iterator<Item = Spot<'_>> {
         let (function, original, replacement) = (self.name.as_str(), &self.original[..], &self.replacement[..]);
-        let entry = Spot { function, rva: self.rva, original, replacement, is_gap: false };
+        let kind = if self.form == TrampolineForm::Callers { SpotKind::Caller } else { SpotKind::Entry };
+        let entry = Spot { function, rva: self.rva, original, replacement, kind };
         let gap = self.gap.as_ref().map(|RecordGap { rva, original, replacement }| Spot {
             function,
             rva: *rva,
             original,
             replacement,
-            is_gap: true,
+            kind: SpotKind::Gap,
         });
         std::iter::once(entry).chain(gap)
     }
 
+    /// RVA of the function's entry: a caller's old distance leads there.
+    pub fn function_rva(&self) -> u32 {
+        match (self.form, self.original.first_chunk()) {
+            (TrampolineForm::Callers, Some(distance)) => {
+                self.rva.wrapping_add(CALLER_LEN as u32).wrapping_add(u32::from_le_bytes(*distance))
+            }
+            _ => self.rva,
+        }
+    }
+
     /// What a linked payload's trampolines put into the record.
     pub fn from_linked(linked: &Linked) -> Vec<RecordEntry> {
-        let entry = |t: &crate::link::LinkedTrampoline| RecordEntry {
+        let entry = |t: &LinkedTrampoline, rva: u32, original: &[u8], replacement: &[u8]| RecordEntry {
             name: t.function.clone(),
-            rva: t.entry_rva,
+            rva,
             target: t.target,
-            original: t.expected.get(..t.replacement.len()).unwrap_or_default().to_vec(),
-            replacement: t.replacement.clone(),
+            original: original.to_vec(),
+            replacement: replacement.to_vec(),
             form: t.form,
             demand: t.demand,
             is_no_stop: t.is_no_stop,
@@ -330,13 +362,24 @@ impl RecordEntry {
                 replacement,
             }),
         };
-        linked.trampolines.iter().map(entry).collect()
+        let mut entries = Vec::new();
+        for t in &linked.trampolines {
+            if !t.replacement.is_empty() {
+                let original = t.expected.get(..t.replacement.len()).unwrap_or_default();
+                entries.push(entry(t, t.entry_rva, original, &t.replacement));
+            }
+            entries.extend(t.callers.iter().map(|caller| entry(t, caller.rva, &caller.expected, &caller.replacement)));
+        }
+        entries.sort_by_key(|entry| entry.rva);
+        entries
     }
 }
 
-/// Bytes of the tables for a payload, whose trampolines lead to functions of these names.
-pub(crate) fn tables_size<'a>(payload: &Payload, functions: impl Iterator<Item = &'a str>) -> u64 {
-    let entries: usize = functions.map(|name| size_of::<Entry>() + name.len()).sum();
+/// Bytes of the tables for a payload.
+pub(crate) fn tables_size(payload: &Payload) -> u64 {
+    let entries =
+        |t: &Trampoline| t.callers.len().max(1) * (size_of::<Entry>() + trampoline_function(payload, t).len());
+    let entries: usize = payload.trampolines.iter().map(entries).sum();
     let variables: usize = payload.variables.iter().map(|v| size_of::<VariableEntry>() + v.name.len()).sum();
     let hooks = payload.hooks.len() * size_of::<HookEntry>();
     let assignments = payload.assignments.len() * size_of::<AssignmentEntry>();
@@ -470,7 +513,7 @@ impl Record {
             (end <= image_size && length > 0).then_some(())?;
             let form = TrampolineForm::from_code(entry.form)?;
             let gap = match form {
-                TrampolineForm::Jump32 => None,
+                TrampolineForm::Jump32 | TrampolineForm::Callers => None,
                 TrampolineForm::Jump8 => Some(RecordGap {
                     rva: entry.gap.get(),
                     original: entry.gap_original,
@@ -607,6 +650,13 @@ mod tests {
             gap: Some(RecordGap { rva: 0x1110, original: [0xcc; 5], replacement: [0xe9, 0, 0, 0, 2] }),
             ..entry("third", 0x1100)
         };
+        let caller = RecordEntry {
+            form: TrampolineForm::Callers,
+            demand: Demand::Nothing,
+            original: vec![0xf8, 0xff, 0xff, 0xff],
+            replacement: vec![0, 0, 0, 1],
+            ..entry("fourth", 0x1201)
+        };
         let record = Record {
             region_base: BASE,
             region_size: 0x4000,
@@ -620,7 +670,7 @@ mod tests {
             image_timestamp: 99,
             function_table: Some((BASE + 0x2000, 4)),
             series: 4,
-            entries: vec![entry("first", 0x1000), entry("", 0x1005), short],
+            entries: vec![entry("first", 0x1000), entry("", 0x1005), short, caller],
             variables: vec![RecordVariable { name: "calls".into(), address: BASE - 0x1000, size: 8 }],
             hooks: vec![(HookKind::PreRollback, BASE + 0x1080)],
             assignments: vec![RecordAssignment { address: 0x1_4000_5000, size: 8, value: BASE + 0x2010 }],
@@ -642,6 +692,12 @@ mod tests {
     #[test]
     fn round_trip() {
         let (record, memory) = sample();
+        assert_eq!(
+            record.entries.iter().map(RecordEntry::function_rva).collect::<Vec<_>>(),
+            [0x1000, 0x1005, 0x1100, 0x11fd]
+        );
+        let inside: Vec<_> = record.entries.iter().flat_map(RecordEntry::spots).map(|spot| spot.inside(0)).collect();
+        assert_eq!(inside, [0x1001..0x1005, 0x1006..0x100a, 0x1101..0x1105, 0x1110..0x1115, 0x1205..0x1205]);
         assert_eq!(Record::read(&memory, BASE, 0x4000), Some(record));
     }
 

@@ -127,7 +127,7 @@ impl List {
         for demand in [Demand::Nothing, Demand::Entry, Demand::Body] {
             change(demand.name(), Box::new(move |t| t.demand = demand));
         }
-        for form in [TrampolineForm::Jump32, TrampolineForm::Jump8] {
+        for form in TrampolineForm::ALL {
             change(form.name(), Box::new(move |t| t.form = form));
         }
         if trampoline.gap.is_some() {
@@ -140,6 +140,20 @@ impl List {
             in_gap("gap -16", |gap| gap.rva -= 16);
             in_gap("gap expects another byte", |gap| gap.expected[2] ^= 0xcc ^ 0x90);
         }
+        for number in 0..trampoline.callers.len() {
+            let mut caller = |how: &str, edit: fn(&mut u32)| {
+                change(&format!("caller {number} {how}"), Box::new(move |t| edit(&mut t.callers[number])));
+            };
+            caller("+1", |field| *field += 1);
+            caller("-5", |field| *field -= 5);
+            change(
+                &format!("caller {number} removed"),
+                Box::new(move |t| {
+                    t.callers.remove(number);
+                }),
+            );
+        }
+        change("another caller", Box::new(|t| t.callers.push(t.entry_rva + 16)));
         for (number, body) in payload.bodies.iter().enumerate().filter(|(_, body)| body.entry_rva == entry) {
             let mut change = |how: &str, edit: fn(&mut Body)| {
                 self.add(format!("trampoline at {entry:#x}: body at {:#x} {how}", body.start), move |payload| {

@@ -44,6 +44,7 @@ fn every_mutant_of_a_fixture_is_found() {
         ("image_relative", true),
         ("short_branches", false),
         ("cpp_tables", false),
+        ("short_function", true),
     ] {
         let pair = Pair::fixture(fixture);
         let payload = pair.payload(all).expect("hotpatchable");
