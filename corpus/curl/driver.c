@@ -36,7 +36,7 @@ static void answer_with_headers(SOCKET peer) {
 }
 
 static void answer(SOCKET peer) {
-    static char request[8000];
+    char request[8000];
     int size = 0;
     for (;;) {
         int count = recv(peer, request + size, (int)sizeof request - 1 - size, 0);
@@ -68,12 +68,18 @@ static void answer(SOCKET peer) {
     }
 }
 
+static DWORD WINAPI serve_peer(void *peer) {
+    answer((SOCKET)peer);
+    closesocket((SOCKET)peer);
+    return 0;
+}
+
+/* A handle keeps its connection while another one opens its own: each has a thread. */
 static DWORD WINAPI serve(void *listening) {
     for (;;) {
         SOCKET peer = accept((SOCKET)listening, NULL, NULL);
         if (peer != INVALID_SOCKET) {
-            answer(peer);
-            closesocket(peer);
+            CloseHandle(CreateThread(NULL, 0, serve_peer, (void *)peer, 0, NULL));
         }
     }
 }
