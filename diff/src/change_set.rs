@@ -1,6 +1,6 @@
 //! What differs between two programs, each item with a class and a reason, and the verdict that follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::compare::{Comparison, Outcome};
 use crate::explain::{self, Cause, Explanation};
 use crate::exports;
-use crate::initialisers::{initialisers, named_by_silent_data};
+use crate::initialisers::{Initialiser, InitialiserKind, initialisers, named_by_silent_data};
 use crate::layouts;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
@@ -145,6 +145,7 @@ impl ChangeSet {
             data: Vec::new(),
             reasons: Vec::new(),
             unchanged: 0,
+            initialisers: initialisers(new),
             renamed: BTreeSet::new(),
             alike: BTreeSet::new(),
         };
@@ -184,6 +185,8 @@ struct Collector<'a> {
     data: Vec<DataChange>,
     reasons: Vec<Reason>,
     unchanged: usize,
+    /// Functions of the new program that run before `main`.
+    initialisers: BTreeMap<AtomIndex, Initialiser>,
     /// Old and new string literals that differ in traces of the build, and so have other names; true for old ones.
     renamed: BTreeSet<(bool, AtomIndex)>,
     /// Old and new atoms that do or hold the same as one of the other program; true for old ones.
@@ -242,6 +245,16 @@ impl Collector<'_> {
                 code: "unresolved-reference",
                 symbol: change.name.clone(),
                 message: format!("changed, and a reference in it is not understood: {}", change.why),
+            });
+        }
+        let is_initialiser =
+            self.initialisers.get(&new).is_some_and(|found| found.kind != InitialiserKind::ThreadCallback);
+        if is_initialiser && change.status == FunctionStatus::Changed {
+            self.reasons.push(Reason {
+                code: "dynamic-initialiser",
+                symbol: change.name.clone(),
+                message: "this function runs before main, and changed; in a running process that time has passed"
+                    .to_owned(),
             });
         }
         self.functions.push(change);
@@ -323,7 +336,7 @@ impl Collector<'_> {
 
     fn unpaired(&mut self) {
         let pairing = &self.comparison.pairing;
-        let initialisers = initialisers(self.new);
+        let initialisers = &self.initialisers;
         let silent = named_by_silent_data(self.new);
         let is_object =
             |atom: &Atom| matches!(atom.kind, AtomKind::ReadOnly | AtomKind::Writable) && !atom.names.is_empty();

@@ -18,6 +18,7 @@ use iced_x86::{
 use crate::atoms::{AtomIndex, AtomKind};
 use crate::image::ImportedSymbol;
 use crate::known_calls::{KnownCall, known_call, known_import};
+use crate::new_part::{NewPart, Removed};
 use crate::program::{Function, Location, Program};
 use crate::x64::{Reference, ReferenceKind, Role};
 
@@ -28,10 +29,12 @@ pub struct Effects {
     pub written: BTreeMap<AtomIndex, Place>,
     /// A function is registered that the process calls when it ends.
     pub registers_exit_function: bool,
+    /// Instructions that take addresses which are written at: those are no ends of other objects.
+    pub taken: BTreeSet<Place>,
 }
 
 /// An instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The function.
     pub function: AtomIndex,
@@ -61,8 +64,17 @@ impl Doubt {
 /// # Errors
 /// Says where it does something that is not understood, or that is more than writing variables.
 pub fn effects(program: &Program, function: AtomIndex) -> Result<Effects, Doubt> {
+    effects_of_part(program, function, &NewPart::default())
+}
+
+/// The same of a function from which instructions are taken out.
+///
+/// # Errors
+/// Says where it does something that is not understood, or that is more than writing variables.
+pub fn effects_of_part(program: &Program, function: AtomIndex, part: &NewPart) -> Result<Effects, Doubt> {
     let mut walk = Walk {
         program,
+        part,
         effects: Effects::default(),
         active: Vec::new(),
         steps: 0,
@@ -90,8 +102,8 @@ enum Value {
     Number(i64),
     /// The first stack pointer plus a distance, where it is known.
     Stack(Option<i64>),
-    /// A place in an object, at an offset where it is known.
-    Object(AtomIndex, Option<i64>),
+    /// A place in an object, at an offset where it is known, with the instruction that took its address.
+    Object(AtomIndex, Option<i64>, Option<Place>),
     /// Memory that was allocated on the way.
     Fresh,
 }
@@ -101,7 +113,9 @@ impl Value {
         match (self, other) {
             _ if self == other => self,
             (Value::Stack(_), Value::Stack(_)) => Value::Stack(None),
-            (Value::Object(a, _), Value::Object(b, _)) if a == b => Value::Object(a, None),
+            (Value::Object(a, _, by), Value::Object(b, _, other)) if a == b => {
+                Value::Object(a, None, by.filter(|_| by == other))
+            }
             _ => Value::Unknown,
         }
     }
@@ -111,7 +125,7 @@ impl Value {
         match self {
             Value::Number(number) => add(Some(number)).map_or(Value::Unknown, Value::Number),
             Value::Stack(offset) => Value::Stack(add(offset)),
-            Value::Object(atom, offset) => Value::Object(atom, add(offset)),
+            Value::Object(atom, offset, by) => Value::Object(atom, add(offset), by),
             Value::Fresh | Value::Unknown => self,
         }
     }
@@ -186,6 +200,8 @@ enum Next {
 
 struct Walk<'a> {
     program: &'a Program,
+    /// What is taken out of the first function.
+    part: &'a NewPart,
     effects: Effects,
     /// Functions that are being followed, the caller before the called.
     active: Vec<AtomIndex>,
@@ -251,7 +267,12 @@ impl Walk<'_> {
             let references = function.code.references_of(number);
             let step = Step { place, function, instruction, references };
             let mut state = states.get(&offset).cloned().unwrap_or_default();
-            let targets = match self.follow(&step, known.role, &mut state)? {
+            let removed = self.part.removed.get(&offset).filter(|_| self.active.len() == 1);
+            let next = match removed {
+                Some(removed) => self.pass_over(&step, *removed, &mut state),
+                None => self.follow(&step, known.role, &mut state)?,
+            };
+            let targets = match next {
                 Next::Behind => vec![offset + u32::from(known.len)],
                 Next::At(targets) => targets,
                 Next::Caller(None) => continue,
@@ -275,6 +296,21 @@ impl Walk<'_> {
         }
         self.active.pop();
         Ok(result)
+    }
+
+    /// An instruction that is taken out: nothing is known of what it would have left in registers.
+    fn pass_over(&mut self, step: &Step<'_>, removed: Removed, state: &mut State) -> Next {
+        if removed.returns {
+            return Next::Caller(Some(Box::new(state.clone())));
+        }
+        match step.instruction.flow_control() {
+            FlowControl::Next => self.written_registers(&step.instruction, state),
+            _ => {
+                state.set(Register::RAX, Value::Unknown);
+                VOLATILE.into_iter().for_each(|register| state.set(register, Value::Unknown));
+            }
+        }
+        Next::Behind
     }
 
     fn follow(&mut self, step: &Step<'_>, role: Role, state: &mut State) -> Result<Next, Doubt> {
@@ -372,7 +408,7 @@ impl Walk<'_> {
             let pointer = ARGUMENTS.get(*argument).map_or(Value::Unknown, |register| state.get(*register));
             // How much is written there, its own caller has to see to.
             let anywhere = match pointer {
-                Value::Object(atom, _) => Value::Object(atom, None),
+                Value::Object(atom, _, by) => Value::Object(atom, None, by),
                 Value::Stack(_) => Value::Stack(None),
                 other => other,
             };
@@ -513,7 +549,7 @@ impl Walk<'_> {
         match self.program.locate(named) {
             Location::Atom { atom, .. } => {
                 let start = self.program.atom(atom).map_or(named, |atom| atom.rva);
-                Value::Object(atom, Some(reference.target.distance_from(start)))
+                Value::Object(atom, Some(reference.target.distance_from(start)), is_taken.then_some(step.place))
             }
             _ => Value::Unknown,
         }
@@ -547,7 +583,7 @@ impl Walk<'_> {
                 Ok(())
             }
             Value::Fresh => Ok(()),
-            Value::Object(index, offset) => {
+            Value::Object(index, offset, by) => {
                 let atom = self.program.atom(index).filter(|atom| atom.kind == AtomKind::Writable);
                 let Some(atom) = atom else {
                     return step.doubt("writes to what is no variable");
@@ -557,6 +593,7 @@ impl Walk<'_> {
                     return step.doubt(format!("writes outside of {}", self.program.display(atom)));
                 }
                 self.effects.written.entry(index).or_insert(step.place);
+                self.effects.taken.extend(by);
                 Ok(())
             }
             Value::Unknown | Value::Number(_) => step.doubt("writes to an address that is not known"),
@@ -572,10 +609,12 @@ impl Walk<'_> {
     }
 }
 
+/// Registers besides the result that a call need not preserve.
+const VOLATILE: [Register; 6] =
+    [Register::RCX, Register::RDX, Register::R8, Register::R9, Register::R10, Register::R11];
+
 /// After a call: its result, what it left of the registers that it has to preserve, and the caller's stack pointer.
 fn resume(after: Option<Box<State>>, state: &mut State) -> Next {
-    const VOLATILE: [Register; 6] =
-        [Register::RCX, Register::RDX, Register::R8, Register::R9, Register::R10, Register::R11];
     let Some(mut after) = after else { return Next::Caller(None) };
     after.set(Register::RSP, state.get(Register::RSP));
     for register in VOLATILE {
@@ -588,7 +627,7 @@ fn resume(after: Option<Box<State>>, state: &mut State) -> Next {
 fn blurred(value: Value) -> Value {
     match value {
         Value::Stack(_) => Value::Stack(None),
-        Value::Object(atom, _) => Value::Object(atom, None),
+        Value::Object(atom, _, by) => Value::Object(atom, None, by),
         other => other,
     }
 }

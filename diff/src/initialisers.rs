@@ -64,6 +64,26 @@ pub fn initialisers(program: &Program) -> BTreeMap<AtomIndex, Initialiser> {
     found
 }
 
+/// Those of them that no table names and that another one calls: parts of that one, which compilers make without optimisation.
+pub fn parts_of_others(
+    program: &Program,
+    all: &BTreeMap<AtomIndex, Initialiser>,
+) -> BTreeMap<AtomIndex, BTreeSet<AtomIndex>> {
+    let mut callers: BTreeMap<AtomIndex, BTreeSet<AtomIndex>> = BTreeMap::new();
+    for caller in all.keys() {
+        let references = program.function(*caller).map_or(&[][..], |function| function.code.references.as_slice());
+        for reference in references.iter().filter(|reference| reference.kind.is_branch()) {
+            if let Location::Atom { atom, offset: 0 } = program.locate(reference.target)
+                && atom != *caller
+                && all.get(&atom).is_some_and(|found| found.order.is_none())
+            {
+                callers.entry(atom).or_default().insert(*caller);
+            }
+        }
+    }
+    callers
+}
+
 /// Functions that data without a name points to which neither code nor other data names: whoever goes through it starts elsewhere, as
 /// start-up code does that walks from the start of a table to its end. By function, where the pointer is.
 pub fn named_by_silent_data(program: &Program) -> BTreeMap<AtomIndex, Rva> {

@@ -4,6 +4,8 @@
 /// What a call of such a function does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KnownCall {
+    /// At most so many arguments are looked at; none of them is a floating-point number.
+    pub arguments: usize,
     /// Arguments that point to what it writes, counted from 0.
     pub written: &'static [usize],
     /// Returns memory that nobody else has.
@@ -12,17 +14,18 @@ pub(crate) struct KnownCall {
     pub registers_exit_function: bool,
 }
 
-const READS: KnownCall = KnownCall { written: &[], allocates: false, registers_exit_function: false };
+const READS: KnownCall = KnownCall { arguments: 4, written: &[], allocates: false, registers_exit_function: false };
 const WRITES_FIRST: KnownCall = KnownCall { written: &[0], ..READS };
 const ALLOCATES: KnownCall = KnownCall { allocates: true, ..READS };
-const REGISTERS: KnownCall = KnownCall { registers_exit_function: true, ..READS };
+const REGISTERS: KnownCall = KnownCall { arguments: 1, registers_exit_function: true, ..READS };
+const REGISTERS_WITH_ARGUMENT: KnownCall = KnownCall { arguments: 3, ..REGISTERS };
 
 /// Of the runtimes, which may be linked into the image: by linkage name.
 const RUNTIME: [(&str, KnownCall); 20] = [
     ("atexit", REGISTERS),
     ("_onexit", REGISTERS),
     ("_crt_atexit", REGISTERS),
-    ("__cxa_atexit", REGISTERS),
+    ("__cxa_atexit", REGISTERS_WITH_ARGUMENT),
     ("malloc", ALLOCATES),
     ("calloc", ALLOCATES),
     ("??2@YAPEAX_K@Z", ALLOCATES),

@@ -5,6 +5,7 @@
 //! never the other way round.
 #![deny(unsafe_code)]
 
+mod arguments;
 pub mod asm;
 pub mod atoms;
 mod auto_imports;
@@ -32,12 +33,14 @@ pub mod listing;
 mod mangling;
 mod mapped_file;
 mod matching;
+pub mod new_part;
 mod objects;
 pub mod pairing;
 pub mod pdb;
 pub mod program;
 pub mod report;
 pub mod rtti;
+mod run_through;
 pub mod rva;
 pub mod symbols;
 pub mod tables;
@@ -45,6 +48,7 @@ pub mod tables;
 mod testing;
 pub mod type_users;
 pub mod unwind;
+mod value_numbers;
 pub mod x64;
 
 pub use error::Error;

@@ -341,7 +341,11 @@ impl<'a> Writer<'a> {
         let bytes =
             new.image.bytes(atom.rva, planned.extent).ok_or(self.error(index, "its code is not all in the file"))?;
         self.write(index, offset, bytes)?;
-        for (reference, destination) in function.code.references.iter().zip(&planned.references) {
+        for (start, removed) in &planned.removed {
+            self.write(index, offset + start, &removed.bytes())?;
+        }
+        let references = function.code.references.iter().zip(&planned.references);
+        for (reference, destination) in references.filter(|(_, to)| **to != Destination::Nothing) {
             if reference.kind == ReferenceKind::ShortJump {
                 self.short_branch(index, (offset, planned), reference, destination)?;
             } else {
@@ -450,7 +454,7 @@ impl<'a> Writer<'a> {
                 let stub = self.layout.throws.get(callee).ok_or_else(missing)?;
                 Ok(Place { space: Space::Region, target: i64::from(stub.code), object: None })
             }
-            Destination::JumpTable(_) | Destination::DataTable(_) => Err(missing()),
+            Destination::JumpTable(_) | Destination::DataTable(_) | Destination::Nothing => Err(missing()),
         }
     }
 

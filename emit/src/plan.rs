@@ -11,6 +11,7 @@ use hpgen_diff::compare::Comparison;
 use hpgen_diff::exceptions::{Field, Item};
 use hpgen_diff::image::Import;
 use hpgen_diff::initialisers::initialisers;
+use hpgen_diff::new_part::Removed;
 use hpgen_diff::program::{DataFieldKind, Function, Location, Program};
 use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
@@ -28,7 +29,7 @@ use crate::initialisers::{Initialisers, PlannedInitialiser};
 use crate::islands::Islands;
 use crate::kept_entries;
 use crate::own_tables;
-use crate::readings;
+use crate::readings::{self, Reading};
 use crate::sites::{self, Site};
 use crate::throws;
 use crate::trampoline::{Entries, Ways};
@@ -87,6 +88,8 @@ pub struct PlannedFunction {
     pub data_tables: Vec<(DataTable, Vec<Destination>)>,
     /// Handlers of its unwind records, in the same order.
     pub handlers: Vec<Option<PlannedHandler>>,
+    /// Instructions that are taken out, by offset.
+    pub removed: BTreeMap<u32, Removed>,
 }
 
 /// A language handler with its tables.
@@ -150,6 +153,8 @@ pub enum Destination {
     DataTable(Rva),
     /// To the stub in the place of a throwing function of the new program.
     Throw(AtomIndex),
+    /// The instruction is taken out.
+    Nothing,
 }
 
 /// Which functions go into a payload.
@@ -348,6 +353,7 @@ impl Planner<'_> {
             .filter(|index| !self.programs.comparison.pairing.old_of(*index).is_empty() && is_wanted(*index));
         self.replaced = self.changed.iter().copied().chain(wanted).collect();
         self.replaced.retain(|index| !self.left_out.contains_key(index) && !self.funclets.contains(index));
+        self.replaced.retain(|index| !self.initialisers.changed.contains(index));
         let hooks = self.hooks.iter().map(|(_, index)| *index);
         // An unchanged one stays where it is.
         let check = self.health_check.filter(|index| !self.programs.is_unchanged(*index));
@@ -429,7 +435,9 @@ impl Planner<'_> {
         } else {
             None
         };
-        if self.before_main.contains(&index) && !self.initialisers.functions().any(|function| function == index) {
+        let is_called = self.initialisers.functions().any(|function| function == index)
+            || self.initialisers.parts.contains_key(&index);
+        if self.before_main.contains(&index) && !is_called {
             return unsupported("runs before main; in a running process that has happened already");
         }
         let size = code_size(function);
@@ -438,11 +446,16 @@ impl Planner<'_> {
             own_tables::extent(self.programs.new, atom, function, size).map_err(|what| ("not-supported", what))?;
         check_tables(function)?;
         let old = self.programs.comparison.pairing.old_of(index).first().copied();
+        let removed = self.initialisers.part(index).cloned();
+        let removed = removed.as_ref();
         let mut references = function
             .code
             .references
             .iter()
             .map(|reference| {
+                if removed.is_some_and(|part| part.is_removed(reference.field)) {
+                    return Ok(Destination::Nothing);
+                }
                 self.reference((index, root), old, function, reference).map_err(|(code, message)| {
                     let at = function.code.instructions.get(reference.instruction as usize).map_or(0, |i| i.offset);
                     (code, format!("+{at:#x}: {message}"))
@@ -477,6 +490,7 @@ impl Planner<'_> {
             tables: function.tables.clone(),
             data_tables,
             handlers,
+            removed: removed.map(|part| part.removed.clone()).unwrap_or_default(),
         })
     }
 
@@ -629,8 +643,12 @@ impl Planner<'_> {
         if atom == index && is_place && (is_own_table || reference.kind != ReferenceKind::ImageRelative) {
             return Ok(Destination::Region(index, distance));
         }
-        let reading = readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
-            .map_err(|message| ("unproven-reference", message))?;
+        let at = function.code.instructions.get(reference.instruction as usize).map(|found| found.offset);
+        let reading = match at.filter(|at| self.initialisers.takes_own_address(index, *at)) {
+            Some(_) if reference.symbol.is_none() => Reading { atom, offset: offset.into() },
+            _ => readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
+                .map_err(|message| ("unproven-reference", message))?,
+        };
         let destination = self.destination(root, reading.atom, reading.offset, reference.kind.is_branch())?;
         match (&destination, reference.kind) {
             // The field holds an RVA of the old image; the region has none.
@@ -864,7 +882,7 @@ fn code_size(function: &Function) -> u32 {
 fn islands(function: &Function, references: &[Destination], extent: u32) -> Refused<Islands> {
     let mut islands = Islands::default();
     for (reference, to) in function.code.references.iter().zip(references) {
-        if reference.kind == ReferenceKind::ShortJump {
+        if reference.kind == ReferenceKind::ShortJump && *to != Destination::Nothing {
             let end = reference.field + u32::from(reference.to_end);
             islands.lead(extent, end, to).map_err(|what| ("not-supported", what))?;
         }

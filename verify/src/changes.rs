@@ -26,6 +26,7 @@ pub(crate) fn look(facts: &Facts<'_>, bound: &BTreeMap<u32, AtomIndex>) -> Vec<F
             || !is_function
             || !facts.comparison.pairing.is_pair(old, new)
             || facts.funclets.contains(&new)
+            || facts.changed_initialisers.contains_key(&new)
         {
             continue;
         }

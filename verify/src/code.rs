@@ -1,7 +1,8 @@
 //! One function of the payload, instruction by instruction, as it would run.
 //!
 //! The code must be that of the new build, byte for byte outside of the fields of references. Each instruction is decoded at its
-//! address in the process; where the new build's instruction has a reference, what it leads to there is looked at.
+//! address in the process; where the new build's instruction has a reference, what it leads to there is looked at. Of a function that runs
+//! before `main` and that both builds have, what the old build did is taken out.
 
 use hpgen_diff::atoms::{Atom, AtomIndex};
 use hpgen_diff::listing;
@@ -120,8 +121,17 @@ impl<'a> CodeWalk<'a> {
             self.finding("code", 0, "the new build's code", "code that is not all in one segment");
             return None;
         };
+        let part = self.meaning.facts.part(self.index);
+        for (offset, removed) in part.iter().flat_map(|part| &part.removed) {
+            let bytes = removed.bytes();
+            let start = *offset as usize;
+            if let Some(place) = expected.get_mut(start..start.saturating_add(bytes.len())) {
+                place.copy_from_slice(&bytes);
+            }
+        }
         let mut masked = found.to_vec();
-        let operands = self.function.code.references.iter();
+        let is_there = |r: &&Reference| part.is_none_or(|part| !part.is_removed(r.field));
+        let operands = self.function.code.references.iter().filter(is_there);
         let operands = operands.map(|r| r.field as usize..(r.field + r.kind.width()) as usize);
         for field in operands.chain(self.own_entries()) {
             for bytes in [&mut expected, &mut masked] {
@@ -204,7 +214,16 @@ impl<'a> CodeWalk<'a> {
         let mut decoder = Decoder::with_ip(64, bytes, self.address(0), DecoderOptions::NONE);
         let size = self.size;
         let real = function.code.instructions.iter().enumerate().take_while(|(_, i)| i.offset < size);
+        let part = self.meaning.facts.part(self.index);
         for (number, expected) in real {
+            if part.is_some_and(|part| part.removed.contains_key(&expected.offset)) {
+                let next = usize::try_from(expected.offset).unwrap_or(usize::MAX).saturating_add(expected.len.into());
+                decoder.set_ip(self.address(expected.offset.saturating_add(expected.len.into())));
+                if decoder.set_position(next).is_err() {
+                    return;
+                }
+                continue;
+            }
             let decoded = decoder.decode();
             if decoded.is_invalid()
                 || decoded.ip() != self.address(expected.offset)
@@ -240,6 +259,9 @@ impl<'a> CodeWalk<'a> {
     fn base_relocations(&mut self) {
         for place in self.meaning.facts.new.image.base_relocations_in(span(self.atom.rva, self.size)) {
             let field = place.0 - self.atom.rva.0;
+            if self.meaning.facts.part(self.index).is_some_and(|part| part.is_removed(field)) {
+                continue;
+            }
             let is_known = |r: &Reference| r.kind == ReferenceKind::Absolute && r.field == field;
             if !self.function.code.references.iter().any(is_known) {
                 self.finding("reference", field, "a reference for the base relocation", "none");

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hpgen_diff::atoms::{Atom, AtomIndex};
 use hpgen_diff::compare::{Comparison, Outcome};
+use hpgen_diff::effects::{self, effects_of_part};
 use hpgen_diff::image::ImportedSymbol;
+use hpgen_diff::initialisers::{InitialiserKind, initialisers};
+use hpgen_diff::new_part::{NewPart, new_part};
 use hpgen_diff::program::{Function as NewFunction, Location, Program};
 use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
@@ -28,6 +31,10 @@ pub(crate) struct Facts<'a> {
     pub functions_at: BTreeMap<u32, &'a Function>,
     /// Functions of the new program that the loader calls, in the order in which it does.
     pub hooks: Vec<(HookKind, AtomIndex)>,
+    /// Functions of both programs that run before `main` and changed: with what is new in them, where that can be told.
+    pub changed_initialisers: BTreeMap<AtomIndex, Option<NewPart>>,
+    /// Instructions of new initialisers, and of what they call, that take addresses which are written at.
+    pub taken: BTreeSet<effects::Place>,
     /// Functions of the new program by name.
     by_name: BTreeMap<String, Vec<AtomIndex>>,
 }
@@ -42,7 +49,9 @@ impl<'a> Facts<'a> {
                 by_name.entry(name).or_default().push(function.atom);
             }
         }
+        let changed_initialisers = changed_initialisers(old, new, comparison);
         Facts {
+            taken: taken(new, comparison, &changed_initialisers),
             payload,
             old,
             new,
@@ -51,6 +60,7 @@ impl<'a> Facts<'a> {
             redirected: payload.trampolines.iter().map(|t| (Rva(t.entry_rva), t.target)).collect(),
             functions_at: payload.functions.iter().map(|function| (function.offset, function)).collect(),
             hooks: records::hooks(old, new, comparison),
+            changed_initialisers,
             by_name,
         }
     }
@@ -84,10 +94,18 @@ impl<'a> Facts<'a> {
             Some(None) => false,
             None => {
                 let is_hook = || self.hooks.iter().any(|(_, hook)| hook == index) || self.is_health_check(function);
-                self.comparison.pairing.old_of(*index).is_empty() || self.funclets.contains(index) || is_hook()
+                self.comparison.pairing.old_of(*index).is_empty()
+                    || self.funclets.contains(index)
+                    || self.changed_initialisers.contains_key(index)
+                    || is_hook()
             }
         };
         named.iter().copied().filter(fits).collect()
+    }
+
+    /// What is taken out of a function.
+    pub fn part(&self, index: AtomIndex) -> Option<&NewPart> {
+        self.changed_initialisers.get(&index).and_then(Option::as_ref)
     }
 
     fn is_health_check(&self, function: &Function) -> bool {
@@ -156,4 +174,36 @@ impl<'a> Facts<'a> {
     pub fn name(&self, index: AtomIndex) -> String {
         self.new.atom(index).map(|atom| self.new.display(atom)).unwrap_or_default()
     }
+}
+
+/// They ran long ago: none of them is redirected.
+fn changed_initialisers(old: &Program, new: &Program, comparison: &Comparison) -> BTreeMap<AtomIndex, Option<NewPart>> {
+    let all = initialisers(new).into_iter().filter(|(_, found)| found.kind != InitialiserKind::ThreadCallback);
+    let changed = all.filter_map(|(index, _)| {
+        let olds = comparison.pairing.old_of(index);
+        let is_changed = |old: &AtomIndex| matches!(comparison.outcome(*old, index), Some(Outcome::Different(_)));
+        olds.iter().any(is_changed).then_some((index, olds))
+    });
+    changed
+        .map(|(index, olds)| {
+            let part = match olds {
+                [only] => new_part((old, *only), (new, index), comparison).ok(),
+                _ => None,
+            };
+            (index, part)
+        })
+        .collect()
+}
+
+fn taken(
+    new: &Program,
+    comparison: &Comparison,
+    changed: &BTreeMap<AtomIndex, Option<NewPart>>,
+) -> BTreeSet<effects::Place> {
+    let whole = NewPart::default();
+    let all = initialisers(new).into_keys().filter_map(|index| match changed.get(&index) {
+        Some(part) => Some((index, part.as_ref()?)),
+        None => comparison.pairing.old_of(index).is_empty().then_some((index, &whole)),
+    });
+    all.filter_map(|(index, part)| effects_of_part(new, index, part).ok()).flat_map(|found| found.taken).collect()
 }

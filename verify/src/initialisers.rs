@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hpgen_diff::atoms::{AtomIndex, AtomKind};
-use hpgen_diff::effects::{Effects, effects};
-use hpgen_diff::initialisers::{InitialiserKind, initialisers};
+use hpgen_diff::effects::{Doubt, Effects, effects, effects_of_part};
+use hpgen_diff::initialisers::{InitialiserKind, initialisers, parts_of_others};
 use hpgen_runtime::format::Initialiser;
 
 use crate::facts::Facts;
@@ -17,7 +17,9 @@ pub(crate) fn look(
     bound: &BTreeMap<AtomIndex, u32>,
     functions: &BTreeMap<u32, AtomIndex>,
 ) -> Vec<Finding> {
-    let at_start = initialisers(facts.new);
+    let mut at_start = initialisers(facts.new);
+    let parts = parts_of_others(facts.new, &at_start);
+    at_start.retain(|index, _| !parts.contains_key(index));
     let mut findings = Vec::new();
     let mut last = None;
     let mut described: BTreeSet<u32> = BTreeSet::new();
@@ -27,12 +29,11 @@ pub(crate) fn look(
             continue;
         };
         let name = facts.name(*index);
-        let Some(initialiser) = at_start.get(index).filter(|_| facts.comparison.pairing.old_of(*index).is_empty())
-        else {
+        let Some(initialiser) = at_start.get(index).filter(|_| is_to_be_called(facts, *index)) else {
             findings.push(finding("a new function that runs before main", name));
             continue;
         };
-        match effects(facts.new, *index) {
+        match written_now(facts, *index) {
             Ok(effects) => findings.extend(wrong_records(facts, bound, (*index, &effects), initialiser.kind, &records)),
             Err(doubt) => {
                 findings.push(finding("a function that writes new variables only", doubt.describe(facts.new)));
@@ -54,6 +55,19 @@ pub(crate) fn look(
 
 fn finding(expected: &str, found: String) -> Finding {
     Finding::of_payload("initialiser", expected, found)
+}
+
+/// It is new, or something in it is.
+fn is_to_be_called(facts: &Facts<'_>, index: AtomIndex) -> bool {
+    facts.comparison.pairing.old_of(index).is_empty() || facts.part(index).is_some_and(|part| part.does_something)
+}
+
+/// What a call now would do.
+fn written_now(facts: &Facts<'_>, index: AtomIndex) -> Result<Effects, Doubt> {
+    match facts.part(index) {
+        Some(part) => effects_of_part(facts.new, index, part),
+        None => effects(facts.new, index),
+    }
 }
 
 /// Runs of records of one function.
@@ -116,11 +130,11 @@ fn forgotten(
         facts.payload.initialisers.iter().filter(|r| r.function.is_none()).map(|r| r.variable).collect();
     let mut findings = Vec::new();
     let mut unjustified = left.clone();
-    for index in at_start.filter(|index| facts.comparison.pairing.old_of(*index).is_empty()) {
+    for index in at_start.filter(|index| is_to_be_called(facts, *index)) {
         if bound.get(&index).is_some_and(|offset| called.contains(offset)) {
             continue;
         }
-        let Ok(effects) = effects(facts.new, index) else { continue };
+        let Ok(effects) = written_now(facts, index) else { continue };
         for (variable, offset) in effects.written.keys().filter_map(|v| Some((v, bound.get(v)?))) {
             unjustified.remove(offset);
             let is_other = facts.new.atom(*variable).is_none_or(|atom| atom.kind != AtomKind::Writable);

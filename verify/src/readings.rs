@@ -5,13 +5,14 @@
 //! reading, or where all that the function does with the address fits an object's own address only.
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
+use hpgen_diff::effects::Place;
 use hpgen_diff::listing;
 use hpgen_diff::program::{Function, Location};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 
 use crate::meaning::{Meaning, Meant, Use};
-use crate::process::Place;
+use crate::process;
 
 /// An object of the new program and a distance from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,11 @@ impl Meaning<'_> {
                 return Err(format!("{} of the new image, which is in none of its sections", reference.target));
             }
         };
+        let at = function.code.instructions.get(reference.instruction as usize).map(|found| found.offset);
+        if at.is_some_and(|offset| self.facts.taken.contains(&Place { function: function.atom, offset })) {
+            // Nothing is written at an end, or at a biased base.
+            return self.is_place_of(plain.atom, plain.offset, found, usage);
+        }
         let is_address = matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute);
         if is_address && new.atom(plain.atom).is_some_and(is_data) {
             return self.is_taken_address(function, reference.target, plain, found);
@@ -68,7 +74,7 @@ impl Meaning<'_> {
     fn is_of_partner(self, reading: Reading, found: u64) -> bool {
         let olds = self.facts.comparison.pairing.old_of(reading.atom);
         match found.checked_add_signed(-reading.offset).map(|start| self.process.place(start)) {
-            Some(Place::Image(rva)) if !olds.is_empty() => {
+            Some(process::Place::Image(rva)) if !olds.is_empty() => {
                 olds.iter().any(|old| self.facts.old.atom(*old).is_some_and(|old| old.rva == rva))
             }
             _ => true,

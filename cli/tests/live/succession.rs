@@ -276,6 +276,40 @@ fn constructors_of_new_objects_run_once() {
     assert_eq!(again.json().unwrap()["region"], "kept-for-exit", "{again}");
 }
 
+/// One function computes the first values of all variables of a file: what is new in it runs, and nothing of the rest.
+#[test]
+fn constructors_of_old_objects_do_not_run_again() {
+    let Some(session) = Session::start("grown_constructor") else { return };
+    let (old, new) = builds("grown_constructor");
+    let first = session.build("first.hpx", &old, &new, &[]);
+    let second = session.build("second.hpx", &old, &new, &["--series", "2"]);
+    let target = Target::start(&old, [MANY_ROUNDS]).unwrap();
+    let pid = target.pid();
+    let is_old = |line: &str| line.ends_with(" last 9");
+    target.wait_for_lines("the first rounds", SEEN, is_old).unwrap();
+    session.apply(0, pid, &first);
+    target.wait_for_lines("rounds with the first", SEEN, |line: &str| !is_old(line)).unwrap();
+    session.apply(0, pid, &second);
+    target.wait_for_lines("rounds with the second", SEEN, |line: &str| !is_old(line)).unwrap();
+    session.roll_back(pid);
+    target.wait_for_lines("rounds after the rollback", SEEN, is_old).unwrap();
+
+    let left = target.wait_for_lines("the end", 1, |line: &str| line.starts_with("left ")).unwrap();
+    let rounds: Vec<&String> = left.iter().filter(|line| line.starts_with("round ")).collect();
+    // A constructor that ran again would have set its count to 0.
+    let whole = (1..)
+        .zip(&rounds)
+        .all(|(round, line)| line.starts_with(&format!("round {round} first 43 reads {round} last 9")));
+    assert!(whole && rounds.len() == 999, "{}", left.join("\n"));
+    let values: Vec<&&String> = rounds.iter().filter(|line| line.contains(" meter ")).collect();
+    let reads = values.iter().filter_map(|line| number_behind(line, " meter 52 reads ")).collect::<Vec<_>>();
+    assert!(reads.len() == values.len() && reads.len() >= SEEN * 2, "{}", left.join("\n"));
+    assert!((1..).zip(&reads).all(|(count, read)| count == *read), "each payload goes on counting: {reads:?}");
+    assert!(values.iter().all(|line| line.ends_with(" table 43 area 1600")), "{}", left.join("\n"));
+    // Of the old build: its farewell and two destructors. The new object's came with the first payload, once.
+    assert_eq!(left.last(), Some(&format!("left 4 measured {}", 1000 + 999 + reads.len())));
+}
+
 /// A function of C with the attribute that has start-up code call it.
 #[test]
 fn a_constructor_of_c_runs_before_the_code_that_counts_on_it() {

@@ -4,8 +4,8 @@ use hpgen_diff::atoms::{AtomIndex, AtomKind};
 use hpgen_diff::program::{Location, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_runtime::format::{
-    Assignment, Body, Demand, Function, Gap, HookKind, Import, ImportSymbol, Initialiser, Payload, Protection,
-    Relocation, RelocationKind, Space, Trampoline, TrampolineForm, Variable,
+    Assignment, Body, Demand, Function, Gap, HookKind, Import, ImportSymbol, Initialiser, MAX_PROBATION_MS, Payload,
+    Probation, Protection, Relocation, RelocationKind, Space, Trampoline, TrampolineForm, Variable,
 };
 
 /// What is wrong, and what makes it so.
@@ -55,6 +55,39 @@ pub fn all(old: &Program, payload: &Payload) -> Vec<Mutation> {
     }
     list.identity(payload);
     list.unwind();
+    list.mutations
+}
+
+/// Mutations of how a patch is watched. Not how long, and not by which of its functions: that is the author's word.
+pub fn probation(payload: &Payload) -> Vec<Mutation> {
+    let mut list = List { mutations: Vec::new() };
+    let mut change = |how: &str, change: Box<dyn Fn(&mut Probation) + Send + Sync>| {
+        list.add(format!("probation: {how}"), move |payload| payload.probation.iter_mut().for_each(&change));
+    };
+    change("no time", Box::new(|p| p.window_ms = 0));
+    change("more than seven days", Box::new(|p| p.window_ms = MAX_PROBATION_MS + 1));
+    change("never", Box::new(|p| p.interval_ms = 0));
+    change("too late", Box::new(|p| p.interval_ms = p.window_ms + 1));
+    for distance in [-16, -1, 1, 16] {
+        let moved =
+            move |p: &mut Probation| p.check = p.check.map(|(space, at)| (space, at.wrapping_add_signed(distance)));
+        change(&format!("check {distance:+}"), Box::new(moved));
+    }
+    change(
+        "check in the other space",
+        Box::new(|p| {
+            p.check = p.check.map(|(space, at)| (if space == Space::Image { Space::Region } else { Space::Image }, at));
+        }),
+    );
+    // An old body that the patch takes out of use is found by nothing but its entry.
+    for trampoline in &payload.trampolines {
+        let body = trampoline.entry_rva + 1;
+        change("check inside a redirected function", Box::new(move |p| p.check = Some((Space::Image, body))));
+    }
+    for variable in &payload.variables {
+        let offset = variable.offset;
+        change("a variable for a check", Box::new(move |p| p.check = Some((Space::Region, offset))));
+    }
     list.mutations
 }
 
@@ -192,6 +225,7 @@ impl List {
             change("another name", Box::new(move |f| f.name.clone_from(&name)));
         }
         change("unknown name", Box::new(|f| f.name.push('_')));
+        change("exported", Box::new(|f| f.exported = !f.exported));
         self.add(format!("{what}: removed"), move |payload| {
             payload.functions.remove(index);
         });

@@ -13,7 +13,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use hpgen_emit::plan::Include;
+use hpgen_emit::plan::{Include, ProbationRequest};
 use hpgen_runtime::format::Payload;
 use hpgen_runtime::link::{LinkError, Linked};
 use hpgen_verify::placement;
@@ -23,7 +23,7 @@ use change::Mutation;
 use common::Pair;
 
 /// Parts of a payload that say what is in it, and do not change what it makes of a process.
-const RECORDS: [&str; 6] = ["function", "identity", "import", "variable", "hook", "assignment"];
+const RECORDS: [&str; 7] = ["function", "identity", "import", "variable", "hook", "assignment", "probation"];
 
 #[test]
 fn every_mutant_of_a_fixture_is_found() {
@@ -41,6 +41,7 @@ fn every_mutant_of_a_fixture_is_found() {
         ("hook_section", false),
         ("constructor", false),
         ("new_object", false),
+        ("grown_constructor", false),
         ("image_relative", true),
         ("short_branches", false),
         ("cpp_tables", false),
@@ -49,6 +50,15 @@ fn every_mutant_of_a_fixture_is_found() {
         let pair = Pair::fixture(fixture);
         let payload = pair.payload(all).expect("hotpatchable");
         counted.add(judge(fixture, &pair, &payload, &change::all(&pair.old, &payload)));
+    }
+    for (fixture, check) in [("hooks", "fixture_round"), ("new_function", "print")] {
+        let pair = Pair::fixture(fixture);
+        let check = Some(check.to_owned());
+        let probation = Some(ProbationRequest { window_ms: 20_000, interval_ms: 500, check });
+        let payload = pair.payload_with(&Include { probation, ..Include::default() }).expect("hotpatchable");
+        assert!(payload.probation.is_some_and(|probation| probation.check.is_some()), "{fixture}: no health check");
+        let mutations = change::probation(&payload);
+        counted.add(judge(&format!("{fixture} on probation"), &pair, &payload, &mutations));
     }
     let pair = Pair::fixture("data_init");
     let set = Include { set: ["limit".to_owned()].into(), all: true, ..Include::default() };
