@@ -30,7 +30,7 @@ impl Probations {
         if self.0.iter().any(|probation| probation.pid() == pid && probation.patch_id() == patch_id) {
             return Ok(true);
         }
-        let begun = probation_process(pid, patch_id).map_err(|error| error.to_string())?;
+        let begun = probation_process(pid, Some(patch_id)).map_err(|error| error.to_string())?;
         let is_begun = begun.is_some();
         self.0.extend(begun);
         Ok(is_begun)

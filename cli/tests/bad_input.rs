@@ -7,8 +7,10 @@ mod command;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use command::{Ran, copy_of, hpgen};
+use xtask::toolchain;
 
 /// A small fixture; every table of an image that is read is in it or in [`WITH_RELOCATIONS`].
 const FIXTURE: &str = "constant";
@@ -102,6 +104,27 @@ fn images_for_other_machines() {
     assert_refused(FIXTURE, "old.exe", &with(0xaa64, 0x20b), &["ARM64", "0xaa64", "x64"]);
     assert_refused(FIXTURE, "old.exe", &with(0x014c, 0x20b), &["x86", "0x014c", "x64"]);
     assert_refused(FIXTURE, "old.exe", &with(0x014c, 0x10b), &["32-bit", "x86", "x64"]);
+}
+
+/// One that a compiler made.
+#[test]
+fn a_program_for_32_bit_x86() {
+    let tools = (toolchain::tool(&["clang-19", "clang"]), toolchain::tool(&["lld-link-19", "lld-link"]));
+    let (Ok(clang), Ok(link)) = tools else {
+        println!("skipped: no clang here");
+        return;
+    };
+    let folder = copy_of(FIXTURE);
+    fs::write(folder.path().join("tiny.c"), "int start(void) { return 0; }\n").unwrap();
+    let run = |tool: &str, arguments: &[&str]| {
+        toolchain::run(Command::new(tool).current_dir(folder.path()).args(arguments)).unwrap();
+    };
+    run(clang, &["--target=i686-pc-windows-msvc", "-g", "-gcodeview", "-c", "tiny.c", "-o", "tiny.obj"]);
+    let flags = ["/nologo", "/nodefaultlib", "/entry:start", "/subsystem:console", "/safeseh:no", "/debug"];
+    run(link, &[&flags[..], &["/out:tiny.exe", "tiny.obj"]].concat());
+    let image = fs::read(folder.path().join("tiny.exe")).unwrap();
+    assert_refused(FIXTURE, "old.exe", &image, &["32-bit", "x86", "x64"]);
+    assert_refused(FIXTURE, "new.exe", &image, &["32-bit", "x86", "x64"]);
 }
 
 #[test]

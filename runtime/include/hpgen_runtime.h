@@ -14,7 +14,8 @@
  *     hpgen_patcher_close(patcher);
  *
  * Link with hpgen_runtime.dll (its import library), or with the static library and the system's ntdll, userenv, ws2_32 and dbghelp.
- * Windows on x64. `cargo xtask runtime` builds both.
+ * Windows on x64. `cargo xtask runtime` builds them, each twice: those in `embed` are small and lack hpgen_follow_files, hpgen_follower_close and hpgen_stand_probation; those in
+ * `embed-full` have all.
  *
  * Rules
  * - A function that returns int32_t returns one of the HPGEN_ codes below, which are the exit codes of `hpgen`. With any other than HPGEN_OK
@@ -52,6 +53,13 @@ extern "C" {
 #define HPGEN_APPLIED 2u  /* the old functions lead to the new ones */
 #define HPGEN_RETIRED 3u  /* rolled back; its memory is kept because a thread may still return into it */
 #define HPGEN_REPLACED 4u /* a payload of a higher series took its place */
+
+/* How a probation ended. */
+#define HPGEN_NOT_ON_PROBATION 0u /* the payload asks for none, or its time is over */
+#define HPGEN_PASSED 1u           /* nothing speaks against the patch */
+#define HPGEN_FAILED 2u           /* the patch was found bad, and is rolled back */
+#define HPGEN_STUCK 3u            /* the same, but it could not be rolled back */
+#define HPGEN_MOOT 4u             /* somebody took the patch out, or put another one in its place */
 
 /* Whose payloads are let in, and how long it is tried. */
 typedef struct hpgen_patcher hpgen_patcher;
@@ -94,6 +102,18 @@ typedef struct hpgen_rolled_back {
     char patch_id[24];
 } hpgen_rolled_back;
 
+/* What applies payloads to DLLs that are loaded later. */
+typedef struct hpgen_follower hpgen_follower;
+typedef void (*hpgen_told)(void *context, const char *patch_id, int32_t code, const hpgen_applied *applied, const char *error);
+
+/* How a patch stood its probation. */
+typedef struct hpgen_probation {
+    uint32_t end;            /* HPGEN_PASSED and so on */
+    uint32_t reserved;
+    char patch_id[24];       /* empty for HPGEN_NOT_ON_PROBATION */
+    char why[512];           /* what speaks against it, UTF-8 */
+} hpgen_probation;
+
 /* The version of the library: that of its header, and of hpgen ("0.1.0"). */
 uint32_t hpgen_runtime_abi(void);
 const char *hpgen_runtime_version(void);
@@ -119,6 +139,20 @@ int32_t hpgen_apply_memory(const hpgen_patcher *patcher, const void *payload, si
 
 /* Takes the patch of that id out, or with NULL the newest. `result` may be NULL. */
 int32_t hpgen_rollback(const hpgen_patcher *patcher, const char *patch_id, hpgen_rolled_back *result, char *error, size_t error_size);
+
+/* Applies payloads to DLLs that are loaded later, as soon as they are, and to what is loaded now; anew when a DLL is unloaded and loaded again. Each payload is let in as by
+ * hpgen_apply_file, now; if one is not, none is followed. A thread of the follower's own applies them: a DLL's entry point and initialisers run unpatched. That thread calls
+ * `told`, unless it is NULL, with how each attempt ended: HPGEN_OK and the patch, or another code and why. Not told: that no image of a payload is loaded yet, and that a thread
+ * stood in the way, since it is tried again then. What it is given is there during the call. It may apply and roll back, but not close the follower. */
+int32_t hpgen_follow_files(const hpgen_patcher *patcher, const char *const *paths, size_t count, hpgen_told told, void *context,
+                           hpgen_follower **follower, char *error, size_t error_size);
+
+/* Ends it and waits for its thread; what was applied stays. Not to be called by `told`, nor by a thread that holds the loader's lock (DllMain). */
+void hpgen_follower_close(hpgen_follower *follower);
+
+/* Watches the patch of that id, or with NULL the newest, where its payload asks for that (`hpgen build --probation`): calls its health checks on this thread, and looks at exceptions that
+ * nobody handles. It returns when the probation has ended, and so is called by a thread that has nothing else to do; one that has failed is rolled back by then. */
+int32_t hpgen_stand_probation(const hpgen_patcher *patcher, const char *patch_id, hpgen_probation *result, char *error, size_t error_size);
 
 /* Tells the patches in this process, the oldest first, one record for each image of a patch: at most `capacity` are written, and *count is how many there are.
  * `patches` may be NULL to have them counted. */

@@ -93,7 +93,13 @@ pub fn find_processes(_: &str) -> Result<Vec<RunningProcess>, ProcessError> {
 ///
 /// # Errors
 /// Always, on this system.
-pub fn run(_: &RunCommand, _: &PayloadFile, _: &Seal, _: &ApplyOptions) -> Result<u32, RunError> {
+pub fn run(
+    _: &RunCommand,
+    _: &PayloadFile,
+    _: &Seal,
+    _: &ApplyOptions,
+    _: impl FnOnce(Result<ProbationEnd, ProcessError>),
+) -> Result<u32, RunError> {
     Err(ProcessError::NotWindows.into())
 }
 
@@ -135,7 +141,15 @@ pub fn mitigations_process(_: u32) -> Result<Mitigations, ProcessError> {
 ///
 /// # Errors
 /// Always, on this system.
-pub fn probation_process(_: u32, _: &str) -> Result<Option<PatchWatch>, ProcessError> {
+pub fn probation_process(_: u32, _: Option<&str>) -> Result<Option<PatchWatch>, ProcessError> {
+    Err(ProcessError::NotWindows)
+}
+
+/// Windows only.
+///
+/// # Errors
+/// Always, on this system.
+pub fn probation_self(_: Option<&str>) -> Result<Option<PatchWatch>, ProcessError> {
     Err(ProcessError::NotWindows)
 }
 

@@ -474,6 +474,9 @@ pub enum RunError {
         /// The system's error.
         error: io::Error,
     },
+    /// The system takes it for no program of its own: a 32-bit one where only those of 64 bits run, or a damaged file.
+    #[error("{} is no program for x64; only x64 programs can be patched", .0.display())]
+    NotX64(PathBuf),
     /// It ended before its entry point, as it does when a DLL is missing.
     #[error(
         "{} ended with code {code:#x} before it reached its entry point{}", program.display(),
@@ -512,6 +515,7 @@ impl RunError {
         match self {
             RunError::Apply(error) => error.is_refusal(),
             RunError::Process(error) => error.is_refusal(),
+            RunError::NotX64(_) => true,
             _ => false,
         }
     }
@@ -551,4 +555,21 @@ impl Part {
 fn hex(bytes: &[u8]) -> String {
     let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     pairs.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From wherever it comes, the reason is the same, and names the process; it is the target that refuses.
+    #[test]
+    fn a_32_bit_program_is_refused_by_name() {
+        let refused = || ProcessError::NotX64(4242);
+        let said = "process 4242 is a 32-bit program; only x64 processes can be patched";
+        let (apply, rollback) = (ApplyError::from(refused()), RollbackError::from(refused()));
+        let (run, started) = (RunError::from(refused()), RunError::NotX64("old.exe".into()));
+        assert_eq!([apply.to_string(), rollback.to_string(), run.to_string()], [said; 3]);
+        assert_eq!(started.to_string(), "old.exe is no program for x64; only x64 programs can be patched");
+        assert_eq!([apply.is_refusal(), rollback.is_refusal(), run.is_refusal(), started.is_refusal()], [true; 4]);
+    }
 }

@@ -54,8 +54,8 @@ pub use loader::own_threads_are_stopped;
 #[cfg(feature = "std")]
 pub use loader::{
     Applied, Follower, PatchWatch, apply_to_process, apply_to_self, find_processes, frames_process, is_interrupted,
-    mitigations_process, probation_process, repair_process, rollback_process, rollback_self, run, status_process,
-    status_self, write_event_log,
+    mitigations_process, probation_process, probation_self, repair_process, rollback_process, rollback_self, run,
+    status_process, status_self, write_event_log,
 };
 #[cfg(feature = "std")]
 pub use mitigations::Mitigations;

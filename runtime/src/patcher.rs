@@ -1,6 +1,6 @@
 //! What a program that patches itself, or another one, calls: a payload file, a policy, and one process.
 
-use crate::loader::{self, Applied};
+use crate::loader::{self, Applied, PatchWatch};
 use crate::{Accepted, ApplyError, ApplyOptions, PatchStatus, Policy, ProcessError, RollbackError, RolledBack};
 
 /// Applies payloads to one process and takes them out again.
@@ -81,6 +81,17 @@ impl Patcher {
         match self.process {
             Target::Own => loader::rollback_self(patch, &self.options),
             Target::Other(pid) => loader::rollback_process(pid, patch, &self.options),
+        }
+    }
+
+    /// Begins to watch a patch that is on probation: the one of that id, or the newest that is in. Nothing where it is not on probation.
+    ///
+    /// # Errors
+    /// When the process cannot be watched: the patch stays in.
+    pub fn probation(&self, patch: Option<&str>) -> Result<Option<PatchWatch>, ProcessError> {
+        match self.process {
+            Target::Own => loader::probation_self(patch),
+            Target::Other(pid) => loader::probation_process(pid, patch),
         }
     }
 

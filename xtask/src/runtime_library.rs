@@ -38,10 +38,19 @@ pub struct RuntimeLibrary {
     pub archive: PathBuf,
 }
 
-/// Builds what is not up to date.
+/// Builds the small one, of what is not up to date: it applies, rolls back, and says what is in the process.
 pub fn build() -> Result<RuntimeLibrary> {
-    let (mut build, folder) = binaries::cargo_for_windows("build", "embed")?;
-    build.args(["--quiet", "--profile", "embed", "--package", "hpgen-runtime-c"]);
+    build_as("embed", &["--no-default-features"])
+}
+
+/// The same with all functions of the header.
+pub fn build_full() -> Result<RuntimeLibrary> {
+    build_as("embed-full", &[])
+}
+
+fn build_as(profile: &str, features: &[&str]) -> Result<RuntimeLibrary> {
+    let (mut build, folder) = binaries::cargo_for_windows("build", profile)?;
+    build.args(["--quiet", "--profile", profile, "--package", "hpgen-runtime-c"]).args(features);
     build.args(["-Zbuild-std=std,panic_unwind", "-Zbuild-std-features=optimize_for_size"]);
     let mut flags = SMALL.map(str::to_owned).to_vec();
     if !wine::is_native() {
@@ -69,5 +78,9 @@ pub fn run() -> Result<()> {
     println!("{}: {bytes} bytes of at most {MOST_BYTES}", built.dll.display());
     println!("{}\n{}", built.import.display(), built.archive.display());
     ensure!(bytes <= MOST_BYTES, "the DLL is too large");
+    let full = build_full()?;
+    let bytes = fs::metadata(&full.dll).with_context(|| format!("no {}", full.dll.display()))?.len();
+    println!("{}: {bytes} bytes, with DLLs that are loaded later and probation", full.dll.display());
+    println!("{}\n{}", full.import.display(), full.archive.display());
     Ok(())
 }

@@ -34,3 +34,17 @@ pub fn compile_with_runtime(folder: &Path, name: &str, source: &Path, flags: &[&
     toolchain::run(clang.arg(source).args(flags)).unwrap();
     output
 }
+
+/// A program for 32-bit x86, which needs no library, with a PDB.
+pub fn compile_for_x86(folder: &Path, name: &str) -> PathBuf {
+    let tools = Toolchain::find().unwrap();
+    let [source, object, image] = ["c", "obj", "exe"].map(|extension| folder.join(name).with_extension(extension));
+    fs::write(&source, "int start(void) { return 0; }\n").unwrap();
+    let mut clang = Command::new(tools.clang);
+    clang.args(["--target=i686-pc-windows-msvc", "-g", "-gcodeview", "-c", "-o"]).arg(&object).arg(&source);
+    toolchain::run(&mut clang).unwrap();
+    let mut link = Command::new(tools.lld_link);
+    link.args(["/nologo", "/nodefaultlib", "/entry:start", "/subsystem:console", "/safeseh:no", "/debug"]);
+    toolchain::run(link.arg(format!("/out:{}", image.display())).arg(&object)).unwrap();
+    image
+}

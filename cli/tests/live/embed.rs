@@ -8,17 +8,19 @@ use xtask::live::Target;
 use xtask::toolchain::{self, Toolchain};
 use xtask::{binaries, runtime_library, wine, workspace};
 
+#[cfg(not(windows))]
+use crate::compile::compile_text;
 use crate::session::{Session, expect};
 
 /// Lines that have to show a behaviour before it is believed; about 10 ms each.
 const SEEN: usize = 10;
 const MANY_REQUESTS: &str = "100000";
 
-/// With the DLL.
+/// With the DLL that has all functions, which this example calls.
 #[test]
 fn c_server() {
     let Some(session) = Session::start("embed_c") else { return };
-    let library = runtime_library::build().unwrap();
+    let library = runtime_library::build_full().unwrap();
     let images = compile(&session, "server.c", &[], &library.import);
     for image in &images {
         fs::copy(&library.dll, image.with_file_name("hpgen_runtime.dll")).unwrap();
@@ -29,7 +31,7 @@ fn c_server() {
 #[test]
 fn cpp_server() {
     let Some(session) = Session::start("embed_cpp") else { return };
-    let library = runtime_library::build().unwrap();
+    let library = runtime_library::build_full().unwrap();
     let images = compile(&session, "server.cpp", &["-fno-exceptions", "-fno-rtti"], &library.import);
     for image in &images {
         fs::copy(&library.dll, image.with_file_name("hpgen_runtime.dll")).unwrap();
@@ -40,12 +42,76 @@ fn cpp_server() {
     });
 }
 
+/// A health check fails: the server itself takes the patch out again.
+#[test]
+fn cpp_server_watches_its_patch() {
+    let Some(session) = Session::start("embed_probation") else { return };
+    let library = runtime_library::build_full().unwrap();
+    let [old, broken] = compile_as(
+        &session,
+        "server.cpp",
+        &["-fno-exceptions", "-fno-rtti"],
+        &library.import,
+        "-DFIXED_BUILD -DBROKEN_BUILD",
+    );
+    fs::copy(&library.dll, old.with_file_name("hpgen_runtime.dll")).unwrap();
+    let flags = ["--health-check", "self_test", "--probation", "60s", "--probation-interval", "500ms"];
+    let payload = session.build("payload.hpx", &old, &broken, &flags);
+    let file = session.file("fix.hpx");
+    let target = Target::start(&old, [&wine::windows_path(&file), MANY_REQUESTS]).unwrap();
+    target.wait_for_lines("requests", SEEN, |line| line.starts_with("request ")).unwrap();
+    fs::rename(&payload, &file).unwrap();
+    target.wait_for_lines("the end of the probation", 1, |line| line.starts_with("probation: ")).unwrap();
+    let before = target.lines().len();
+    target.wait_for_lines("the baseline again", before + SEEN, |line| !line.is_empty()).unwrap();
+    assert_eq!(session.applied(target.pid()).len(), 0);
+    let lines = target.lines();
+    let ends: Vec<_> = lines.iter().filter(|line| line.starts_with("probation: ")).collect();
+    assert_eq!(ends, ["probation: 0 2 the health check self_test returned 3"]);
+    let last = lines.iter().rev().find_map(|line| line.strip_prefix("request ")?.split_once(": ")).unwrap();
+    assert_eq!(last.1, format!("{} to pay", last.0.parse::<u32>().unwrap() % 8 * 37 % 11));
+}
+
+/// A DLL that the server loads gets its payload, which was there before.
+#[cfg(not(windows))]
+#[test]
+fn c_server_follows_a_plugin() {
+    let Some(session) = Session::start("embed_follow") else { return };
+    let library = runtime_library::build_full().unwrap();
+    let [server, _] = compile(&session, "server.c", &[], &library.import);
+    fs::copy(&library.dll, server.with_file_name("hpgen_runtime.dll")).unwrap();
+    let text = "__declspec(dllexport) unsigned plugin_answer(unsigned x) { return x + ADDED; }";
+    let plugins = ["-DADDED=1000", "-DADDED=2000"].map(|added| {
+        let folder = session.file(&format!("plugin{added}"));
+        fs::create_dir_all(&folder).unwrap();
+        let pdb = format!("-Wl,--pdb={}", folder.join("plugin.pdb").display());
+        compile_text(&folder, "plugin.dll", text, &["-shared", "-g", "-gcodeview", &pdb, added])
+    });
+    let payload = session.build("plugin.hpx", &plugins[0], &plugins[1], &[]);
+    let [none, plugin, payload] = [&session.file("none"), &plugins[0], &payload].map(|path| wine::windows_path(path));
+    let target = Target::start(&server, [&none, MANY_REQUESTS, &plugin, &payload]).unwrap();
+    let answers = |line: &str, added: u32| {
+        let request = line.strip_prefix("request ").and_then(|line| line.split_once(": "));
+        request.is_some_and(|(request, said)| {
+            said.ends_with(&format!(" plugin {}", request.parse::<u32>().unwrap() + added))
+        })
+    };
+    target.wait_for_lines("the plugin's new answers", SEEN, |line| answers(line, 2000)).unwrap();
+    let lines = target.lines();
+    assert!(lines.iter().any(|line| line == "follow: 0 "), "{}", lines.join("\n"));
+    let told: Vec<_> = lines.iter().filter(|line| line.starts_with("plugin ")).collect();
+    assert!(matches!(told[..], [line] if line.contains(": 0, 1 functions")), "{}", lines.join("\n"));
+    assert_eq!(session.applied(target.pid()).len(), 1);
+    let strange = lines.iter().find(|line| line.contains(" plugin ") && !answers(line, 1000) && !answers(line, 2000));
+    assert_eq!(strange, None);
+}
+
 /// With the static library; an image that has gcc's or Rust's exception tables for mingw in it cannot be patched itself yet. What is wrong is
 /// told in words.
 #[test]
 fn static_library() {
     let Some(session) = Session::start("embed_static") else { return };
-    let library = runtime_library::build().unwrap();
+    let library = runtime_library::build_full().unwrap();
     let system = ["-lntdll", "-luserenv", "-lws2_32", "-ldbghelp"];
     let [image, _] = compile(&session, "server.c", &system, &library.archive);
     let stranger = session.build("fix.hpx", &xtask::live::LUA.image("old"), &xtask::live::LUA.image("new"), &[]);
@@ -82,6 +148,11 @@ fn rust_server() {
 
 /// Builds an example as the baseline and as the fixed build.
 fn compile(session: &Session, source: &str, flags: &[&str], library: &Path) -> [PathBuf; 2] {
+    compile_as(session, source, flags, library, "-DFIXED_BUILD")
+}
+
+/// The same with other definitions for the new build.
+fn compile_as(session: &Session, source: &str, flags: &[&str], library: &Path, new: &str) -> [PathBuf; 2] {
     let tools = Toolchain::find().unwrap();
     let source = workspace::root().join("runtime").join("c").join("examples").join(source);
     ["old", "new"].map(|variant| {
@@ -94,7 +165,7 @@ fn compile(session: &Session, source: &str, flags: &[&str], library: &Path) -> [
         clang.arg(format!("-Wl,--pdb={}", folder.join("server.pdb").display()));
         clang.arg("-I").arg(workspace::root().join("runtime").join("include"));
         if variant == "new" {
-            clang.arg("-DFIXED_BUILD");
+            clang.args(new.split(' '));
         }
         toolchain::run(clang.arg(&source).arg(library).args(flags)).unwrap();
         image

@@ -146,6 +146,43 @@ fn a_patch_passes_its_probation() {
     assert!(session.applied(target.pid())[0]["probation_until"].as_u64().is_some());
 }
 
+/// `run` looks after the patch as long as the program runs: it goes on as the baseline, or has stood it, or ends by itself.
+#[test]
+fn run_watches_the_patch_of_its_program() {
+    let Some(session) = Session::start("probation_run") else { return };
+    let build = |variant: &str, flags: &[&str]| compile(&session, "run_fees.exe", variant, flags);
+    let (old, breaks) = (build("old", &[]), build("breaks", &["-DFIXED", "-DBREAKS"]));
+    let fixed = build("new", &["-DFIXED"]);
+    let flags = |window| ["--health-check", "self_test", "--probation", window, "--probation-interval", "100ms"];
+    let run = |payload: &Path, rounds: &str, record: &Path| {
+        let (file, record) = (wine::windows_path(payload), wine::windows_path(record));
+        let program = wine::windows_path(&old);
+        let arguments = ["run", "--patch", &file, "--allow-unsigned", "--events", &record, "--", &program, rounds];
+        session.call(0, &arguments)
+    };
+    let fee = |line: &str| line.strip_prefix("fee ").and_then(|fee| fee.parse::<usize>().ok()).unwrap();
+    let added = |stdout: &str| -> Vec<usize> {
+        stdout.lines().enumerate().map(|(index, line)| fee(line) - index - 1).collect()
+    };
+    // Bad after 50 rounds.
+    let record = session.file("failed.jsonl");
+    let ended = run(&session.build("breaks.hpx", &old, &breaks, &flags("60s")), "400", &record);
+    let seen = added(&ended.stdout);
+    assert_eq!((seen.len(), seen.first(), seen.last()), (400, Some(&9), Some(&7)), "{ended}");
+    let said = ended.stderr.trim_end();
+    assert!(said.starts_with("probation failed: the health check ") && said.ends_with(" returned 3"), "{ended}");
+    assert!(matches!(&recorded(&record)[..], [(event, _)] if event == "probation-failed"));
+    // Good, for longer than the window and for less.
+    for (window, recorded_event) in [("1s", "probation-passed"), ("60s", "probation-ended")] {
+        let record = session.file(&format!("{window}.jsonl"));
+        let ended = run(&session.build("fix.hpx", &old, &fixed, &flags(window)), "300", &record);
+        assert_eq!(added(&ended.stdout), [9; 300], "{ended}");
+        assert_eq!(ended.stderr, "");
+        let events = recorded(&record);
+        assert!(matches!(&events[..], [(event, _)] if event == recorded_event), "{events:?}");
+    }
+}
+
 #[test]
 fn a_crash_in_new_code_keeps_it_out_of_all_processes() {
     let Some(session) = Session::start("probation_crash") else { return };

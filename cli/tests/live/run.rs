@@ -5,6 +5,8 @@ use std::fs;
 use xtask::live::{LUA, SQLITE};
 use xtask::wine;
 
+#[cfg(not(windows))]
+use crate::compile::compile_for_x86;
 use crate::session::Session;
 
 #[test]
@@ -47,6 +49,18 @@ fn run_passes_on_output_and_exit_code() {
         assert!(ended.stdout.ends_with(&format!(" 3 {code}|two words|quo\"te\n")), "{ended}");
         assert_eq!(ended.stderr, "to standard error\n");
     }
+}
+
+/// Whether the system runs 32-bit programs or not.
+#[cfg(not(windows))]
+#[test]
+fn a_32_bit_program_is_refused() {
+    let Some(session) = Session::start("run_32_bit") else { return };
+    let program = compile_for_x86(&session.file(""), "tiny");
+    let payload = session.build("fix.hpx", &LUA.image("old"), &LUA.image("new"), &[]);
+    let (payload, program) = (wine::windows_path(&payload), wine::windows_path(&program));
+    let ended = session.call(5, &["run", "--patch", &payload, "--allow-unsigned", "--", &program]);
+    assert!(ended.stderr.contains("refused:") && ended.stderr.contains("only x64 "), "{ended}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 /* A server that patches itself: as soon as the file named by its first argument is there, it takes it in; when it is gone, it takes it out.
  *
- *     server fix.hpx 500      works through 500 requests
+ *     server fix.hpx 500                           works through 500 requests
+ *     server fix.hpx 500 plugin.dll plugin.hpx     loads a plugin after some of them, and has its payload applied then
  *
  * Built with -DFIXED_BUILD it is the fixed build, which `hpgen build` compares with the other one.
  */
@@ -31,18 +32,46 @@ static void look_for_patch(const hpgen_patcher *patcher, const char *file) {
     }
 }
 
+/* How a plugin's payload went in. */
+static void told(void *context, const char *patch_id, int32_t code, const hpgen_applied *applied, const char *error) {
+    printf("%s %s: %d, %u functions %s\n", (const char *)context, patch_id, code, applied ? applied->functions : 0, error);
+}
+
+typedef unsigned (*plugin_function)(unsigned);
+
+static plugin_function load_plugin(const char *file) {
+    HMODULE plugin = LoadLibraryA(file);
+    return plugin ? (plugin_function)(void *)GetProcAddress(plugin, "plugin_answer") : NULL;
+}
+
 int main(int count, char **arguments) {
     hpgen_patcher *patcher;
-    if (count != 3 || hpgen_patcher_open(HPGEN_ABI, &patcher) != HPGEN_OK) {
+    hpgen_follower *follower = NULL;
+    plugin_function plugin = NULL;
+    char error[512];
+    if ((count != 3 && count != 5) || hpgen_patcher_open(HPGEN_ABI, &patcher) != HPGEN_OK) {
         return 2;
     }
     hpgen_allow_unsigned(patcher, 1); /* a server in earnest calls hpgen_trust */
+    if (count == 5) {
+        const char *payloads[] = {arguments[4]};
+        int32_t code = hpgen_follow_files(patcher, payloads, 1, told, "plugin", &follower, error, sizeof error);
+        printf("follow: %d %s\n", code, error);
+    }
     for (unsigned request = 0; request < (unsigned)atoi(arguments[2]); request++) {
         look_for_patch(patcher, arguments[1]);
-        printf("request %u: fee %u\n", request, fee(request % 10));
+        if (follower && request == 20) {
+            plugin = load_plugin(arguments[3]);
+        }
+        printf("request %u: fee %u", request, fee(request % 10));
+        if (plugin) {
+            printf(" plugin %u", plugin(request));
+        }
+        printf("\n");
         fflush(stdout);
         Sleep(10);
     }
+    hpgen_follower_close(follower);
     hpgen_patcher_close(patcher);
     return 0;
 }

@@ -19,6 +19,28 @@ struct Discount final : Rate {
     }
 };
 
+// A payload may ask for this to be called for a while (`hpgen build --health-check self_test --probation 30s`).
+extern "C" int self_test() {
+#ifdef BROKEN_BUILD
+    return 3;
+#else
+    return 0;
+#endif
+}
+
+// Stays for as long as the patch is on probation; one that fails is out again then.
+static DWORD WINAPI stand_probation(void *) {
+    hpgen_patcher *patcher;
+    hpgen_probation probation;
+    char error[512];
+    hpgen_patcher_open(HPGEN_ABI, &patcher);
+    int code = hpgen_stand_probation(patcher, nullptr, &probation, error, sizeof error);
+    if (code != HPGEN_OK || probation.end != HPGEN_NOT_ON_PROBATION)
+        std::printf("probation: %d %s%u %s\n", code, error, probation.end, probation.why);
+    hpgen_patcher_close(patcher);
+    return 0;
+}
+
 // All that a server needs.
 class SelfPatching {
     hpgen_patcher *patcher = nullptr;
@@ -41,6 +63,7 @@ class SelfPatching {
                           : hpgen_rollback(patcher, nullptr, nullptr, error, sizeof error);
         std::printf("%s: %d %s\n", wanted ? "apply" : "roll back", code, error);
         patched = wanted;
+        if (wanted && code == HPGEN_OK) CloseHandle(CreateThread(nullptr, 0, stand_probation, nullptr, 0, nullptr));
     }
 };
 

@@ -9,15 +9,17 @@ use std::mem::offset_of;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use runtime::PatchState;
+use runtime::{Follower, PatchState};
 use xtask::toolchain;
 
 use crate::answer::Code;
-use crate::patcher::{self, Handle};
+use crate::follower::*;
+use crate::patcher::{self, *};
+use crate::probation::*;
 use crate::records::{Applied, Patch, Rollback, state_code};
 
 const HEADER: &str = include_str!("../../include/hpgen_runtime.h");
-const SOURCES: [&str; 1] = [include_str!("patcher.rs")];
+const SOURCES: [&str; 3] = [include_str!("patcher.rs"), include_str!("follower.rs"), include_str!("probation.rs")];
 
 /// How a type is written in C.
 trait CType {
@@ -34,7 +36,9 @@ c_types! {
     *const c_void => "const void *", *mut usize => "size_t *",
     *const Handle => "const hpgen_patcher *", *mut Handle => "hpgen_patcher *", *mut *mut Handle => "hpgen_patcher **",
     *mut Patch => "hpgen_patch *", *mut Rollback => "hpgen_rolled_back *",
-    *mut Applied => "hpgen_applied *",
+    *mut Applied => "hpgen_applied *", *mut Probation => "hpgen_probation *", *mut c_void => "void *",
+    *const *const c_char => "const char *const *", *const Applied => "const hpgen_applied *",
+    Option<Told> => "hpgen_told", *mut Follower => "hpgen_follower *", *mut *mut Follower => "hpgen_follower **",
 }
 
 /// The C type of a pointer to a function.
@@ -55,11 +59,11 @@ macro_rules! c_functions {
     };
 }
 
-c_functions! { () (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) }
+c_functions! { () (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G, H) }
 
 macro_rules! functions {
     ($($name:ident: fn($($parameter:ty),*) -> $result:ty;)*) => {
-        vec![$((stringify!($name), (patcher::$name as unsafe extern "C" fn($($parameter),*) -> $result).c())),*]
+        vec![$((stringify!($name), ($name as unsafe extern "C" fn($($parameter),*) -> $result).c())),*]
     };
 }
 
@@ -75,6 +79,9 @@ fn functions() -> Vec<(&'static str, String)> {
         hpgen_apply_memory: fn(_, _, _, _, _, _) -> _;
         hpgen_rollback: fn(_, _, _, _, _) -> _;
         hpgen_status: fn(_, _, _, _, _, _) -> _;
+        hpgen_follow_files: fn(_, _, _, _, _, _, _, _) -> _;
+        hpgen_follower_close: fn(_) -> _;
+        hpgen_stand_probation: fn(_, _, _, _, _) -> _;
     };
     all.push(("hpgen_runtime_abi", (patcher::hpgen_runtime_abi as extern "C" fn() -> _).c()));
     all.push(("hpgen_runtime_version", (patcher::hpgen_runtime_version as extern "C" fn() -> _).c()));
@@ -115,6 +122,10 @@ fn assertions() -> String {
         functions redirected reserved patch_id image);
     record!(text, Applied, "hpgen_applied": stopped_us images functions threads_stopped series patch_id);
     record!(text, Rollback, "hpgen_rolled_back": stopped_us functions threads_stopped memory_kept kept_by_thread patch_id);
+    record!(text, Probation, "hpgen_probation": end reserved patch_id why);
+    unsafe extern "C" fn told(_: *mut c_void, _: *const c_char, _: i32, _: *const Applied, _: *const c_char) {}
+    let told: Told = told;
+    assertion(&mut text, &format!("__builtin_types_compatible_p(hpgen_told, {})", told.c()));
     let numbers = [
         ("HPGEN_ABI", patcher::ABI),
         ("HPGEN_OK", Code::Ok as u32),
@@ -126,6 +137,11 @@ fn assertions() -> String {
         ("HPGEN_APPLIED", state_code(PatchState::Applied)),
         ("HPGEN_RETIRED", state_code(PatchState::Retired)),
         ("HPGEN_REPLACED", state_code(PatchState::Replaced)),
+        ("HPGEN_NOT_ON_PROBATION", End::NotOnProbation as u32),
+        ("HPGEN_PASSED", End::Passed as u32),
+        ("HPGEN_FAILED", End::Failed as u32),
+        ("HPGEN_STUCK", End::Stuck as u32),
+        ("HPGEN_MOOT", End::Moot as u32),
     ];
     let in_header = HEADER.lines().filter_map(|line| line.strip_prefix("#define ")?.split_once(' '));
     let in_header: BTreeSet<_> = in_header.map(|(name, _)| name).filter(|name| *name != "HPGEN_RUNTIME_H").collect();

@@ -5,9 +5,14 @@
 //! by the function that the header names. A caller's pointers are used during the call only.
 
 mod answer;
+#[cfg(feature = "watching")]
+mod follower;
 mod patcher;
+#[cfg(feature = "watching")]
+mod probation;
 mod records;
 mod text;
 
 #[cfg(test)]
+#[cfg(feature = "watching")]
 mod header_tests;

@@ -18,12 +18,13 @@ pub const ABI: u32 = 1;
 /// `hpgen_patcher`
 #[derive(Debug, Default)]
 pub struct Handle {
-    policy: Policy,
-    options: ApplyOptions,
+    pub policy: Policy,
+    pub options: ApplyOptions,
 }
 
 impl Handle {
-    fn patcher(&self) -> Patcher {
+    /// For this process.
+    pub fn patcher(&self) -> Patcher {
         Patcher::own().with_options(self.options.clone())
     }
 }
@@ -200,13 +201,13 @@ pub unsafe extern "C" fn hpgen_status(
 }
 
 /// Of functions that tell nothing but a number.
-const NOWHERE: Room = Room::NONE;
+pub const NOWHERE: Room = Room::NONE;
 
-fn no_patcher() -> Failure {
+pub fn no_patcher() -> Failure {
     Failure::usage("patcher is null")
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::error(format!("cannot read {}: {error}", path.display())))
 }
 

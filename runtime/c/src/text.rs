@@ -39,6 +39,12 @@ pub fn fixed<const SIZE: usize>(text: &str) -> [c_char; SIZE] {
     field
 }
 
+/// Text with its closing zero.
+#[cfg(feature = "watching")]
+pub fn ended(text: &str) -> Vec<c_char> {
+    text.bytes().filter(|byte| *byte != 0).chain([0]).map(u8::cast_signed).collect()
+}
+
 /// As much of the text as fits into so many bytes.
 fn whole_characters(text: &str, size: usize) -> &str {
     (0..=size.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()

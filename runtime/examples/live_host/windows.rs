@@ -42,7 +42,7 @@ fn apply_to_process(pid: u32, payload: &Payload, seal: &Seal, options: &ApplyOpt
 }
 
 fn run(command: &RunCommand, payload: &Payload, seal: &Seal, options: &ApplyOptions) -> Result<u32, RunError> {
-    hpgen_runtime::run(command, &payload.clone().into(), seal, options)
+    hpgen_runtime::run(command, &payload.clone().into(), seal, options, |_| panic!("no payload here has a probation"))
 }
 
 fn of_only_image(applied: &Applied) -> PatchStatus {

@@ -9,6 +9,7 @@ use std::os::windows::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use windows_sys::Win32::Foundation::ERROR_BAD_EXE_FORMAT;
 use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
 use windows_sys::Win32::System::Diagnostics::Debug::{CONTEXT, CONTEXT_CONTROL_AMD64, GetThreadContext};
 use windows_sys::Win32::System::Threading::{
@@ -18,13 +19,14 @@ use windows_sys::Win32::System::Threading::{
 use super::apply::apply;
 use super::edit::{Edit, Operation, perform};
 use super::modules::exe_base;
+use super::probation::PatchWatch;
 use super::process::Process;
 use super::system::ThreadCalls;
 use crate::format::{PayloadFile, Seal};
 use crate::target::image::LoadedImage;
 use crate::target::memory::Memory;
 use crate::target::zones::{Zone, Zones};
-use crate::{ApplyError, ApplyOptions, Part, ProcessError, RunCommand, RunError};
+use crate::{ApplyError, ApplyOptions, Part, ProbationEnd, ProcessError, RunCommand, RunError};
 
 /// `jmp $`
 const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
@@ -45,14 +47,18 @@ impl Drop for Held {
     }
 }
 
-/// Starts, patches, waits; gives the program's exit code.
+/// Starts, patches, watches where the payload asks for it, waits; gives the program's exit code.
 pub(super) fn run(
     command: &RunCommand,
     payload: &PayloadFile,
     seal: &Seal,
     options: &ApplyOptions,
+    told: impl FnOnce(Result<ProbationEnd, ProcessError>),
 ) -> Result<u32, RunError> {
-    let start = |error: io::Error| RunError::Start { program: command.program.clone(), error };
+    let start = |error: io::Error| match error.raw_os_error().map(i32::cast_unsigned) {
+        Some(ERROR_BAD_EXE_FORMAT) => RunError::NotX64(command.program.clone()),
+        _ => RunError::Start { program: command.program.clone(), error },
+    };
     let mut starter = Command::new(&command.program);
     starter.args(&command.arguments).creation_flags(CREATE_SUSPENDED);
     let child = starter.spawn().map_err(start)?;
@@ -62,7 +68,9 @@ pub(super) fn run(
     let process = Process::from_handle(process, pid)?;
     let thread = first_thread(&process)?;
     run_to_entry(command, &process, &thread, options)?;
-    apply(&process, payload, seal, options, 0)?;
+    let patch = apply(&process, payload, seal, options, 0)?;
+    // Before the program does anything. If it cannot be watched, the patch stays in.
+    let watch = process.again().and_then(|process| PatchWatch::begin(process, |record| record.sequence == patch));
 
     // Ctrl+C is for the program; this process waits for what it makes of it.
     // SAFETY: without a handler function it only changes this process's own way with Ctrl+C.
@@ -72,6 +80,10 @@ pub(super) fn run(
     let Some(mut child) = held.0.take() else {
         return Ok(0);
     };
+    if let Some(watch) = watch.transpose() {
+        // It ends with the program at the latest.
+        told(watch.map(PatchWatch::stand));
+    }
     let status = child.wait().map_err(start)?;
     Ok(status.code().map_or(0, i32::cast_unsigned))
 }

@@ -39,8 +39,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::{PayloadFile, Seal};
 use crate::{
-    ApplyError, ApplyOptions, Mitigations, PatchStatus, ProcessError, Repaired, RollbackError, RolledBack, RunCommand,
-    RunError, RunningProcess, ThreadFrames,
+    ApplyError, ApplyOptions, Mitigations, PatchStatus, ProbationEnd, ProcessError, Repaired, RollbackError,
+    RolledBack, RunCommand, RunError, RunningProcess, ThreadFrames,
 };
 pub use event_log::write_event_log;
 pub use follow::Follower;
@@ -151,13 +151,20 @@ pub fn mitigations_process(pid: u32) -> Result<Mitigations, ProcessError> {
     Ok(system::mitigations(Process::open(pid, Access::Look)?.raw()))
 }
 
-/// Begins to watch the patch of that id in a process, where it is on probation; nothing where it is not.
+/// Begins to watch the patch of that id in a process, or the newest that is in, where it is on probation; nothing where it is not.
 ///
 /// # Errors
 /// When there is no such process, or it may not be changed.
-pub fn probation_process(pid: u32, patch: &str) -> Result<Option<PatchWatch>, ProcessError> {
-    let process = Process::open(pid, Access::Change)?;
-    PatchWatch::begin(process, |record| record.seal.patch_id().eq_ignore_ascii_case(patch))
+pub fn probation_process(pid: u32, patch: Option<&str>) -> Result<Option<PatchWatch>, ProcessError> {
+    PatchWatch::of(Process::open(pid, Access::Change)?, patch)
+}
+
+/// The same for the process that calls.
+///
+/// # Errors
+/// When it cannot be watched.
+pub fn probation_self(patch: Option<&str>) -> Result<Option<PatchWatch>, ProcessError> {
+    PatchWatch::of(Process::own(), patch)
 }
 
 /// Takes back what an hpgen left half done that was killed in the middle of a change, and lets the process's threads go on. Nothing where
@@ -195,12 +202,19 @@ pub fn find_processes(image: &str) -> Result<Vec<RunningProcess>, ProcessError> 
 }
 
 /// Runs a program that has the payload from before its first instruction, and gives its exit code. The program has this process's
-/// standard handles. The payload may be for the EXE or for a DLL that is loaded with it.
+/// standard handles. The payload may be for the EXE or for a DLL that is loaded with it. Where the payload asks for a probation, the patch is watched, and rolled back if it fails;
+/// `told` is told how that ended, or why it cannot be watched.
 ///
 /// # Errors
 /// When the program does not start or the payload does not fit; no process is left behind then.
-pub fn run(command: &RunCommand, payload: &PayloadFile, seal: &Seal, options: &ApplyOptions) -> Result<u32, RunError> {
-    launch::run(command, payload, seal, options)
+pub fn run(
+    command: &RunCommand,
+    payload: &PayloadFile,
+    seal: &Seal,
+    options: &ApplyOptions,
+    told: impl FnOnce(Result<ProbationEnd, ProcessError>),
+) -> Result<u32, RunError> {
+    launch::run(command, payload, seal, options, told)
 }
 
 /// Whether threads of this process are stopped by the loader at this moment. Code that hooks the allocator can check with it that the

@@ -51,6 +51,17 @@ struct Check {
 }
 
 impl PatchWatch {
+    /// The same for the patch of that id, or the newest that is in.
+    pub(super) fn of(process: Process, patch: Option<&str>) -> Result<Option<PatchWatch>, ProcessError> {
+        let records = records::find(&process);
+        let newest =
+            records.iter().filter(|record| record.state == PatchState::Applied).map(|record| record.sequence).max();
+        PatchWatch::begin(process, |record| match patch {
+            Some(id) => record.seal.patch_id().eq_ignore_ascii_case(id),
+            None => Some(record.sequence) == newest,
+        })
+    }
+
     /// Begins to watch a patch that is on probation; nothing where it is not, or its time is over.
     pub(super) fn begin(
         process: Process,

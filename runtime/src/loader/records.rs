@@ -77,14 +77,15 @@ pub(super) fn status(process: &Process, record: &Record) -> PatchStatus {
             redirected: holds(address, &entry.replacement) && entry.gap.is_none_or(gap_holds),
         }
     };
-    let mut functions: Vec<RedirectedFunction> = record.entries.iter().map(function).collect();
-    functions.sort_by_key(|function| function.old_rva);
-    // All callers of a function are one.
-    functions.dedup_by(|next, first| {
-        let is_same = next.old_rva == first.old_rva;
-        first.redirected &= next.redirected || !is_same;
-        is_same
-    });
+    let mut functions: Vec<RedirectedFunction> = Vec::with_capacity(record.entries.len());
+    for function in record.entries.iter().map(function) {
+        let place = functions.partition_point(|other| other.old_rva < function.old_rva);
+        match functions.get_mut(place).filter(|other| other.old_rva == function.old_rva) {
+            // All callers of a function are one.
+            Some(other) => other.redirected &= function.redirected,
+            None => functions.insert(place, function),
+        }
+    }
     PatchStatus {
         patch_id: record.seal.patch_id(),
         seal: record.seal,

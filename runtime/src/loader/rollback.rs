@@ -1,8 +1,6 @@
 //! Taking a patch out: the old entries are restored while all threads stand still, and the region is freed unless something of a
 //! thread (its stack, its registers) points into it, a thread runs fibers, or the process calls a function of it when it ends.
 
-use std::collections::BTreeSet;
-
 use super::edit::{Assignment, Edit, Mark, Operation, check_expected, perform};
 use super::guards::{delete_function_table, release_module};
 use super::hooks::{self, Veto};
@@ -86,8 +84,11 @@ fn take_out(
     // An entry and its gap are one function, and so are all callers of one.
     let functions = patch.iter().map(|record| {
         let is_edited = |rva| edits.iter().any(|edit| edit.address == record.image_base + u64::from(rva));
-        let edited = record.entries.iter().filter(|entry| is_edited(entry.rva));
-        edited.map(RecordEntry::function_rva).collect::<BTreeSet<_>>().len()
+        let is_first = |(number, entry): &(usize, &RecordEntry)| {
+            let mut before = record.entries.iter().take(*number);
+            before.all(|other| other.function_rva() != entry.function_rva())
+        };
+        record.entries.iter().enumerate().filter(is_first).filter(|(_, entry)| is_edited(entry.rva)).count()
     });
     let functions = functions.sum();
     for record in patch.iter().filter(|record| record.state == PatchState::Applied) {

@@ -362,15 +362,15 @@ impl RecordEntry {
                 replacement,
             }),
         };
-        let mut entries = Vec::new();
+        let mut entries: Vec<RecordEntry> = Vec::new();
+        let mut add =
+            |entry: RecordEntry| entries.insert(entries.partition_point(|other| other.rva < entry.rva), entry);
         for t in &linked.trampolines {
             if !t.replacement.is_empty() {
-                let original = t.expected.get(..t.replacement.len()).unwrap_or_default();
-                entries.push(entry(t, t.entry_rva, original, &t.replacement));
+                add(entry(t, t.entry_rva, t.expected.get(..t.replacement.len()).unwrap_or_default(), &t.replacement));
             }
-            entries.extend(t.callers.iter().map(|caller| entry(t, caller.rva, &caller.expected, &caller.replacement)));
+            t.callers.iter().for_each(|caller| add(entry(t, caller.rva, &caller.expected, &caller.replacement)));
         }
-        entries.sort_by_key(|entry| entry.rva);
         entries
     }
 }
