@@ -1,4 +1,5 @@
-//! Where each atom of a plan stands in the region: code, then constants, then variables, each in pages of their own.
+//! Where each atom of a plan stands in the region: code, then constants, then variables, each in pages of their own with a page between that nobody
+//! may touch.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -67,6 +68,13 @@ impl Cursor {
         u32::try_from(start).unwrap_or(u32::MAX)
     }
 
+    /// A page that nobody may touch stands between segments.
+    fn next_segment(&mut self, start: u32) {
+        if self.0 > u64::from(start) {
+            self.0 = self.0.next_multiple_of(u64::from(PAGE)) + u64::from(PAGE);
+        }
+    }
+
     fn end(&self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
@@ -92,7 +100,7 @@ impl Layout {
             .collect();
         layout.code = (start, cursor.end());
 
-        cursor.0 = cursor.0.next_multiple_of(u64::from(PAGE));
+        cursor.next_segment(start);
         let start = cursor.end();
         let entries =
             plan.functions.keys().filter_map(|index| new.function(*index)).map(|f| f.unwind.len() as u64).sum::<u64>();
@@ -137,7 +145,7 @@ impl Layout {
         layout.data(new, plan, false, &mut cursor);
         layout.constants = (start, cursor.end());
 
-        cursor.0 = cursor.0.next_multiple_of(u64::from(PAGE));
+        cursor.next_segment(start);
         let start = cursor.end();
         layout.data(new, plan, true, &mut cursor);
         layout.variables = (start, cursor.end());

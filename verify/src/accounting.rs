@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hpgen_diff::atoms::{AtomIndex, AtomKind};
-use hpgen_runtime::format::{Protection, RelocationKind};
+use hpgen_runtime::format::{PAGE, Protection, RelocationKind};
+use hpgen_runtime::link::LinkedSegment;
 
 use crate::claims::{Occupied, Part};
 use crate::code::extent;
@@ -57,6 +58,7 @@ pub(crate) fn look(
         let protection = if is_code { Protection::ReadExecute } else { Protection::Read };
         add(part.offset, part.size, protection, false, describe(facts, part.part));
     }
+    findings.extend(unguarded(process));
     findings.extend(split_tables(facts, occupied));
     findings.extend(other_bases(facts, bound, occupied));
     extents.sort();
@@ -83,6 +85,23 @@ fn describe(facts: &Facts<'_>, part: Part) -> String {
         Part::Value(index) => format!("the new value of {}", facts.name(index)),
         Part::ImportSlot(number) => format!("import slot {number}"),
     }
+}
+
+/// A page that nobody may touch stands between segments.
+fn unguarded(process: &Process) -> Vec<Finding> {
+    let pairs = process.linked.segments.windows(2).filter_map(|pair| match pair {
+        [before, behind] => Some((before, behind)),
+        _ => None,
+    });
+    let end = |segment: &LinkedSegment| u64::from(segment.offset) + u64::from(segment.size);
+    let guarded = |from: u64| from.next_multiple_of(PAGE.into()) + u64::from(PAGE);
+    let unguarded = pairs.filter(|(before, behind)| u64::from(behind.offset) < guarded(end(before)));
+    unguarded
+        .map(|(_, behind)| {
+            let found = format!("none in front of region offset {:#x}", behind.offset);
+            Finding::of_payload("region", "a page between segments that nobody may touch", found)
+        })
+        .collect()
 }
 
 /// A function and its funclets share their exception tables: there is one of each.

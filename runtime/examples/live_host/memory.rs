@@ -50,11 +50,13 @@ pub fn check_memory() {
     let expected = [
         (0, 0x1000, PAGE_READWRITE),
         (u64::from(CODE), 0x1000, PAGE_EXECUTE_READ),
+        (0x2000, 0x1000, PAGE_NOACCESS),
         (u64::from(CONSTANTS), 0x1000, PAGE_READONLY),
-        (u64::from(VARIABLES), 0x1000, PAGE_READWRITE),
         (0x4000, 0x1000, PAGE_NOACCESS),
-        (0x5000, 0x1000, PAGE_READONLY),
+        (u64::from(VARIABLES), 0x1000, PAGE_READWRITE),
         (0x6000, 0x1000, PAGE_NOACCESS),
+        (0x7000, 0x1000, PAGE_READONLY),
+        (0x8000, 0x1000, PAGE_NOACCESS),
     ];
     assert_eq!(offsets, expected, "{offsets:x?}");
     assert_eq!(answer(1), 6);

@@ -3,8 +3,8 @@
 use hpgen_runtime::format::*;
 
 pub const CODE: u32 = 0x1000;
-pub const CONSTANTS: u32 = 0x2000;
-pub const VARIABLES: u32 = 0x3000;
+pub const CONSTANTS: u32 = 0x3000;
+pub const VARIABLES: u32 = 0x5000;
 
 /// What the running program's own headers say.
 pub fn own_identity() -> Identity {

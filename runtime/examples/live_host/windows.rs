@@ -425,11 +425,13 @@ fn check_protections(region: u64) {
     for (offset, protection) in [
         (0, PAGE_READWRITE),
         (CODE, PAGE_EXECUTE_READ),
+        (0x2000, PAGE_NOACCESS),
         (CONSTANTS, PAGE_READONLY),
-        (VARIABLES, PAGE_READWRITE),
         (0x4000, PAGE_NOACCESS),
-        (0x5000, PAGE_READONLY),
+        (VARIABLES, PAGE_READWRITE),
         (0x6000, PAGE_NOACCESS),
+        (0x7000, PAGE_READONLY),
+        (0x8000, PAGE_NOACCESS),
     ] {
         let mut info: MEMORY_BASIC_INFORMATION = unsafe { std::mem::zeroed() };
         unsafe { VirtualQuery((region + u64::from(offset)) as *const _, &raw mut info, size_of_val(&info)) };

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::layout::{AT_EXIT, CHECKED, body_after, page_behind, start_of_body};
+use super::layout::{AT_EXIT, CHECKED, behind_guard, body_after, start_of_body};
 use super::numbers::{put_number, put_places, put_signed, put_text};
 use super::*;
 
@@ -61,7 +61,7 @@ impl Payload {
             put_signed(bytes, i64::from(segment.size) - segment.content.len() as i64);
         }
         put_places(bytes, segments.iter().map(|s| s.offset), PAGE, |index, offset| {
-            page_behind(offset, segments.get(index).map_or(0, |segment| segment.size))
+            behind_guard(offset, segments.get(index).map_or(0, |segment| segment.size))
         });
     }
 

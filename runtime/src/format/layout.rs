@@ -68,9 +68,10 @@ impl Relocation {
     }
 }
 
-/// The page behind `size` bytes at `offset`.
-pub(super) fn page_behind(offset: u32, size: u32) -> u32 {
-    offset.saturating_add(size).checked_next_multiple_of(PAGE).unwrap_or(u32::MAX)
+/// Where the segment behind `size` bytes at `offset` is expected: a page that nobody may touch stands between them.
+pub(super) fn behind_guard(offset: u32, size: u32) -> u32 {
+    let end = offset.saturating_add(size).checked_next_multiple_of(PAGE);
+    end.map_or(u32::MAX, |end| end.saturating_add(PAGE))
 }
 
 /// Where the next body of a function is expected: behind the one before it, the first at the entry.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use super::decode::{FormatError, malformed};
-use super::layout::{AT_EXIT, CHECKED, MAX_EXPECTED, body_after, page_behind, start_of_body};
+use super::layout::{AT_EXIT, CHECKED, MAX_EXPECTED, behind_guard, body_after, start_of_body};
 use super::numbers::Reader;
 use super::*;
 
@@ -91,7 +91,7 @@ fn decode_segments(reader: &mut Reader<'_>) -> Result<Vec<Segment>, FormatError>
     let sizes = reader.numbers(count)?;
     let empty = reader.column(count, Reader::signed)?;
     let size = |index: usize| sizes.get(index).copied().unwrap_or(0);
-    let offsets = reader.places(count, PAGE, |index, offset| page_behind(offset, size(index)))?;
+    let offsets = reader.places(count, PAGE, |index, offset| behind_guard(offset, size(index)))?;
     let available = MOST_CONTENT * reader.rest().len() as u64;
     let (mut end, mut sum) = (u64::from(PAGE), 0);
     let mut segments = Vec::with_capacity(count);
