@@ -210,8 +210,14 @@ static const char *probe(const char *name) {
         return Curl_cert_hostcheck(match, sizeof match - 1, host, sizeof host - 1) ? "accepted" : "refused";
     }
     if (strcmp(name, "no-protocol") == 0) {
+        /* An empty list of protocols is an error, and must not leave all of them allowed. */
+        char url[100];
+        snprintf(url, sizeof url, "http://127.0.0.1:%u/plain", port);
         CURL *curl = curl_easy_init();
-        CURLcode result = curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "");
+        curl_easy_setopt(curl, CURLOPT_URL, url);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+        curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "");
+        CURLcode result = curl_easy_perform(curl);
         curl_easy_cleanup(curl);
         return result == CURLE_OK ? "accepted" : "refused";
     }

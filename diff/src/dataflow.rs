@@ -12,7 +12,7 @@ use iced_x86::{
 };
 
 use crate::image::Image;
-use crate::index_bounds::{self, Comparison};
+use crate::index_bounds::{self, Comparison, Width};
 use crate::rva::{Rva, span};
 
 /// What the analysis found.
@@ -120,6 +120,8 @@ enum Value {
     AtMost(u32),
     /// A number whose lower half is at most so much.
     LowAtMost(u32),
+    /// A number whose lowest byte is at most so much.
+    ByteAtMost(u32),
 }
 
 impl Value {
@@ -131,13 +133,28 @@ impl Value {
         }
     }
 
-    /// The same, once it is known that it, or its lower half, is no larger than this.
-    fn bounded(self, largest: u32, wide: bool) -> Value {
-        match (self, wide) {
+    /// The largest number that its lowest byte can be.
+    fn largest_byte(self) -> Option<u32> {
+        match self {
+            Value::AtMost(largest) | Value::LowAtMost(largest) | Value::ByteAtMost(largest) => Some(largest),
+            _ => None,
+        }
+    }
+
+    /// The same, once it is known that it, or its lower part, is no larger than this.
+    fn bounded(self, largest: u32, width: Width) -> Value {
+        match (self, width) {
+            // What has no more than a byte is that byte.
+            (Value::AtMost(known), Width::Byte) if known > u8::MAX.into() => self,
+            (Value::LowAtMost(known), Width::Byte) if known > u8::MAX.into() => self,
             (Value::AtMost(known), _) => Value::AtMost(known.min(largest)),
-            (Value::LowAtMost(known), false) => Value::LowAtMost(known.min(largest)),
-            (Value::Unknown | Value::Foreign | Value::LowAtMost(_), true) => Value::AtMost(largest),
-            (Value::Unknown | Value::Foreign, false) => Value::LowAtMost(largest),
+            (Value::LowAtMost(known), Width::Half | Width::Byte) => Value::LowAtMost(known.min(largest)),
+            (Value::ByteAtMost(known), Width::Byte) => Value::ByteAtMost(known.min(largest)),
+            (Value::Unknown | Value::Foreign | Value::LowAtMost(_) | Value::ByteAtMost(_), Width::Whole) => {
+                Value::AtMost(largest)
+            }
+            (Value::Unknown | Value::Foreign | Value::ByteAtMost(_), Width::Half) => Value::LowAtMost(largest),
+            (Value::Unknown | Value::Foreign, Width::Byte) => Value::ByteAtMost(largest),
             _ => self,
         }
     }
@@ -204,6 +221,7 @@ impl AddressSets {
             (Value::AtMost(a) | Value::LowAtMost(a), Value::AtMost(b) | Value::LowAtMost(b)) => {
                 Value::LowAtMost(a.max(b))
             }
+            (Value::ByteAtMost(a), Value::ByteAtMost(b)) => Value::ByteAtMost(a.max(b)),
             _ => Value::Unknown,
         }
     }
@@ -239,7 +257,7 @@ impl State {
     /// Keeps what a comparison proves on one side of a branch.
     fn bound(&mut self, comparison: Comparison, largest: Option<u32>) {
         if let Some(largest) = largest {
-            let value = self.get(comparison.register).bounded(largest, comparison.wide);
+            let value = self.get(comparison.register).bounded(largest, comparison.width);
             self.set(comparison.register, value);
         }
     }
@@ -580,7 +598,16 @@ impl Analysis<'_> {
                 _ => None,
             },
             Mnemonic::And | Mnemonic::Movzx => {
-                index_bounds::largest_result(i).map(|largest| (target, Value::AtMost(largest)))
+                let byte = index_bounds::extended_byte(i).and_then(|source| state.get(source).largest_byte());
+                let largest = index_bounds::largest_result(i)?;
+                Some((target, Value::AtMost(byte.map_or(largest, |byte| byte.min(largest)))))
+            }
+            Mnemonic::Shl if wide || target.is_gpr32() => {
+                let largest = match state.get(target) {
+                    Value::LowAtMost(largest) if !wide => Some(largest),
+                    value => value.largest(),
+                };
+                index_bounds::largest_shifted(i, largest?).map(|largest| (target, Value::AtMost(largest)))
             }
             Mnemonic::Mov if target.is_gpr32() && i.op1_kind() == OpKind::Immediate32 => {
                 Some((target, Value::Number { value: i.immediate32(), at: self.offset_of(i) }))

@@ -231,6 +231,42 @@ fn a_comparison_bounds_an_index() {
         a.movzx(eax, cl).unwrap();
     });
     assert_eq!(byte, reach(2048));
+    // As clang reads them by an enumeration that is kept in a byte.
+    let of_byte = indexed_after(|a, out| {
+        a.lea(ecx, ptr(rax - 1)).unwrap();
+        a.cmp(cl, 4).unwrap();
+        a.ja(out).unwrap();
+        a.movzx(eax, cl).unwrap();
+    });
+    assert_eq!(of_byte, reach(40));
+    // The scale in an instruction of its own, the index in the place of the base.
+    let shifted = |by: i32| {
+        uses(|a| {
+            let mut out = a.create_label();
+            a.cmp(cl, 2).unwrap();
+            a.ja(out).unwrap();
+            a.movzx(eax, cl).unwrap();
+            a.shl(eax, by).unwrap();
+            a.lea(rdx, qword_ptr(DATA)).unwrap();
+            a.mov(rax, qword_ptr(rax + rdx)).unwrap();
+            a.set_label(&mut out).unwrap();
+            a.ret().unwrap();
+        })
+    };
+    assert_eq!(shifted(3), reach(24));
+    assert_eq!(shifted(31), UNBOUNDED, "bits are lost");
+    let known_to_be_a_byte = indexed_after(|a, out| {
+        a.movzx(eax, cl).unwrap();
+        a.cmp(al, 4).unwrap();
+        a.ja(out).unwrap();
+    });
+    assert_eq!(known_to_be_a_byte, reach(40));
+    let high_bit = indexed_after(|a, out| {
+        a.cmp(cl, 0xf0).unwrap();
+        a.ja(out).unwrap();
+        a.movzx(eax, cl).unwrap();
+    });
+    assert_eq!(high_bit, reach(0xf1 * 8));
     assert!(below.is_indexed_within(72) && !below.is_indexed_within(71));
 }
 
@@ -242,6 +278,41 @@ fn what_bounds_something_else_bounds_no_index() {
         a.jae(out).unwrap();
     });
     assert_eq!(half, UNBOUNDED);
+    // All but the lowest byte was not compared.
+    for byte in [
+        indexed_after(|a, out| {
+            a.cmp(al, 4).unwrap();
+            a.ja(out).unwrap();
+        }),
+        indexed_after(|a, out| {
+            a.cmp(cl, 4).unwrap();
+            a.ja(out).unwrap();
+            a.mov(eax, ecx).unwrap();
+        }),
+    ] {
+        assert_eq!(byte, UNBOUNDED);
+    }
+    // The bytes above the lowest one, and another byte than was compared.
+    for other in [
+        indexed_after(|a, out| {
+            a.cmp(ch, 4).unwrap();
+            a.ja(out).unwrap();
+            a.movzx(eax, cl).unwrap();
+        }),
+        indexed_after(|a, out| {
+            a.cmp(cl, 4).unwrap();
+            a.ja(out).unwrap();
+            a.movzx(eax, ch).unwrap();
+        }),
+        indexed_after(|a, out| {
+            a.movzx(eax, cx).unwrap();
+            a.cmp(al, 4).unwrap();
+            a.ja(out).unwrap();
+            a.movzx(eax, ah).unwrap();
+        }),
+    ] {
+        assert_eq!(other, Uses { indexed: true, reach: 2048, ..NONE });
+    }
     // The wrong side of the branch, and a comparison of numbers with signs.
     for wrong in [
         indexed_after(|a, out| {

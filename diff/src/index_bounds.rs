@@ -5,13 +5,24 @@
 
 use iced_x86::{ConditionCode, Instruction, Mnemonic, OpKind, Register};
 
+/// How much of a register was compared, from its lowest bit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// 8 bits.
+    Byte,
+    /// 32 bits.
+    Half,
+    /// All 64.
+    Whole,
+}
+
 /// A comparison of a register, as a number without sign, with a constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Comparison {
     /// All 64 bits of the register.
     pub register: Register,
-    /// Whether all of them were compared, or the lower half.
-    pub wide: bool,
+    /// Which of them were compared.
+    pub width: Width,
     constant: u32,
 }
 
@@ -22,13 +33,14 @@ impl Comparison {
             return None;
         }
         let (register, constant) = (i.op0_register(), i.try_immediate(1).ok()?);
-        let constant = match (register.is_gpr64(), register.is_gpr32()) {
-            (true, _) => u32::try_from(constant).ok()?,
-            // Sign-extended to more than the register has.
-            (_, true) => constant as u32,
+        // Sign-extended, a constant can have more bits than were compared.
+        let (width, constant) = match register {
+            _ if register.is_gpr64() => (Width::Whole, u32::try_from(constant).ok()?),
+            _ if register.is_gpr32() => (Width::Half, constant as u32),
+            _ if is_low_byte(register) => (Width::Byte, u32::from(constant as u8)),
             _ => return None,
         };
-        Some(Comparison { register: register.full_register(), wide: register.is_gpr64(), constant })
+        Some(Comparison { register: register.full_register(), width, constant })
     }
 
     /// The largest number that the register can hold where a branch is taken, and where it is not.
@@ -42,6 +54,17 @@ impl Comparison {
             _ => [None, None],
         }
     }
+}
+
+/// A register of the lowest eight bits, not one of the next eight.
+fn is_low_byte(register: Register) -> bool {
+    register.is_gpr8() && !matches!(register, Register::AH | Register::BH | Register::CH | Register::DH)
+}
+
+/// The register whose lowest byte alone an instruction leaves in its first operand.
+pub(crate) fn extended_byte(i: &Instruction) -> Option<Register> {
+    let extends = i.mnemonic() == Mnemonic::Movzx && i.op1_kind() == OpKind::Register && is_low_byte(i.op1_register());
+    extends.then(|| i.op1_register())
 }
 
 /// The largest number that an instruction can leave in its first operand, a register, whatever it held before.
@@ -64,6 +87,12 @@ pub(crate) fn largest_result(i: &Instruction) -> Option<u32> {
         },
         _ => None,
     }
+}
+
+/// The largest number that a shift to the left by a constant leaves of one that is at most `largest`, where no bit is lost.
+pub(crate) fn largest_shifted(i: &Instruction, largest: u32) -> Option<u32> {
+    let by = i.try_immediate(1).ok().and_then(|by| u32::try_from(by).ok()).filter(|by| *by < u32::BITS)?;
+    largest.checked_mul(1 << by)
 }
 
 /// How many bytes from its base register's value on a memory operand can touch, where its index is at most `largest`.

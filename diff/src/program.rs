@@ -63,6 +63,14 @@ impl Function {
     pub fn table_at(&self, rva: Rva) -> Option<&JumpTable> {
         self.tables.iter().find(|table| table.rva == rva)
     }
+
+    /// Whether all that stands in a range is a table that the function jumps by. Compilers make those for that alone: no code
+    /// takes the end of one.
+    pub fn jumps_by_all_of(&self, range: Range<Rva>) -> bool {
+        let is_jumped_by = self.code.facts.tables.iter().any(|table| table.is_jump && table.rva == range.start);
+        let bytes = |table: &JumpTable| i64::try_from(table.targets.len()).ok()?.checked_mul(4);
+        is_jumped_by && self.table_at(range.start).and_then(bytes) == Some(range.end.distance_from(range.start))
+    }
 }
 
 /// What stands at an address.

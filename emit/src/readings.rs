@@ -4,7 +4,7 @@
 //! index. A wrong reading would make the payload point at another object, so each reading needs a reason: the old version of
 //! the function takes the same address, or the way in which the new one uses it leaves no other.
 
-use hpgen_diff::atoms::{AtomIndex, AtomKind};
+use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
 use hpgen_diff::listing;
 use hpgen_diff::program::{Function, Location, Program};
 use hpgen_diff::rva::Rva;
@@ -61,7 +61,7 @@ pub(crate) fn of_reference(
     // A base of indexed accesses may be an end or biased, unless none can leave the object, and so may what is compared or
     // computed with. An address that is
     // read at directly, passed on or stored is the object's own, unless the function also has the array that ends here. The end of a string
-    // literal is never taken: code that knows its length counts.
+    // literal is never taken, since code that knows its length counts, nor that of a table that the function jumps by.
     let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
     let leaves = uses.indexed && !uses.is_indexed_within(object.size.saturating_sub(offset));
     if leaves || uses.compared || uses.computed {
@@ -71,13 +71,38 @@ pub(crate) fn of_reference(
     let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
     let rival =
         before(new, atom).filter(|before| offset == 0 && !is_only_read && is_referenced(new, function, *before));
-    if let Some(before) =
-        rival.filter(|before| new.atom(*before).is_some_and(|atom| listing::text_constant(new, atom).is_none()))
-    {
-        let before = new.atom(before).map(|atom| new.display(atom)).unwrap_or_default();
-        return Err(format!("takes an address that is both the start of {name} and the end of {before}"));
+    let has_end =
+        |atom: &Atom| listing::text_constant(new, atom).is_none() && !function.jumps_by_all_of(atom.rva..atom.end());
+    let Some((index, before)) = rival.and_then(|index| Some((index, new.atom(index).filter(|atom| has_end(atom))?)))
+    else {
+        return Ok(plain);
+    };
+    if stand_together(programs, (index, before), object) {
+        return Ok(Reading { atom: index, offset: before.size.into() });
     }
-    Ok(plain)
+    let before = new.display(before);
+    Err(format!("takes an address that is both the start of {name} and the end of {before}"))
+}
+
+/// Whether the old image has two constants, one right behind the other, that hold the same as these two: where the one ends and the
+/// other begins is one address there, whichever of the two is meant.
+fn stand_together(programs: &Correspondence<'_>, (before, first): (AtomIndex, &Atom), second: &Atom) -> bool {
+    let (old, new) = (programs.old, programs.new);
+    let start = (first.kind == AtomKind::ReadOnly && second.kind == AtomKind::ReadOnly)
+        .then(|| old.atom(programs.old_atom(before)?)?.rva.checked_add(first.size));
+    let Some(Some(start)) = start else {
+        return false;
+    };
+    let Location::Atom { atom, offset: 0 } = old.locate(start) else {
+        return false;
+    };
+    let is_plain = |program: &Program, atom: &Atom| {
+        atom.kind == AtomKind::ReadOnly && atom.names.is_empty() && program.data_fields(atom, atom.size).is_empty()
+    };
+    old.atom(atom).is_some_and(|atom| {
+        let bytes = |program: &Program, atom: &Atom| program.image.bytes_up_to(atom.rva..atom.end()).to_vec();
+        is_plain(old, atom) && is_plain(new, second) && bytes(old, atom) == bytes(new, second)
+    })
 }
 
 /// The data atom that ends exactly where this one starts.

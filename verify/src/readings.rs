@@ -14,6 +14,14 @@ use hpgen_diff::x64::{Reference, ReferenceKind};
 use crate::meaning::{Meaning, Meant, Use};
 use crate::process;
 
+/// Why a taken address need not be the object's own.
+enum Doubt {
+    /// By what is done with it.
+    Use(String),
+    /// It is also the end of this object, which the function names.
+    Rival(AtomIndex, String),
+}
+
 /// An object of the new program and a distance from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
@@ -62,8 +70,16 @@ impl Meaning<'_> {
             return meant;
         }
         let agreed = self.agreed_by_code(function, target, plain);
-        if let Ok(Err(doubt)) = own {
-            return if agreed.contains(&plain) { meant } else { Err(doubt) };
+        match own {
+            Ok(Err(_)) if agreed.contains(&plain) => return meant,
+            Ok(Err(Doubt::Use(doubt))) => return Err(doubt),
+            // Where both are at one place, it does not matter which is meant.
+            Ok(Err(Doubt::Rival(rival, doubt))) => {
+                let size = self.facts.new.atom(rival).map_or(0, |atom| atom.size);
+                let end = self.is_place_of(rival, size.into(), found, Use::Value).map_err(|_| doubt)?;
+                return meant.map(|claims| claims.into_iter().chain(end).collect());
+            }
+            _ => {}
         }
         let others = agreed.into_iter().filter(|reading| *reading != plain && self.is_of_partner(*reading, found));
         let mut meanings = others.map(|r| self.is_place_of(r.atom, r.offset, found, Use::Value));
@@ -82,18 +98,19 @@ impl Meaning<'_> {
     }
 
     /// The function does nothing with the address that would fit a neighbour's end or a biased base.
-    fn only_own_address(self, function: &Function, target: Rva, plain: Reading) -> Result<(), String> {
+    fn only_own_address(self, function: &Function, target: Rva, plain: Reading) -> Result<(), Doubt> {
         let new = self.facts.new;
         let name = || self.facts.name(plain.atom);
         let size = new.atom(plain.atom).map_or(0, |atom| atom.size);
         if plain.offset >= i64::from(size) {
-            return Err(format!("an address that the old build shows to be the end of {}", name()));
+            return Err(Doubt::Use(format!("an address that the old build shows to be the end of {}", name())));
         }
         let uses = function.code.facts.uses.get(&target).copied().unwrap_or_default();
         let room = u32::try_from(plain.offset).map_or(0, |offset| size.saturating_sub(offset));
         let leaves = uses.indexed && !uses.is_indexed_within(room);
         if leaves || uses.compared || uses.computed {
-            return Err(format!("{} in a use that no other object nearby fits, or that the old build shares", name()));
+            let doubt = format!("{} in a use that no other object nearby fits, or that the old build shares", name());
+            return Err(Doubt::Use(doubt));
         }
         // What is only read at, inside the object, is no end.
         let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
@@ -102,12 +119,16 @@ impl Meaning<'_> {
             let is_named =
                 |r: &Reference| matches!(new.locate(r.target), Location::Atom { atom, .. } if atom == *before);
             new.atom(*before).is_some_and(|atom| {
-                is_data(atom) && atom.end() == target && listing::text_constant(new, atom).is_none()
+                let has_end =
+                    listing::text_constant(new, atom).is_none() && !function.jumps_by_all_of(atom.rva..target);
+                is_data(atom) && atom.end() == target && has_end
             }) && function.code.references.iter().any(is_named)
         });
         match rival {
             Some(rival) => {
-                Err(format!("either {} or the end of {}, as the old build shows", name(), self.facts.name(rival)))
+                let doubt =
+                    format!("either {} or the end of {}, as the old build shows", name(), self.facts.name(rival));
+                Err(Doubt::Rival(rival, doubt))
             }
             None => Ok(()),
         }

@@ -68,6 +68,12 @@ fn lookup_table() {
     there_and_back_with_torn_rounds("lookup_table");
 }
 
+/// The end of a jump table is also the start of an empty string.
+#[test]
+fn empty_string() {
+    there_and_back_with_torn_rounds("empty_string");
+}
+
 /// Jumps beside the functions lead on where short branches do not reach.
 #[test]
 fn short_branches() {
