@@ -14,6 +14,7 @@ use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
+use crate::visible_users::VisibleUsers;
 
 /// All differences of two programs.
 #[derive(Debug)]
@@ -146,6 +147,7 @@ impl ChangeSet {
             reasons: Vec::new(),
             unchanged: 0,
             initialisers: initialisers(new),
+            visible_users: None,
             renamed: BTreeSet::new(),
             alike: BTreeSet::new(),
         };
@@ -187,6 +189,8 @@ struct Collector<'a> {
     unchanged: usize,
     /// Functions of the new program that run before `main`.
     initialisers: BTreeMap<AtomIndex, Initialiser>,
+    /// Who names the old program's constants, once somebody asked.
+    visible_users: Option<VisibleUsers>,
     /// Old and new string literals that differ in traces of the build, and so have other names; true for old ones.
     renamed: BTreeSet<(bool, AtomIndex)>,
     /// Old and new atoms that do or hold the same as one of the other program; true for old ones.
@@ -319,7 +323,7 @@ impl Collector<'_> {
             };
             self.reasons.push(Reason { code, symbol: name.clone(), message });
         }
-        if !writable && !self.comparison.is_used(old, new) {
+        if !writable && !self.comparison.is_used(old, new) && !self.is_named_by_changed_alone(old) {
             let message = format!(
                 "this constant changed ({why}), and no function that uses it was found: who reads it would keep the old one"
             );
@@ -332,6 +336,20 @@ impl Collector<'_> {
             self.reasons.push(Reason { code: "vtable-changed", symbol: name.clone(), message });
         }
         self.data.push(DataChange { name, status, writable, why });
+    }
+
+    /// Whether code names an old constant, and all that does is replaced: a function whose comparison ended before it came there.
+    fn is_named_by_changed_alone(&mut self, constant: AtomIndex) -> bool {
+        let (old, new, comparison) = (self.old, self.new, self.comparison);
+        let is_replaced = |function: &AtomIndex| match comparison.pairing.new_of(*function) {
+            &[only] => {
+                new.function(only).is_some()
+                    && matches!(comparison.outcome(*function, only), Some(Outcome::Different(_)))
+            }
+            _ => false,
+        };
+        let users = self.visible_users.get_or_insert_with(|| VisibleUsers::of(old));
+        users.functions(constant).is_some_and(|functions| functions.iter().all(is_replaced))
     }
 
     fn unpaired(&mut self) {

@@ -670,8 +670,37 @@ impl Analysis<'_> {
         match base? {
             Rva(0) => Some(Value::Entry { table: Rva(u32::try_from(displacement).ok()?), base: Rva(0) }),
             table if displacement == 0 => Some(Value::Entry { table, base: table }),
+            // An index that begins with 1 or more: the bytes before the table are no entries of it.
+            table if i.memory_index_scale() == 4 && self.begins_at(table, displacement.cast_signed()) => {
+                Some(Value::Entry { table, base: table })
+            }
             _ => None,
         }
+    }
+
+    /// Whether a table of distances to data that is read from a little before an address begins at that address: the bytes there lead to what
+    /// begins where they say, and none of those between leads to anything of that kind.
+    fn begins_at(&self, table: Rva, from: i64) -> bool {
+        const MAX_SKIPPED: i64 = 16;
+        const ENTRY: i64 = 4;
+        if from >= 0 || from % ENTRY != 0 || from < -ENTRY * MAX_SKIPPED {
+            return false;
+        }
+        let target = |place: Option<Rva>| {
+            let distance = self.image.u32_at(place?)?.cast_signed();
+            table.checked_offset(distance.into())
+        };
+        let section = |target: Rva| self.image.section_at(target);
+        // Behind the end of a text, or where a compiler aligns.
+        let may_begin = |target: Rva| {
+            let before = target.checked_offset(-1).and_then(|before| self.image.bytes(before, 1));
+            target.0.is_multiple_of(4) || before.is_none_or(|before| before == [0])
+        };
+        let is_first = target(Some(table))
+            .is_some_and(|target| section(target).is_some_and(|found| !found.is_executable()) && may_begin(target));
+        let mut skipped = (1..).map_while(|number: i64| (number * ENTRY <= -from).then_some(number * -ENTRY));
+        let leads = |target: Rva| section(target).is_some_and(|found| found.is_executable() || may_begin(target));
+        is_first && skipped.all(|distance| !target(table.checked_offset(distance)).is_some_and(leads))
     }
 
     /// Base plus entry of one table, in either order.

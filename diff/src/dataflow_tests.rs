@@ -53,6 +53,28 @@ fn a_table_of_data_is_not_one_of_code() {
     assert_eq!(code.facts.tables, BTreeSet::from([OffsetTable { rva: TABLE, base: TABLE, is_jump: false }]));
 }
 
+/// The first index is 1: the table begins where the entries count from, if what stands before it is no entry.
+#[test]
+fn a_table_that_is_read_from_before_its_start() {
+    let at = |before: i32| {
+        // Behind the entries, two texts.
+        let data = [before.to_le_bytes(), 8i32.to_le_bytes(), 11i32.to_le_bytes(), *b"ab\0c"].concat();
+        let code = decode_with(&data, |a| {
+            a.lea(rcx, qword_ptr(DATA + 4)).unwrap();
+            a.movsxd(rax, dword_ptr(rcx + rax * 4 - 4)).unwrap();
+            a.add(rax, rcx).unwrap();
+            a.ret().unwrap();
+        });
+        code.facts.tables.into_iter().collect::<Vec<_>>()
+    };
+    let table = Rva(TABLE.0 + 4);
+    let found = [OffsetTable { rva: table, base: table, is_jump: false }];
+    assert_eq!(at(0x7000_0000), found, "leads out of the image");
+    assert_eq!(at(9), found, "leads into a text");
+    assert_eq!(at(8), [], "leads to a text as well: it may be the first entry");
+    assert_eq!(at(0x1003 - 0x2004), [], "leads to code");
+}
+
 /// MSVC: RVAs, read through a register that holds the image base.
 #[test]
 fn a_table_of_rvas() {

@@ -49,6 +49,7 @@ mod testing;
 pub mod type_users;
 pub mod unwind;
 mod value_numbers;
+mod visible_users;
 pub mod x64;
 
 pub use error::Error;

@@ -7,7 +7,7 @@ use hpgen_diff::compare::{Comparison, Outcome};
 use hpgen_diff::program::{Location, Program};
 use hpgen_diff::rtti;
 use hpgen_diff::rva::Rva;
-use hpgen_runtime::format::{Assignment, HookKind, Space, Variable};
+use hpgen_runtime::format::{Assignment, HookKind, MAX_PROBATION_MS, Probation, Space, Variable};
 
 use crate::facts::Facts;
 use crate::report::Finding;
@@ -167,16 +167,27 @@ pub(crate) fn called_hooks(facts: &Facts<'_>, functions: &BTreeMap<u32, AtomInde
         .collect()
 }
 
-/// A health check in the old image is a function that means the same in the new build, or that is redirected to it. (One in the region is
-/// among the payload's functions, which the format sees to.)
-pub(crate) fn health_check(facts: &Facts<'_>) -> Option<Finding> {
-    let (_, rva) = facts.payload.probation?.check.filter(|(space, _)| *space == Space::Image)?;
-    let rva = Rva(rva);
-    let is_same = |old: AtomIndex| {
+/// A patch is watched for a time, in which its check comes; and the check is a function of the payload, or one of the old image that means
+/// the same in the new build or is redirected to it.
+pub(crate) fn health_check(facts: &Facts<'_>) -> Vec<Finding> {
+    let Some(probation) = facts.payload.probation else { return Vec::new() };
+    let Probation { window_ms, interval_ms, check } = probation;
+    let mut findings = Vec::new();
+    if window_ms > MAX_PROBATION_MS || !(1..=window_ms).contains(&interval_ms) {
+        let found = format!("{window_ms} ms, a check after each {interval_ms} ms");
+        findings.push(Finding::of_payload("probation", "at most seven days, with a check in them", found));
+    }
+    let is_same = |rva: Rva, old: AtomIndex| {
         facts.redirected.contains_key(&rva)
             || facts.comparison.pairing.new_of(old).iter().any(|new| facts.is_unchanged(old, *new))
     };
-    let is_fine = facts.old_function_at(rva).is_some_and(is_same);
-    let expected = "the start of a function of both builds".to_owned();
-    (!is_fine).then(|| Finding::of_payload("health check", expected, rva.to_string()))
+    let is_function = |(space, place): (Space, u32)| match space {
+        Space::Region => facts.functions_at.contains_key(&place),
+        Space::Image => facts.old_function_at(Rva(place)).is_some_and(|old| is_same(Rva(place), old)),
+    };
+    if let Some((space, place)) = check.filter(|check| !is_function(*check)) {
+        let expected = "the start of a function of the payload, or of one of both builds";
+        findings.push(Finding::of_payload("health check", expected, format!("{space:?} {place:#x}")));
+    }
+    findings
 }

@@ -31,6 +31,7 @@ without_state!(
     biased_base,
     callee,
     constant,
+    dispatch,
     inlined,
     line_macro,
     loop_at_entry,
@@ -38,7 +39,7 @@ without_state!(
     removed,
     rodata,
     short_function,
-    string
+    string,
 );
 
 #[test]

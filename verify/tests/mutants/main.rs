@@ -42,6 +42,8 @@ fn every_mutant_of_a_fixture_is_found() {
         ("constructor", false),
         ("new_object", false),
         ("grown_constructor", false),
+        ("dispatch", false),
+        ("table_from_one", true),
         ("image_relative", true),
         ("short_branches", false),
         ("cpp_tables", false),
