@@ -16,11 +16,12 @@ use crate::wine;
 /// Lines that have to show a behaviour, one after the other, before it is believed; about 20 ms each.
 const SEEN: usize = 15;
 
-/// How long hpgen may wait for a moment in which none of the functions runs.
-const PATIENCE_MS: &str = "20000";
+/// How long hpgen may wait for a moment in which none of the functions runs: on a machine with other work each look takes long, and
+/// some drivers are hardly ever between two steps.
+const PATIENCE_MS: &str = "45000";
 
 /// How long a driver runs if nobody stops it.
-const SECONDS: &str = "120";
+const SECONDS: &str = "180";
 
 /// A line of a driver.
 #[derive(Debug, PartialEq, Eq)]
