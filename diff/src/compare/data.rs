@@ -43,6 +43,12 @@ impl PairWalk<'_> {
         } else {
             a.size.max(b.size)
         };
+        // The zero behind a text is a part of it, and no padding.
+        let text_size = |program: &Program, atom: &Atom| {
+            listing::text_constant(program, atom).map_or(0, |text| text.len().saturating_add(1))
+        };
+        let text = text_size(self.sides.old, a).max(text_size(self.sides.new, b));
+        let size = u32::try_from(text).map_or(size, |text| size.max(text));
         let (old_bytes, new_bytes) =
             (continued_bytes(self.sides.old, a, size), continued_bytes(self.sides.new, b, size));
         let (old_fields, new_fields) = (self.sides.old.data_fields(a, size), self.sides.new.data_fields(b, size));
