@@ -530,6 +530,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "vtable_end",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed _ZNK3Dog8describeEj"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "itanium_tables",
         asked: "a patch of three functions",
         verdict: HOTPATCHABLE,

@@ -7,10 +7,15 @@ use crate::mangling::is_numbered_constant;
 use crate::rva::{Rva, span};
 use crate::symbols::{ModuleIndex, Symbols};
 use crate::unwind::{FLAG_CHAINED, UnwindInfo};
+use crate::vtable_extents::vtable_size;
 
 /// Index into [`crate::program::Program::atoms`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AtomIndex(pub u32);
+
+/// How the linkage names of virtual function tables and of type information begin (Itanium C++ ABI, 5.1.4.1).
+const VTABLE: &str = "_ZTV";
+const TYPE_INFORMATION: &str = "_ZTI";
 
 /// Largest distance in bytes of a biased base (`table - 'a' * 4`) from its object that is reckoned with.
 pub const MAX_BIAS: u32 = 4096;
@@ -60,7 +65,7 @@ impl Atom {
 
     /// A table of virtual functions (Itanium and Microsoft C++ ABI), which live objects point to.
     pub fn is_vtable(&self) -> bool {
-        self.names.iter().any(|name| name.key.starts_with("_ZTV") || name.key.starts_with("??_7"))
+        self.names.iter().any(|name| name.key.starts_with(VTABLE) || name.key.starts_with("??_7"))
     }
 }
 
@@ -314,12 +319,19 @@ fn data_pieces(
         }
         let mut piece = start;
         if names.contains_key(&start) {
-            let named_end = match sizes.get(&start) {
-                Some(size) => Rva(start.0.saturating_add(*size)).min(end),
+            let table = is_at(names, start, VTABLE)
+                .then(|| vtable_size(image, start..end, |rva| is_at(names, rva, TYPE_INFORMATION)))
+                .flatten();
+            let named_end = match sizes.get(&start).copied().or(table) {
+                Some(size) => Rva(start.0.saturating_add(size)).min(end),
                 None => end,
             };
             pieces.push((start, named_end));
             piece = named_end;
+            if table.is_some() {
+                // Constants of the same file, whether something names the first of them or not.
+                pieces.push((piece, targets.range(piece..end).next().copied().unwrap_or(end)));
+            }
         }
         // Behind a named object: padding, or anonymous objects where something names them.
         let mut cuts = targets.range(piece..end).copied().peekable();
@@ -332,4 +344,8 @@ fn data_pieces(
     }
     pieces.retain(|(start, end)| start < end);
     pieces
+}
+
+fn is_at(names: &BTreeMap<Rva, Vec<Name>>, rva: Rva, prefix: &str) -> bool {
+    names.get(&rva).into_iter().flatten().any(|name| name.key.starts_with(prefix))
 }

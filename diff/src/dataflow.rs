@@ -5,6 +5,7 @@
 //! what is done with it counts as a use of each. An address that leaves the analysis's sight (stored to memory, passed to a call,
 //! taken along through an unknown jump) is noted as leaving.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{
@@ -120,8 +121,11 @@ enum Value {
     AtMost(u32),
     /// A number whose lower half is at most so much.
     LowAtMost(u32),
-    /// A number whose lowest byte is at most so much.
-    ByteAtMost(u32),
+    /// A number whose lowest bits, so many, are at most so much.
+    PartAtMost {
+        bits: u32,
+        largest: u32,
+    },
 }
 
 impl Value {
@@ -133,28 +137,33 @@ impl Value {
         }
     }
 
-    /// The largest number that its lowest byte can be.
-    fn largest_byte(self) -> Option<u32> {
+    /// The largest number that its lowest bits can be.
+    fn largest_part(self, bits: u32) -> Option<u32> {
         match self {
-            Value::AtMost(largest) | Value::LowAtMost(largest) | Value::ByteAtMost(largest) => Some(largest),
+            Value::AtMost(largest) | Value::LowAtMost(largest) => Some(largest),
+            Value::PartAtMost { bits: known, largest } if bits <= known => Some(largest),
             _ => None,
         }
     }
 
     /// The same, once it is known that it, or its lower part, is no larger than this.
     fn bounded(self, largest: u32, width: Width) -> Value {
+        let has_more = |known: u32, bits: u32| known.checked_shr(bits).is_some_and(|above| above > 0);
         match (self, width) {
-            // What has no more than a byte is that byte.
-            (Value::AtMost(known), Width::Byte) if known > u8::MAX.into() => self,
-            (Value::LowAtMost(known), Width::Byte) if known > u8::MAX.into() => self,
+            // What has no more bits than were compared is what was compared.
+            (Value::AtMost(known) | Value::LowAtMost(known), Width::Part(bits)) if has_more(known, bits) => self,
             (Value::AtMost(known), _) => Value::AtMost(known.min(largest)),
-            (Value::LowAtMost(known), Width::Half | Width::Byte) => Value::LowAtMost(known.min(largest)),
-            (Value::ByteAtMost(known), Width::Byte) => Value::ByteAtMost(known.min(largest)),
-            (Value::Unknown | Value::Foreign | Value::LowAtMost(_) | Value::ByteAtMost(_), Width::Whole) => {
+            (Value::LowAtMost(known), Width::Half | Width::Part(_)) => Value::LowAtMost(known.min(largest)),
+            (Value::Unknown | Value::Foreign | Value::LowAtMost(_) | Value::PartAtMost { .. }, Width::Whole) => {
                 Value::AtMost(largest)
             }
-            (Value::Unknown | Value::Foreign | Value::ByteAtMost(_), Width::Half) => Value::LowAtMost(largest),
-            (Value::Unknown | Value::Foreign, Width::Byte) => Value::ByteAtMost(largest),
+            (Value::Unknown | Value::Foreign | Value::PartAtMost { .. }, Width::Half) => Value::LowAtMost(largest),
+            (Value::Unknown | Value::Foreign, Width::Part(bits)) => Value::PartAtMost { bits, largest },
+            (Value::PartAtMost { bits: known, largest: before }, Width::Part(bits)) => match bits.cmp(&known) {
+                Ordering::Less => self,
+                Ordering::Equal => Value::PartAtMost { bits, largest: before.min(largest) },
+                Ordering::Greater => Value::PartAtMost { bits, largest },
+            },
             _ => self,
         }
     }
@@ -221,7 +230,11 @@ impl AddressSets {
             (Value::AtMost(a) | Value::LowAtMost(a), Value::AtMost(b) | Value::LowAtMost(b)) => {
                 Value::LowAtMost(a.max(b))
             }
-            (Value::ByteAtMost(a), Value::ByteAtMost(b)) => Value::ByteAtMost(a.max(b)),
+            (Value::PartAtMost { bits, largest: a }, Value::PartAtMost { bits: other, largest: b })
+                if bits == other =>
+            {
+                Value::PartAtMost { bits, largest: a.max(b) }
+            }
             _ => Value::Unknown,
         }
     }
@@ -598,9 +611,10 @@ impl Analysis<'_> {
                 _ => None,
             },
             Mnemonic::And | Mnemonic::Movzx => {
-                let byte = index_bounds::extended_byte(i).and_then(|source| state.get(source).largest_byte());
+                let part = index_bounds::extended_part(i);
+                let part = part.and_then(|(source, bits)| state.get(source).largest_part(bits));
                 let largest = index_bounds::largest_result(i)?;
-                Some((target, Value::AtMost(byte.map_or(largest, |byte| byte.min(largest)))))
+                Some((target, Value::AtMost(part.map_or(largest, |part| part.min(largest)))))
             }
             Mnemonic::Shl if wide || target.is_gpr32() => {
                 let largest = match state.get(target) {

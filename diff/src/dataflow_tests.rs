@@ -261,6 +261,26 @@ fn a_comparison_bounds_an_index() {
         a.movzx(eax, cl).unwrap();
     });
     assert_eq!(of_byte, reach(40));
+    // The same of a number that is kept in 16 bits.
+    let of_word = indexed_after(|a, out| {
+        a.dec(eax).unwrap();
+        a.cmp(ax, 7).unwrap();
+        a.ja(out).unwrap();
+        a.movzx(eax, ax).unwrap();
+    });
+    assert_eq!(of_word, reach(64));
+    let byte_of_word = indexed_after(|a, out| {
+        a.cmp(cx, 7).unwrap();
+        a.ja(out).unwrap();
+        a.movzx(eax, cl).unwrap();
+    });
+    assert_eq!(byte_of_word, reach(64));
+    let word_of_byte = indexed_after(|a, out| {
+        a.cmp(cl, 7).unwrap();
+        a.ja(out).unwrap();
+        a.movzx(eax, cx).unwrap();
+    });
+    assert_eq!(word_of_byte, Uses { indexed: true, reach: 0x1_0000 * 8, ..NONE });
     // The scale in an instruction of its own, the index in the place of the base.
     let shifted = |by: i32| {
         uses(|a| {

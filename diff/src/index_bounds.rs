@@ -8,8 +8,8 @@ use iced_x86::{ConditionCode, Instruction, Mnemonic, OpKind, Register};
 /// How much of a register was compared, from its lowest bit on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Width {
-    /// 8 bits.
-    Byte,
+    /// So many bits: 8 or 16.
+    Part(u32),
     /// 32 bits.
     Half,
     /// All 64.
@@ -37,7 +37,8 @@ impl Comparison {
         let (width, constant) = match register {
             _ if register.is_gpr64() => (Width::Whole, u32::try_from(constant).ok()?),
             _ if register.is_gpr32() => (Width::Half, constant as u32),
-            _ if is_low_byte(register) => (Width::Byte, u32::from(constant as u8)),
+            _ if register.is_gpr16() => (Width::Part(u16::BITS), u32::from(constant as u16)),
+            _ if is_low_byte(register) => (Width::Part(u8::BITS), u32::from(constant as u8)),
             _ => return None,
         };
         Some(Comparison { register: register.full_register(), width, constant })
@@ -61,10 +62,14 @@ fn is_low_byte(register: Register) -> bool {
     register.is_gpr8() && !matches!(register, Register::AH | Register::BH | Register::CH | Register::DH)
 }
 
-/// The register whose lowest byte alone an instruction leaves in its first operand.
-pub(crate) fn extended_byte(i: &Instruction) -> Option<Register> {
-    let extends = i.mnemonic() == Mnemonic::Movzx && i.op1_kind() == OpKind::Register && is_low_byte(i.op1_register());
-    extends.then(|| i.op1_register())
+/// The register of whose bits an instruction leaves some, from the lowest one on, in its first operand, and how many.
+pub(crate) fn extended_part(i: &Instruction) -> Option<(Register, u32)> {
+    let source = i.op1_register();
+    match (i.mnemonic(), i.op1_kind()) {
+        (Mnemonic::Movzx, OpKind::Register) if is_low_byte(source) => Some((source, u8::BITS)),
+        (Mnemonic::Movzx, OpKind::Register) if source.is_gpr16() => Some((source, u16::BITS)),
+        _ => None,
+    }
 }
 
 /// The largest number that an instruction can leave in its first operand, a register, whatever it held before.

@@ -50,6 +50,7 @@ pub mod type_users;
 pub mod unwind;
 mod value_numbers;
 mod visible_users;
+mod vtable_extents;
 pub mod x64;
 
 pub use error::Error;

@@ -40,6 +40,7 @@ without_state!(
     rodata,
     short_function,
     string,
+    vtable_end,
     table_from_one,
 );
 
