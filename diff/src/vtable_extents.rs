@@ -21,9 +21,8 @@ pub(crate) fn vtable_size(image: &Image, range: Range<Rva>, is_type: impl Fn(Rva
     let is_function = |target: Rva| image.section_at(target).is_some_and(|section| section.is_executable());
     let mut end = range.start;
     let mut class = None;
-    loop {
-        // Offsets: of virtual bases, of virtual calls, to the top.
-        let Some(place) = slots(end).find(|slot| pointer(*slot).is_some()) else { break };
+    // Before the pointer are offsets: of virtual bases, of virtual calls, to the top.
+    while let Some(place) = slots(end).find(|slot| pointer(*slot).is_some()) {
         let found = pointer(place).filter(|target| is_type(*target));
         if found.is_none() || class.is_some() && found != class {
             break;
