@@ -14,6 +14,9 @@ use crate::toolchain;
 /// How often it is looked whether a program has ended.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How long the output of a program that has ended may go on: what it started may hold it open, and for ever.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
 /// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -113,9 +116,11 @@ impl Running {
         let Some(status) = exit_status(&mut self.child, end)? else {
             bail!("{} has not ended in {patience:?}; its output so far:\n{}", self.name, self.lines().join("\n"));
         };
-        let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-        let (stdout, stderr) = (self.stdout.all(left), self.stderr.all(left));
-        let open = || format!("{} has ended, but its output is held open by another program", self.name);
+        let (stdout, stderr) = (self.stdout.all(LAST_WORDS), self.stderr.all(LAST_WORDS));
+        let open = || {
+            let lines = [self.stdout.so_far(), self.stderr.so_far()].concat().join("\n");
+            format!("{} has ended ({status}), but another program holds its output open; it said:\n{lines}", self.name)
+        };
         Ok(Ended { code: status.code(), stdout: stdout.with_context(open)?, stderr: stderr.with_context(open)? })
     }
 }

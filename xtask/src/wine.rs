@@ -15,7 +15,7 @@ const LOADERS: [&str; 2] = ["wine64", "/usr/lib/wine/wine64"];
 /// How long Wine's server outlives its last program, in seconds. Starting it takes half a second, each time; and its
 /// services inherit the output of the program that started them, so that who waits for the end of that output waits for
 /// them too.
-const SERVER_SECONDS: u32 = 120;
+const SERVER_SECONDS: u32 = 600;
 
 /// How long making the prefix, or ending everything in it, may take on a slow machine: each is done in some seconds.
 const PATIENCE: Duration = Duration::from_secs(300);

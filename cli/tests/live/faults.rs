@@ -10,7 +10,7 @@ use xtask::{binaries, child, live, wine};
 
 use crate::session::expect_done;
 
-const PATIENCE: Duration = Duration::from_secs(1800);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// How many calls that only look fail one by one, where nobody asks for more.
 const STEPS: &str = "1";

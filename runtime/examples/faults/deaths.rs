@@ -69,7 +69,7 @@ pub fn check_any_moment(subject: &mut Subject, kills: u32) {
         assert_eq!(patcher.wait().unwrap().code(), Some(KILLED), "kill {kill}");
         settle(subject, &format!("kill {kill}"), &mut before, &mut left);
         if (kill + 1) % 50 == 0 {
-            println!("after {} kills: {left:?}, {} handles", kill + 1, leaks::handles_of(std::process::id()));
+            println!("after {} kills: {left:?}, {} handles", kill + 1, leaks::open_handles());
         }
     }
     // Each allocation is nobody's until it is claimed.

@@ -75,7 +75,6 @@ pub fn main() {
     }
 }
 
-#[inline(never)]
 fn apply(subject: &Subject) -> Result<Applied, ApplyError> {
     subject.patcher.apply_accepted(&accepted())
 }
@@ -84,22 +83,14 @@ fn accepted() -> Accepted {
     Accepted { payload: payload(), seal: seal(1), signer: None }
 }
 
-/// Takes out what is in, also memory that was kept. What its calls leave on the stack must not lie in a frame that stays.
-#[inline(never)]
+/// Takes out what is in, also memory that was kept.
 fn clean(subject: &Subject) {
     let begin = Instant::now();
     let mut last = None;
     while !subject.patcher.status().unwrap().is_empty() {
         assert!(begin.elapsed() < PATIENCE, "{:?} {last:?}", subject.patcher.status());
-        scrub();
         last = Some(subject.patcher.rollback(None));
     }
-}
-
-/// Overwrites what earlier calls left on the own stack: the loader takes an address of the region there for a use of it.
-#[inline(never)]
-fn scrub() {
-    std::hint::black_box([0u64; 4096]);
 }
 
 fn check(subject: &mut Subject, steps: u32, only: &[&str]) {
@@ -164,7 +155,6 @@ fn apply_with_fault(subject: &mut Subject, call: &str, index: u32, before: &Stat
 fn rollback_with_fault(subject: &mut Subject, call: &str, index: u32, before: &State) -> bool {
     drop(apply(subject).unwrap());
     let patched = subject.state();
-    scrub();
     fault::arm(call, index);
     let result = subject.patcher.rollback(None);
     let reached = fault::reached();
