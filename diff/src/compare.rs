@@ -10,6 +10,7 @@ mod exceptions;
 mod functions;
 mod instruction_order;
 mod nameless;
+mod namesakes;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,9 @@ impl Comparison {
                     traces.read_lines(&queue);
                 }
                 if queue.is_empty() {
+                    queue = comparison.pair_namesakes(old, new);
+                }
+                if queue.is_empty() {
                     queue = comparison.equal_constants(old, new);
                 }
                 if queue.is_empty() {
@@ -96,7 +100,9 @@ impl Comparison {
                 if local.asks_lines && asked.insert(pair) {
                     asking.insert(pair);
                 }
-                for claim in local.claims {
+                // What changed may name another variable in the place of one, also before its first difference.
+                let is_witness = !outcome.is_change();
+                for claim in local.claims.into_iter().filter(|claim| is_witness || !claim.is_of_variables(old)) {
                     nameless.note(claim, pair);
                     match comparison.settle(claim, old) {
                         Settled::Follow(other) => {
@@ -250,7 +256,11 @@ impl Comparison {
             Claim::Content(a, b) => Settled::Follow((a, b)),
             Claim::Identity(a, b) => {
                 if self.pairing.new_of(a).is_empty() && self.pairing.old_of(b).is_empty() {
-                    self.pairing.add(a, b, How::Reference);
+                    if claim.is_of_variables(old) {
+                        self.pairing.add_told_apart(a, b);
+                    } else {
+                        self.pairing.add(a, b, How::Reference);
+                    }
                 }
                 if self.pairing.is_pair(a, b) {
                     Settled::Identical((a, b))

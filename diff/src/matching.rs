@@ -28,6 +28,13 @@ pub(crate) enum Claim {
     Content(AtomIndex, AtomIndex),
 }
 
+impl Claim {
+    /// Whether it says of two variables that they are the same.
+    pub fn is_of_variables(self, old: &Program) -> bool {
+        matches!(self, Claim::Identity(a, _) if old.atom(a).is_some_and(|atom| atom.kind == AtomKind::Writable))
+    }
+}
+
 /// The outcome of a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
@@ -133,9 +140,9 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// A variable without a name is another one only as far as all references agree on that.
+    /// A variable without a name, or with one that others of its module have, is another one only as far as all references agree on that.
     fn same_identity(self, a: &Atom, b: &Atom, old: AtomIndex, new: AtomIndex, is_pair: bool) -> Option<Option<Claim>> {
-        if self.both_anonymous(a, b) {
+        if self.both_anonymous(a, b) || self.pairing.are_namesakes(old, new) && share_a_name(a, b) {
             return Some(Some(Claim::Identity(old, new)));
         }
         is_pair.then_some(None)

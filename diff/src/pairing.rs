@@ -19,7 +19,7 @@ pub enum How {
     NameInModule,
     /// A name inside one module, of a variable that another function now holds.
     NameWithoutScope,
-    /// One of several of the same name in one module, by order.
+    /// One of several functions or constants of the same name in one module, by order.
     Order,
     /// The only one of its name in both programs, in another module or with another visibility.
     NameOnly,
@@ -41,8 +41,12 @@ pub struct Pairing {
     to_new: HashMap<AtomIndex, Vec<AtomIndex>>,
     to_old: HashMap<AtomIndex, Vec<AtomIndex>>,
     how: HashMap<(AtomIndex, AtomIndex), How>,
-    /// New atoms whose name exists in the old program too, but not the same number of times: which is which is not known.
+    /// New atoms whose name old ones without a partner have, too: which is which, their names do not tell.
     ambiguous: HashSet<AtomIndex>,
+    /// Old variables whose names left them without a partner.
+    left: HashSet<AtomIndex>,
+    /// New variables among the ambiguous that references told apart.
+    told_apart: HashSet<AtomIndex>,
 }
 
 impl Pairing {
@@ -94,7 +98,28 @@ impl Pairing {
 
     /// Whether a new atom may be one of several old ones that its name does not tell apart.
     pub fn is_ambiguous(&self, new: AtomIndex) -> bool {
+        self.ambiguous.contains(&new) && !self.told_apart.contains(&new)
+    }
+
+    /// Whether two variables are of those that names alone did not pair.
+    pub(crate) fn are_namesakes(&self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.left.contains(&old) && self.ambiguous.contains(&new)
+    }
+
+    /// Whether an old variable's name left it without a partner.
+    pub(crate) fn is_left(&self, old: AtomIndex) -> bool {
+        self.left.contains(&old)
+    }
+
+    /// Whether old atoms without a partner have a name of a new one.
+    pub(crate) fn shares_name(&self, new: AtomIndex) -> bool {
         self.ambiguous.contains(&new)
+    }
+
+    /// Adds a pair of variables that references tell apart from others.
+    pub(crate) fn add_told_apart(&mut self, old: AtomIndex, new: AtomIndex) {
+        self.add(old, new, How::Reference);
+        self.told_apart.insert(new);
     }
 
     /// All pairs in the order of the old program.
@@ -118,6 +143,7 @@ impl Pairing {
         if self.how.remove(&(old, new)).is_some() {
             self.to_new.entry(old).or_default().retain(|other| *other != new);
             self.to_old.entry(new).or_default().retain(|other| *other != old);
+            self.told_apart.remove(&new);
         }
     }
 
@@ -174,7 +200,9 @@ impl Pairing {
             let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else {
                 continue;
             };
-            if how == How::NameOnly && olds.len() != 1 {
+            // Which variable is which, their order does not tell: the process has a value in each.
+            let must_be_one = how == How::NameOnly || key.0 == Family::Writable;
+            if must_be_one && olds.len() != 1 {
                 continue;
             }
             let how = if olds.len() == 1 { how } else { How::Order };
@@ -187,6 +215,10 @@ impl Pairing {
     }
 
     fn find_ambiguous(&mut self, old: &Program, new: &Program) {
+        let is_left = |(index, atom): &(AtomIndex, &Atom)| {
+            Family::of(atom) == Some(Family::Writable) && !self.to_new.contains_key(index)
+        };
+        self.left = indexed(old).filter(is_left).map(|(index, _)| index).collect();
         let known: HashSet<(Family, &str)> = indexed(old)
             // Where all old atoms of a name have their partners, one more of that name is new.
             .filter(|(index, _)| !self.to_new.contains_key(index))

@@ -44,9 +44,12 @@ pub struct Module {
 }
 
 impl Module {
-    /// The file name without folders, by which modules of two builds are recognised.
+    /// The file name without folders, by which modules of two builds are recognised. lld names what it made by link-time optimisation
+    /// after the image (`program.exe.lto.obj`), which may have another name in each build: `lto.obj`.
     pub fn short_name(&self) -> &str {
-        self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path)
+        let name = self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path);
+        let made_by_linker = name.find(".lto.").filter(|_| name.ends_with(".obj"));
+        made_by_linker.and_then(|dot| name.get(dot + 1..)).unwrap_or(name)
     }
 }
 

@@ -59,6 +59,12 @@ fn static_names() {
     there_and_back("static_names", Some(Model { initial: 0, round: alpha_beta }));
 }
 
+/// Each of two variables of one name keeps its value.
+#[test]
+fn lto_statics() {
+    there_and_back("lto_statics", Some(Model { initial: 0, round: kept_and_changed }));
+}
+
 /// Tables that count from the image's base, in a region that has to be above it.
 #[test]
 fn image_relative() {
@@ -119,6 +125,12 @@ fn there_and_back_with_torn_rounds(name: &str) {
 struct Model {
     initial: u32,
     round: fn(variable: &mut u32, round: u32, new: bool) -> String,
+}
+
+/// `count` of `beta.c` of `lto_statics`; that of `alpha.c` is what the rounds so far make it.
+fn kept_and_changed(count: &mut u32, round: u32, new: bool) -> String {
+    *count += if new { 200 } else { 100 };
+    format!("kept {} changed {count}", round * (round + 3) / 2)
 }
 
 /// `total` of `new_function`.

@@ -1,5 +1,5 @@
 //! Functions and variables without names are known by what refers to them alone: thunks of an incremental link, static functions and
-//! variables of objects without debug information.
+//! variables of objects without debug information. So are variables with a name that others of their module have.
 //!
 //! Where every reference to one leads to the same one of the other build, the two are the same thing, which may have changed. Where references
 //! disagree, at least one of them changed its target. Of functions, what they do tells which; of variables nothing does.

@@ -37,6 +37,7 @@ fn every_mutant_of_a_fixture_is_found() {
         ("rodata", true),
         ("biased_base", true),
         ("local_static", true),
+        ("lto_statics", true),
         ("hooks", false),
         ("hook_section", false),
         ("constructor", false),
