@@ -59,6 +59,31 @@ static const char *constant_environment(void) {
     return text;
 }
 
+/* An error in a function, whose handler looks at all that is on the stack for that function. What is left there with each error is
+ * missing when errors come while others are handled. */
+static const char *left_on_stack(void) {
+    static const char text[] =
+        "local found = 'leaves-nothing'\n"
+        "local function look(message)\n"
+        "  for i = 1, 100 do\n"
+        "    local name, value = debug.getlocal(2, i)\n"
+        "    if value == 'attempt to perform arithmetic on a nil value (local \\'none\\')' then found = 'leaves-message' end\n"
+        "  end\n"
+        "end\n"
+        "xpcall(function() local none; return none + 1 end, look)\n"
+        "return found\n";
+    static char answer[40];
+    lua_State *lua = luaL_newstate();
+    luaL_openlibs(lua);
+    int status = run(lua, text);
+    snprintf(answer, sizeof answer, "%s", status == LUA_OK ? lua_tostring(lua, -1) : "error");
+    lua_close(lua);
+    return answer;
+}
+
 static const char *probe(const char *name) {
+    if (strcmp(name, "left-on-stack") == 0) {
+        return left_on_stack();
+    }
     return strcmp(name, "constant-environment") == 0 ? constant_environment() : "unknown";
 }
