@@ -197,7 +197,40 @@ static const char *resets(void) {
     return result;
 }
 
+static int frames;
+
+/* Ends the connection with the first request. */
+static int on_request(nghttp2_session *session, const nghttp2_frame *frame, void *user) {
+    if (frame->hd.type == NGHTTP2_SETTINGS) {
+        return 0;
+    }
+    if (frames++ == 0) {
+        nghttp2_session_terminate_session(session, NGHTTP2_NO_ERROR);
+    }
+    return 0;
+}
+
+/* What comes after the program has ended the connection, in the same piece of input, is for nobody any more. */
+static const char *after_the_end(void) {
+    put_preface();
+    put_frame(NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, REQUEST, 6);
+    put_frame(NGHTTP2_PING, 0, 0, "12345678", 8);
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_session *server;
+    nghttp2_session_callbacks_new(&callbacks);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_request);
+    nghttp2_session_server_new(&server, callbacks, NULL);
+    nghttp2_session_callbacks_del(callbacks);
+    frames = 0;
+    ssize_t taken = nghttp2_session_mem_recv(server, input, input_size);
+    nghttp2_session_del(server);
+    return taken != (ssize_t)input_size ? "error" : frames == 1 ? "ignored" : "taken";
+}
+
 static const char *probe(const char *name) {
+    if (strcmp(name, "after-the-end") == 0) {
+        return after_the_end();
+    }
     if (strcmp(name, "continuations") == 0) {
         return continuations();
     }
