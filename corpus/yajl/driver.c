@@ -1,6 +1,8 @@
 /* YAJL, kept busy; see ../driver.h. */
 #include "../driver.h"
 
+#include <signal.h>
+
 #include <yajl/yajl_gen.h>
 #include <yajl/yajl_parse.h>
 #include <yajl/yajl_tree.h>
@@ -117,6 +119,49 @@ static const char *leak(void) {
     return heap_blocks() > before + 20 ? "leaks" : "frees";
 }
 
+static int aborted, wrapped;
+
+/* Ends the call: what follows would end the process. */
+static void leave_call(void) {
+    *(volatile int *)NULL = 0;
+}
+
+static void on_abort(int signal) {
+    aborted = 1;
+    leave_call();
+}
+
+static void *allocate(void *unused, size_t size) { return malloc(size); }
+static void release(void *unused, void *block) { free(block); }
+static void *resize(void *unused, void *block, size_t size) {
+    if (size == 0) {
+        wrapped = 1;
+        leave_call();
+    }
+    return realloc(block, size);
+}
+
+static yajl_gen huge;
+
+static void generate_huge(void) {
+    yajl_gen_number(huge, "1", (size_t)1 << 63);
+}
+
+/* A size that a buffer's size cannot be doubled to: it became 0, and much more than that was copied. */
+static const char *huge_number(void) {
+    static yajl_alloc_funcs functions = {allocate, resize, release, NULL};
+    huge = yajl_gen_alloc(&functions);
+    yajl_gen_array_open(huge);
+    aborted = wrapped = 0;
+    signal(SIGABRT, on_abort);
+    int faulty = faults(generate_huge);
+    yajl_gen_free(huge);
+    return wrapped ? "wraps" : aborted ? "aborts" : faulty ? "fault" : "accepted";
+}
+
 static const char *probe(const char *name) {
+    if (strcmp(name, "huge-number") == 0) {
+        return huge_number();
+    }
     return strcmp(name, "lone-surrogate") == 0 ? lone_surrogate() : strcmp(name, "leak") == 0 ? leak() : "unknown";
 }
