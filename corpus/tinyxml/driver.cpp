@@ -81,7 +81,50 @@ static void declaration(void) {
     refused = xml.Error();
 }
 
+static char *page;
+static HANDLE ended;
+
+/* Takes the text away from a parser that does not come to its end. Many short waits: if the process stood still, it has time after
+ * that, too. */
+static DWORD WINAPI watch(void *) {
+    for (int i = 0; i < 10; i++) {
+        if (WaitForSingleObject(ended, 30) == WAIT_OBJECT_0) {
+            return 0;
+        }
+    }
+    DWORD old;
+    VirtualProtect(page, 0x1000, PAGE_NOACCESS, &old);
+    return 0;
+}
+
+/* An attribute's name that ends within a letter of three bytes, an error, and the end. */
+static void first_of_three(void) {
+    TiXmlDocument xml;
+    xml.Parse(page, nullptr, TIXML_ENCODING_UTF8);
+    refused = xml.Error();
+}
+
+static bool ends(void (*parse)(void), const char *text) {
+    if (page == nullptr) {
+        page = (char *)VirtualAlloc(nullptr, 0x1000, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+        ended = CreateEventA(nullptr, FALSE, FALSE, nullptr);
+    }
+    strcpy(page, text);
+    HANDLE watcher = CreateThread(nullptr, 0, watch, nullptr, 0, nullptr);
+    bool taken_away = faults(parse);
+    SetEvent(ended);
+    WaitForSingleObject(watcher, INFINITE);
+    CloseHandle(watcher);
+    ResetEvent(ended);
+    DWORD old;
+    VirtualProtect(page, 0x1000, PAGE_READWRITE, &old);
+    return !taken_away;
+}
+
 static const char *probe(const char *name) {
+    if (strcmp(name, "first-of-three") == 0) {
+        return !ends(first_of_three, "<a b\xef'") ? "hangs" : refused ? "refused" : "accepted";
+    }
     if (strcmp(name, "declaration") == 0) {
         return faults(declaration) ? "fault" : refused ? "refused" : "accepted";
     }
