@@ -3,6 +3,17 @@
 
 #include "tiffio.h"
 
+/* The library's memory comes from here: the allocation that `failing` counts down to is refused. */
+static int failing;
+
+void *malloc(size_t wanted) {
+    static void *(*real)(size_t);
+    if (real == NULL) {
+        real = (void *(*)(size_t))GetProcAddress(GetModuleHandleA("msvcrt.dll"), "malloc");
+    }
+    return failing > 0 && --failing == 0 ? NULL : real(wanted);
+}
+
 /* A file in memory. */
 static unsigned char file[200000];
 static toff_t size, place;
@@ -136,21 +147,6 @@ static void regression(void) {
 
 static int done;
 
-static uint32_t *before_guard(size_t count) {
-    static uint32_t *memory;
-    if (memory == NULL) {
-        memory = (uint32_t *)guarded(NULL, WIDTH * HEIGHT * 4 * 4);
-    }
-    return memory + WIDTH * HEIGHT * 4 - count;
-}
-
-/* A strip that begins at a row far behind the image's last one. */
-static void row_beyond(void) {
-    TIFF *tiff = open_memory("r");
-    done = TIFFReadRGBAStrip(tiff, 10u * 1000 * 1000, before_guard(WIDTH * HEIGHT));
-    TIFFClose(tiff);
-}
-
 /* A raster that is wider than the image and has fewer rows: what comes first was written before its start. */
 static void smaller_raster(void) {
     TIFF *tiff = open_memory("r");
@@ -163,15 +159,170 @@ static void smaller_raster(void) {
     TIFFClose(tiff);
 }
 
+#define TILE_WIDTH 1024
+
+/* An image of one tile, which is higher than the image. */
+static void write_tile(int photometric) {
+    static unsigned char tile[TILE_WIDTH * 16 * 3];
+    TIFF *tiff = open_memory("w");
+    TIFFSetField(tiff, TIFFTAG_IMAGEWIDTH, TILE_WIDTH);
+    TIFFSetField(tiff, TIFFTAG_IMAGELENGTH, 8);
+    TIFFSetField(tiff, TIFFTAG_BITSPERSAMPLE, 8);
+    TIFFSetField(tiff, TIFFTAG_SAMPLESPERPIXEL, 3);
+    TIFFSetField(tiff, TIFFTAG_PHOTOMETRIC, photometric);
+    TIFFSetField(tiff, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+    TIFFSetField(tiff, TIFFTAG_TILEWIDTH, TILE_WIDTH);
+    TIFFSetField(tiff, TIFFTAG_TILELENGTH, 16);
+    if (photometric == PHOTOMETRIC_YCBCR) {
+        TIFFSetField(tiff, TIFFTAG_YCBCRSUBSAMPLING, 4, 4);
+    }
+    TIFFWriteTile(tiff, tile, 0, 0, 0, 0);
+    TIFFClose(tiff);
+}
+
+/* The entry of the file's directory that has a tag: 2 bytes of tag, 2 of type, 4 of count, 4 of value. */
+static unsigned char *entry_of(unsigned tag) {
+    uint32_t start;
+    memcpy(&start, file + 4, 4);
+    unsigned char *entry = file + start + 2;
+    while (entry[0] + 256u * entry[1] != tag) {
+        entry += 12;
+    }
+    return entry;
+}
+
+static void set_long(unsigned tag, uint32_t value) {
+    unsigned char *entry = entry_of(tag);
+    uint16_t type = TIFF_LONG;
+    memcpy(entry + 2, &type, 2);
+    memcpy(entry + 8, &value, 4);
+}
+
+/* A tile that begins on the right of the image. */
+static void tile_beyond(void) {
+    static uint32_t *raster;
+    if (raster == NULL) {
+        raster = (uint32_t *)guarded(NULL, TILE_WIDTH * 16 * 4);
+    }
+    TIFF *tiff = open_memory("r");
+    done = TIFFReadRGBATile(tiff, TILE_WIDTH, 0, raster);
+    TIFFClose(tiff);
+}
+
+/* An image that is 2^29 pixels wide and has only its first tile: the reading ends at the second one. Of the raster's eight rows only
+ * the beginnings are there, and nothing is for as long before it: steps of several rows that are kept in 32 bits lead there. */
+#define IMAGE_WIDTH (0x20000000u + TILE_WIDTH)
+#define ROW_SIZE ((size_t)IMAGE_WIDTH * 4)
+
+static unsigned char *sparse_raster(void) {
+    unsigned char *raster = (unsigned char *)VirtualAlloc(NULL, ROW_SIZE * 16, MEM_RESERVE, PAGE_NOACCESS) + ROW_SIZE * 8;
+    for (size_t row = 0; row < 8; row++) {
+        VirtualAlloc(raster + row * ROW_SIZE, TILE_WIDTH * 4, MEM_COMMIT, PAGE_READWRITE);
+    }
+    return raster;
+}
+
+static void wide_image(void) {
+    static unsigned char *raster;
+    if (raster == NULL) {
+        raster = sparse_raster();
+    }
+    unsigned char *last = raster + 7 * ROW_SIZE + TILE_WIDTH * 4 - 1;
+    *last = 0;
+    TIFF *tiff = open_memory("r");
+    TIFFReadRGBAImageOriented(tiff, IMAGE_WIDTH, 8, (uint32_t *)raster, ORIENTATION_TOPLEFT, 1);
+    TIFFClose(tiff);
+    done = *last == 0xff;
+}
+
+/* A colour that is no number. */
+static void no_number(void) {
+    static float line[WIDTH * 3];
+    for (size_t i = 0; i < WIDTH * 3; i++) {
+        line[i] = i % 3 == 1 ? 1.0f : __builtin_nanf("");
+    }
+    TIFF *tiff = open_memory("w");
+    TIFFSetField(tiff, TIFFTAG_IMAGEWIDTH, WIDTH);
+    TIFFSetField(tiff, TIFFTAG_IMAGELENGTH, 1);
+    TIFFSetField(tiff, TIFFTAG_BITSPERSAMPLE, 32);
+    TIFFSetField(tiff, TIFFTAG_SAMPLESPERPIXEL, 3);
+    TIFFSetField(tiff, TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_IEEEFP);
+    TIFFSetField(tiff, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_LOGLUV);
+    TIFFSetField(tiff, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+    TIFFSetField(tiff, TIFFTAG_COMPRESSION, COMPRESSION_SGILOG24);
+    TIFFSetField(tiff, TIFFTAG_SGILOGDATAFMT, SGILOGDATAFMT_FLOAT);
+    done = TIFFWriteScanline(tiff, line, 0, 0) == 1;
+    TIFFClose(tiff);
+}
+
+/* How often a strip was decoded until its bytes were used up. */
+static int used_up;
+
+static void count_ends(const char *module, const char *format, va_list arguments) {
+    (void)module;
+    (void)arguments;
+    used_up += strstr(format, "not terminated with EOI code") != NULL;
+}
+
+/* A strip that ends before its end mark. Behind the error, reading on means to decode again from a state that is half old. */
+static const char *read_on(void) {
+    static unsigned char line[WIDTH * 3];
+    write_image(COMPRESSION_LZW, PHOTOMETRIC_RGB, 3, 8, HEIGHT, 0);
+    set_long(TIFFTAG_STRIPBYTECOUNTS, 200);
+    TIFFSetErrorHandler(count_ends);
+    used_up = 0;
+    TIFF *tiff = open_memory("r");
+    for (uint32_t row = 0; row < HEIGHT; row++) {
+        TIFFReadScanline(tiff, line, row, 0);
+    }
+    TIFFClose(tiff);
+    return used_up == 0 ? "whole" : used_up > 1 ? "decoded-again" : "refused";
+}
+
+static void open_and_close(void) {
+    TIFF *tiff = open_memory("r");
+    done = tiff != NULL;
+    if (done) {
+        TIFFClose(tiff);
+    }
+}
+
+/* A file with an unknown tag, each of the allocations refused in turn. */
+static const char *short_of_memory(void) {
+    unsigned char *software = entry_of(TIFFTAG_SOFTWARE);
+    software[0] = 0xe8;
+    software[1] = 0xfd;
+    int faulted_ever = 0;
+    for (int which = 1, left = 0; left == 0; which++) {
+        failing = which;
+        faulted_ever += faults(open_and_close);
+        left = failing;
+        failing = 0;
+    }
+    return faulted_ever ? "fault" : "survived";
+}
+
 static const char *probe(const char *name) {
     TIFFSetErrorHandler(NULL);
     TIFFSetWarningHandler(NULL);
-    write_image(COMPRESSION_NONE, PHOTOMETRIC_RGB, 3, 8, 10, 0);
-    if (strcmp(name, "row-beyond") == 0) {
-        return faults(row_beyond) ? "fault" : done ? "read" : "refused";
+    if (strcmp(name, "tile-beyond") == 0) {
+        write_tile(PHOTOMETRIC_RGB);
+        return faults(tile_beyond) ? "fault" : done ? "read" : "refused";
     }
+    if (strcmp(name, "wide-image") == 0) {
+        write_tile(PHOTOMETRIC_YCBCR);
+        set_long(TIFFTAG_IMAGEWIDTH, IMAGE_WIDTH);
+        return faults(wide_image) ? "fault" : done ? "read" : "refused";
+    }
+    if (strcmp(name, "no-number") == 0) {
+        return faults(no_number) ? "fault" : done ? "written" : "refused";
+    }
+    if (strcmp(name, "read-on") == 0) {
+        return read_on();
+    }
+    write_image(COMPRESSION_NONE, PHOTOMETRIC_RGB, 3, 8, 10, 0);
     if (strcmp(name, "smaller-raster") == 0) {
         return faults(smaller_raster) ? "fault" : done ? "read" : "refused";
     }
-    return "unknown";
+    return strcmp(name, "short-of-memory") == 0 ? short_of_memory() : "unknown";
 }
