@@ -3,7 +3,9 @@
 
 #include <libexif/exif-data.h>
 #include <libexif/exif-loader.h>
+#include <libexif/exif-mnote-data-priv.h>
 #include <libexif/fuji/exif-mnote-data-fuji.h>
+#include <libexif/olympus/exif-mnote-data-olympus.h>
 
 static void note_entry(ExifEntry *entry, void *unused) {
     char text[200];
@@ -112,6 +114,61 @@ static void empty_note(void) {
     exif_mem_unref(memory);
 }
 
+/* The first text of a note, into no room at all: `room` is where nothing can be written. */
+static ExifMnoteData *note_of_text;
+static char *room;
+
+static void into_nothing(void) {
+    found = exif_mnote_data_get_value(note_of_text, 0, room, 0) != NULL;
+}
+
+static const char *no_room(void) {
+    ExifMem *memory = exif_mem_new_default();
+    unsigned char bytes[206] = {0};
+    size_t size = 6 + make_note(bytes + 6, "FUJIFILM\x0c\0\0\0", 12, 0x1001);
+    room = room != NULL ? room : (char *)guarded(NULL, 0);
+    note_of_text = exif_mnote_data_fuji_new(memory);
+    exif_mnote_data_load(note_of_text, bytes, (unsigned)size);
+    int count = (int)exif_mnote_data_count(note_of_text);
+    const char *seen = count == 0 ? "empty" : faults(into_nothing) ? "fault" : found ? "found" : "refused";
+    exif_mnote_data_unref(note_of_text);
+    exif_mem_unref(memory);
+    return seen;
+}
+
+/* Looks for what the library says of the entries that an offset leads to. */
+static void on_log(ExifLog *log, ExifLogCode code, const char *domain, const char *format, va_list arguments, void *unused) {
+    (void)log;
+    (void)code;
+    (void)domain;
+    (void)arguments;
+    (void)unused;
+    found |= strncmp(format, "Too much tags", 13) == 0;
+}
+
+/* A Nikon note whose offset leads, from where the offset itself stands, behind the end. It is followed from four bytes before that,
+ * to a number of entries that is too large. (The sum that would wrap does so only where a size has 32 bits.) */
+static const char *offset_behind(void) {
+    static const unsigned char bytes[] = {0, 0, 0, 0, 0, 0, 'N', 'i', 'k', 'o', 'n', 0, 2, 0, 0, 0, 'I', 'I', 0x2a, 0, 10, 0, 0, 0, 0, 0, 0xff, 0x7f};
+    ExifMem *memory = exif_mem_new_default();
+    ExifLog *log = exif_log_new();
+    exif_log_set_func(log, on_log, NULL);
+    ExifMnoteData *notes = exif_mnote_data_olympus_new(memory);
+    exif_mnote_data_log(notes, log);
+    found = 0;
+    exif_mnote_data_load(notes, bytes, sizeof bytes);
+    exif_mnote_data_unref(notes);
+    exif_log_unref(log);
+    exif_mem_unref(memory);
+    return found ? "followed" : "refused";
+}
+
 static const char *probe(const char *name) {
-    return strcmp(name, "empty-note") != 0 ? "unknown" : faults(empty_note) ? "fault" : found ? "found" : "refused";
+    if (strcmp(name, "empty-note") == 0) {
+        return faults(empty_note) ? "fault" : found ? "found" : "refused";
+    }
+    if (strcmp(name, "no-room") == 0) {
+        return no_room();
+    }
+    return strcmp(name, "offset-behind") == 0 ? offset_behind() : "unknown";
 }
