@@ -6,6 +6,59 @@
 #include "src/webp/encode.h"
 #include "src/webp/mux.h"
 
+/* The library's memory comes from here. The allocation that `failing` counts down to is refused; while `watching`, blocks that are
+ * freed are remembered until they are given out again, and a second free of one is counted, not done. */
+static int failing, watching, freed_twice;
+static void *freed[4096];
+static size_t freed_count;
+
+static FARPROC c_library(const char *name) {
+    return GetProcAddress(GetModuleHandleA("msvcrt.dll"), name);
+}
+
+static size_t place_in_freed(const void *block) {
+    size_t i = 0;
+    while (i < freed_count && freed[i] != block) {
+        i++;
+    }
+    return i;
+}
+
+static void *given_out(void *block) {
+    size_t i = watching ? place_in_freed(block) : freed_count;
+    if (i < freed_count) {
+        freed[i] = freed[--freed_count];
+    }
+    return block;
+}
+
+void *malloc(size_t size) {
+    static void *(*real)(size_t);
+    real = real != NULL ? real : (void *(*)(size_t))c_library("malloc");
+    return failing > 0 && --failing == 0 ? NULL : given_out(real(size));
+}
+
+void *calloc(size_t count, size_t size) {
+    static void *(*real)(size_t, size_t);
+    real = real != NULL ? real : (void *(*)(size_t, size_t))c_library("calloc");
+    return failing > 0 && --failing == 0 ? NULL : given_out(real(count, size));
+}
+
+void free(void *block) {
+    static void (*real)(void *);
+    real = real != NULL ? real : (void (*)(void *))c_library("free");
+    if (watching && block != NULL) {
+        if (place_in_freed(block) < freed_count) {
+            freed_twice++;
+            return;
+        }
+        if (freed_count < sizeof freed / sizeof *freed) {
+            freed[freed_count++] = block;
+        }
+    }
+    real(block);
+}
+
 #define WIDTH 70
 #define HEIGHT 50
 
@@ -94,7 +147,48 @@ static void regression(void) {
     note_decoded((const uint8_t *)"RIFFxxxxWEBPVP8 ", 16);
 }
 
+static int ignore_output(const uint8_t *bytes, size_t size, const WebPPicture *picture) {
+    (void)bytes;
+    (void)size;
+    (void)picture;
+    return 1;
+}
+
+/* Encodes a small picture whose transparency is tried with all filters, where one allocation is refused; false if there was none so
+ * late. */
+static int encode_short_of_memory(int which) {
+    WebPConfig config;
+    WebPPicture picture;
+    WebPConfigInit(&config);
+    WebPPictureInit(&picture);
+    config.method = 0;
+    config.alpha_filtering = 2;
+    picture.width = picture.height = 16;
+    picture.writer = ignore_output;
+    for (size_t i = 0; i < 16 * 16 * 4; i++) {
+        pixels[i] = (uint8_t)(i * i / 99 + i % 4 * (i / 30));
+    }
+    WebPPictureImportRGBA(&picture, pixels, 16 * 4);
+    freed_count = 0;
+    watching = 1;
+    failing = which;
+    WebPEncode(&config, &picture);
+    int refused = failing == 0;
+    failing = watching = 0;
+    WebPPictureFree(&picture);
+    return refused;
+}
+
+/* Each allocation refused in turn, until there are no more of them. */
+static const char *short_of_memory(void) {
+    int which = 1;
+    freed_twice = 0;
+    while (freed_twice == 0 && encode_short_of_memory(which)) {
+        which++;
+    }
+    return freed_twice > 0 ? "freed-twice" : "freed-once";
+}
+
 static const char *probe(const char *name) {
-    (void)name;
-    return "unknown";
+    return strcmp(name, "short-of-memory") == 0 ? short_of_memory() : "unknown";
 }
