@@ -167,6 +167,45 @@ static const char *no_end_of_header(void) {
     return decode(OPJ_CODEC_J2K, 0, on_ignored) ? "accepted" : "refused";
 }
 
+/* Where a tile-part's marker begins. */
+static size_t start_of_tile_part(void) {
+    size_t i = 0;
+    while (i + 1 < size && !(file[i] == 0xff && file[i + 1] == 0x90)) {
+        i++;
+    }
+    return i;
+}
+
+/* A tile of two parts, of which the first does not say how many there are: at that moment the index has room for none that the file
+ * promised. What the index then says of the first part, read again after the second. */
+static const char *part_not_promised(void) {
+    static const unsigned char second[] = {0xff, 0x90, 0, 10, 0, 0, 0, 0, 0, 14, 1, 2, 0xff, 0x93, 0xff, 0xd9};
+    encode(OPJ_CODEC_J2K, 1, 0, 0, 1, OPJ_LRCP, 0);
+    file[start_of_tile_part() + 11] = 0;
+    memcpy(file + size - 2, second, sizeof second);
+    size += sizeof second - 2;
+    opj_dparameters_t settings;
+    opj_set_default_decoder_parameters(&settings);
+    opj_codec_t *codec = opj_create_decompress(OPJ_CODEC_J2K);
+    opj_setup_decoder(codec, &settings);
+    opj_stream_t *in = stream(OPJ_TRUE);
+    opj_image_t *image = NULL;
+    int good = opj_read_header(in, codec, &image) && opj_decode(codec, in, image);
+    opj_codestream_index_t *index = good ? opj_get_cstr_index(codec) : NULL;
+    const char *seen = "refused";
+    if (index != NULL && index->tile_index[0].nb_tps == 2 && index->tile_index[0].tp_index != NULL) {
+        seen = index->tile_index[0].tp_index[0].start_pos != 0 ? "recorded" : "left-out";
+    }
+    opj_destroy_cstr_index(&index);
+    opj_image_destroy(image);
+    opj_stream_destroy(in);
+    opj_destroy_codec(codec);
+    return seen;
+}
+
 static const char *probe(const char *name) {
-    return strcmp(name, "no-end-of-header") == 0 ? no_end_of_header() : "unknown";
+    if (strcmp(name, "no-end-of-header") == 0) {
+        return no_end_of_header();
+    }
+    return strcmp(name, "part-not-promised") == 0 ? part_not_promised() : "unknown";
 }
