@@ -2,6 +2,9 @@
  * them, which is a picture too; see ../driver.h. */
 #include "../driver.h"
 
+#include <fcntl.h>
+#include <io.h>
+
 #include "de265.h"
 
 static unsigned char raw[6000], stream[20000];
@@ -86,10 +89,11 @@ static void sequence_parameters(unsigned width, unsigned height) {
     unit(33);
 }
 
-static void picture_parameters(void) {
+static void picture_parameters(unsigned number, bool dependent_slices) {
+    ue(number);
     ue(0);
-    ue(0);
-    bits(0, 7);
+    bits(dependent_slices, 1);
+    bits(0, 6);
     ue(0);
     ue(0);
     ue(0);
@@ -184,7 +188,7 @@ static void decode(size_t step, bool whole) {
 static void regression(void) {
     stream_size = 0;
     sequence_parameters(64, 48);
-    picture_parameters();
+    picture_parameters(0, false);
     picture(0, 1);
     picture(1, 7);
     picture(2, 99);
@@ -196,7 +200,61 @@ static void regression(void) {
     decode(7, false);
 }
 
+/* Gives all of the stream to a decoder that writes to the standard error what `dump` says. The decoder is lost where a step faults. */
+static de265_param dump;
+static bool refused;
+
+static void decode_all(void) {
+    de265_decoder_context *decoder = de265_new_decoder();
+    if (dump != de265_param()) {
+        de265_set_parameter_int(decoder, dump, 2);
+    }
+    de265_push_data(decoder, stream, (int)stream_size, 0, nullptr);
+    de265_flush_data(decoder);
+    int more = 1;
+    for (int round = 0; more && round < 50; round++) {
+        de265_decode(decoder, &more);
+    }
+    refused = false;
+    for (de265_error warning; (warning = de265_get_warning(decoder)) != DE265_OK;) {
+        refused |= warning == DE265_WARNING_NONEXISTING_PPS_REFERENCED || warning == DE265_WARNING_PPS_HEADER_INVALID;
+    }
+    de265_free_decoder(decoder);
+}
+
+/* A slice that depends on another one, whose picture parameters are gone: a new sequence took them away. */
+static const char *parameters_gone(void) {
+    stream_size = 0;
+    sequence_parameters(64, 48);
+    picture_parameters(0, true);
+    picture(0, 1);
+    sequence_parameters(80, 48);
+    picture_parameters(1, true);
+    bits(0, 2);
+    ue(1);
+    bits(1, 1);
+    bits(1, 4);
+    bits(1, 1);
+    unit(19);
+    return faults(decode_all) ? "fault" : refused ? "refused" : "decoded";
+}
+
+/* The same, with what the library reads of slices written out, to nowhere: it uses both outputs. */
+static const char *slice_written_out(void) {
+    int ours = _dup(1), nowhere = _open("NUL", _O_WRONLY);
+    _dup2(nowhere, 1);
+    _dup2(nowhere, 2);
+    dump = DE265_DECODER_PARAM_DUMP_SLICE_HEADERS;
+    const char *seen = parameters_gone();
+    _dup2(ours, 1);
+    _close(ours);
+    _close(nowhere);
+    return seen;
+}
+
 static const char *probe(const char *name) {
-    (void)name;
-    return "unknown";
+    if (strcmp(name, "parameters-gone") == 0) {
+        return parameters_gone();
+    }
+    return strcmp(name, "slice-written-out") == 0 ? slice_written_out() : "unknown";
 }
