@@ -176,6 +176,23 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "overloads",
+        asked: "a refusal: nothing tells which function is which",
+        verdict: RESTART,
+        functions: &[
+            "added priced",
+            "added priced",
+            "changed price",
+            "changed rated",
+            "changed rated",
+            "removed priced",
+            "removed priced",
+        ],
+        data: &[],
+        reasons: &["unproven-reference price"],
+        gap: None,
+    },
+    Outcome {
         fixture: "static_names",
         asked: "a patch of one function",
         verdict: HOTPATCHABLE,

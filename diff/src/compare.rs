@@ -102,7 +102,9 @@ impl Comparison {
                 }
                 // What changed may name another variable in the place of one, also before its first difference.
                 let is_witness = !outcome.is_change();
-                for claim in local.claims.into_iter().filter(|claim| is_witness || !claim.is_of_variables(old)) {
+                let counts =
+                    |claim: &Claim| is_witness || matches!(claim, Claim::Content(..)) || claim.is_of_functions(old);
+                for claim in local.claims.into_iter().filter(counts) {
                     nameless.note(claim, pair);
                     match comparison.settle(claim, old) {
                         Settled::Follow(other) => {
@@ -130,6 +132,7 @@ impl Comparison {
         comparison.rested_on = rests_on.keys().copied().collect();
         comparison.spread(old, rests_on);
         comparison.separate_contested(&nameless);
+        comparison.doubt_order(old, &nameless);
         comparison.doubt_biased_bases(old);
         comparison
     }
@@ -254,9 +257,10 @@ impl Comparison {
     fn settle(&mut self, claim: Claim, old: &Program) -> Settled {
         match claim {
             Claim::Content(a, b) => Settled::Follow((a, b)),
+            Claim::Order(a, b) => Settled::Identical((a, b)),
             Claim::Identity(a, b) => {
                 if self.pairing.new_of(a).is_empty() && self.pairing.old_of(b).is_empty() {
-                    if claim.is_of_variables(old) {
+                    if !claim.is_of_functions(old) {
                         self.pairing.add_told_apart(a, b);
                     } else {
                         self.pairing.add(a, b, How::Reference);

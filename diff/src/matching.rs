@@ -6,7 +6,7 @@
 
 use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS, Name};
 use crate::mangling::without_build_parts;
-use crate::pairing::Pairing;
+use crate::pairing::{How, Pairing};
 use crate::program::{Location, Program};
 use crate::rva::Rva;
 use crate::x64::Named;
@@ -26,12 +26,14 @@ pub(crate) enum Claim {
     Identity(AtomIndex, AtomIndex),
     /// The two atoms hold the same.
     Content(AtomIndex, AtomIndex),
+    /// The two functions, paired by their order among others of their name, are the same thing: nothing more has to hold, it bears the pair out.
+    Order(AtomIndex, AtomIndex),
 }
 
 impl Claim {
-    /// Whether it says of two variables that they are the same.
-    pub fn is_of_variables(self, old: &Program) -> bool {
-        matches!(self, Claim::Identity(a, _) if old.atom(a).is_some_and(|atom| atom.kind == AtomKind::Writable))
+    /// Whether it says of two functions that they are the same thing.
+    pub fn is_of_functions(self, old: &Program) -> bool {
+        matches!(self, Claim::Identity(a, _) if old.atom(a).is_some_and(Atom::is_function))
     }
 }
 
@@ -122,7 +124,12 @@ impl<'a> Sides<'a> {
                 let one_is_anonymous = a.names.is_empty() || b.names.is_empty();
                 // Several units may hold copies of one function: each is as good as the other if both do the same.
                 let is_copy = !is_pair && share_a_name(a, b);
-                let claim = (one_is_anonymous || is_copy).then_some(Claim::Identity(old.0, new.0));
+                let by_order = self.pairing.how(old.0, new.0) == Some(How::Order);
+                let claim = match () {
+                    () if one_is_anonymous || is_copy => Some(Claim::Identity(old.0, new.0)),
+                    () if by_order => Some(Claim::Order(old.0, new.0)),
+                    () => None,
+                };
                 (is_pair || claim.is_some()).then_some(claim)
             }
             // Into the middle of a function: its code must be the same for the place to be.

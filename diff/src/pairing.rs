@@ -138,6 +138,12 @@ impl Pairing {
         }
     }
 
+    /// Takes a pair apart whose names do not tell that they are one.
+    pub(crate) fn separate(&mut self, old: AtomIndex, new: AtomIndex) {
+        self.remove(old, new);
+        self.ambiguous.insert(new);
+    }
+
     /// Takes a pair apart.
     pub(crate) fn remove(&mut self, old: AtomIndex, new: AtomIndex) {
         if self.how.remove(&(old, new)).is_some() {

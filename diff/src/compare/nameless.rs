@@ -19,14 +19,22 @@ type Pair = (AtomIndex, AtomIndex);
 pub(super) struct Nameless {
     claimed_by: BTreeMap<Pair, Vec<Pair>>,
     olds_of: BTreeMap<AtomIndex, BTreeSet<AtomIndex>>,
+    /// Pairs by order that something that did not change bears out.
+    borne_out: BTreeSet<Pair>,
 }
 
 impl Nameless {
     /// Remembers a claim of a pair that was compared.
     pub fn note(&mut self, claim: Claim, by: Pair) {
-        if let Claim::Identity(a, b) = claim {
-            self.claimed_by.entry((a, b)).or_default().push(by);
-            self.olds_of.entry(b).or_default().insert(a);
+        match claim {
+            Claim::Identity(a, b) => {
+                self.claimed_by.entry((a, b)).or_default().push(by);
+                self.olds_of.entry(b).or_default().insert(a);
+            }
+            Claim::Order(a, b) => {
+                self.borne_out.insert((a, b));
+            }
+            Claim::Content(..) => {}
         }
     }
 
@@ -64,6 +72,24 @@ impl Comparison {
             if is_same && self.pairing.new_of(a).is_empty() && self.pairing.old_of(b).is_empty() {
                 self.pairing.add(a, b, How::Content);
             }
+        }
+    }
+
+    /// Functions of one name that were paired by order and changed: which is which is known only where something that did not change
+    /// refers to them, or no other one of the name changed.
+    pub(super) fn doubt_order(&mut self, old: &Program, nameless: &Nameless) {
+        let is_doubtful = |(a, b): &Pair| {
+            self.pairing.how(*a, *b) == Some(How::Order)
+                && self.outcomes.get(&(*a, *b)).is_some_and(Outcome::is_change)
+                && !nameless.borne_out.contains(&(*a, *b))
+        };
+        let mut by_name: BTreeMap<&str, Vec<Pair>> = BTreeMap::new();
+        for pair in self.pairing.pairs().into_iter().filter(is_doubtful) {
+            let names = old.atom(pair.0).into_iter().flat_map(|atom| &atom.names);
+            names.for_each(|name| by_name.entry(&name.key).or_default().push(pair));
+        }
+        for (a, b) in by_name.into_values().filter(|pairs| pairs.len() > 1).flatten() {
+            self.pairing.separate(a, b);
         }
     }
 
