@@ -169,10 +169,186 @@ static const char *token_in_pieces(void) {
     return status != XML_STATUS_OK || starts != 1 ? "wrong" : at_once ? "at-once" : "deferred";
 }
 
-static const char *probe(const char *name) {
-    if (strcmp(name, "token-in-pieces") == 0) {
-        return token_in_pieces();
+/* An allocator that keeps what is freed until the end of a probe: what is freed twice can be counted, and with `poison` what is
+ * still read of it is not what it was. */
+enum { BLOCKS = 2000 };
+static struct {
+    void *blocks[BLOCKS];
+    size_t sizes[BLOCKS];
+    int freed[BLOCKS];
+    int count, freed_twice, poison;
+    /* The size of which an allocation fails; 0: none does. */
+    size_t fails;
+} heap;
+
+static void *kept_malloc(size_t size) {
+    if (heap.count == BLOCKS || (heap.fails != 0 && size == heap.fails)) {
+        return NULL;
     }
+    heap.sizes[heap.count] = size;
+    heap.freed[heap.count] = 0;
+    return heap.blocks[heap.count++] = malloc(size);
+}
+
+static int block_number(const void *block) {
+    int number = heap.count - 1;
+    while (number >= 0 && heap.blocks[number] != block) {
+        number--;
+    }
+    return number;
+}
+
+static void kept_free(void *block) {
+    int number = block_number(block);
+    if (number < 0) {
+        return;
+    }
+    heap.freed_twice += heap.freed[number]++ != 0;
+    if (heap.poison) {
+        memset(block, '#', heap.sizes[number]);
+    }
+}
+
+static void *kept_realloc(void *block, size_t size) {
+    void *made = kept_malloc(size);
+    int number = block_number(block);
+    if (made != NULL && number >= 0) {
+        memcpy(made, block, heap.sizes[number] < size ? heap.sizes[number] : size);
+        kept_free(block);
+    }
+    return made;
+}
+
+static XML_Parser parser_on_heap(int poison) {
+    static const XML_Memory_Handling_Suite suite = {kept_malloc, kept_realloc, kept_free};
+    memset(&heap, 0, sizeof heap);
+    heap.poison = poison;
+    return XML_ParserCreate_MM(NULL, &suite, NULL);
+}
+
+static void empty_heap(void) {
+    while (heap.count > 0) {
+        free(heap.blocks[--heap.count]);
+    }
+}
+
+/* A buffer that is as large as can be counted, together with what stays of the one before larger than that. */
+static const char *huge_buffer(void) {
+    XML_Parser parser = XML_ParserCreate(NULL);
+    XML_Parse(parser, "\n", 1, 0);
+    void *buffer = XML_GetBuffer(parser, 0x7fffffff);
+    XML_ParserFree(parser);
+    return buffer != NULL ? "given" : "refused";
+}
+
+static int stack_used;
+
+/* How much of the stack below here was written to since it was painted; the frames of both are of one size. */
+static __attribute__((noinline)) int look_at_stack(int paint) {
+    enum { SIZE = 500000 };
+    volatile char bytes[SIZE];
+    int untouched = 0;
+    for (int i = SIZE - 1; paint && i >= 0; i--) {
+        bytes[i] = 'P';
+    }
+    while (untouched < SIZE && bytes[untouched] == 'P') {
+        untouched++;
+    }
+    return SIZE - untouched;
+}
+
+static void XMLCALL free_model(void *data, const char *name, XML_Content *model) {
+    (void)name;
+    XML_FreeContentModel((XML_Parser)data, model);
+}
+
+/* A declaration of groups within groups: its model was built by a function that called itself for each. */
+static const char *deep_model(void) {
+    enum { DEPTH = 3000 };
+    static char text[2 * DEPTH + 100];
+    static char open[DEPTH + 1], close[DEPTH + 1];
+    memset(open, '(', DEPTH);
+    memset(close, ')', DEPTH);
+    snprintf(text, sizeof text, "<!DOCTYPE a [<!ELEMENT a %sb%s>]><a/>", open, close);
+    XML_Parser parser = XML_ParserCreate(NULL);
+    XML_SetUserData(parser, parser);
+    XML_SetElementDeclHandler(parser, free_model);
+    look_at_stack(1);
+    enum XML_Status status = XML_Parse(parser, text, (int)strlen(text), 1);
+    stack_used = look_at_stack(0);
+    XML_ParserFree(parser);
+    return status != XML_STATUS_OK ? "refused" : stack_used > 20 * DEPTH ? "deep" : "flat";
+}
+
+static void XMLCALL suspend_once(void *data, const char *text, int size) {
+    (void)text, (void)size;
+    XML_SetCharacterDataHandler((XML_Parser)data, NULL);
+    XML_StopParser((XML_Parser)data, XML_TRUE);
+}
+
+static enum XML_Status parse_in_buffer(XML_Parser parser, const char *text, int size, int is_final) {
+    char *buffer = XML_GetBuffer(parser, size);
+    memset(buffer, ' ', (size_t)size);
+    memcpy(buffer, text, strlen(text));
+    return XML_ParseBuffer(parser, size, is_final);
+}
+
+/* A pause within an entity, then a tag, whose name has to be kept when the buffer becomes another one. */
+static const char *pause_in_entity(void) {
+    static const char start[] = "<!DOCTYPE a [<!ENTITY e 'text<i/>'>]><a>&e;<b>";
+    XML_Parser parser = parser_on_heap(1);
+    XML_SetUserData(parser, parser);
+    XML_SetCharacterDataHandler(parser, suspend_once);
+    enum XML_Status status = parse_in_buffer(parser, start, (int)sizeof start - 1, 0);
+    if (status == XML_STATUS_SUSPENDED) {
+        status = XML_ResumeParser(parser);
+    }
+    if (status == XML_STATUS_OK) {
+        status = parse_in_buffer(parser, "</b></a>", 8000, 1);
+    }
+    const char *answer = result(parser, status);
+    empty_heap();
+    return answer;
+}
+
+/* No memory for the copy of an encoding's name. */
+static int XMLCALL fail_to_open(XML_Parser parser, const char *context, const char *base, const char *file, const char *id) {
+    static const char encoding[] = "UTF-8";
+    (void)base, (void)file, (void)id;
+    heap.fails = sizeof encoding;
+    XML_Parser inner = XML_ExternalEntityParserCreate(parser, context, encoding);
+    heap.fails = 0;
+    if (inner != NULL) {
+        XML_ParserFree(inner);
+    }
+    return XML_STATUS_ERROR;
+}
+
+/* What a parser for an external entity shares with the one that it is for is that one's to free. */
+static const char *entity_short_of_memory(void) {
+    static const char text[] = "<!DOCTYPE a SYSTEM 'b'><a/>";
+    XML_Parser parser = parser_on_heap(0);
+    XML_SetParamEntityParsing(parser, XML_PARAM_ENTITY_PARSING_ALWAYS);
+    XML_SetExternalEntityRefHandler(parser, fail_to_open);
+    XML_Parse(parser, text, (int)sizeof text - 1, 1);
+    XML_ParserFree(parser);
+    empty_heap();
+    return heap.freed_twice > 0 ? "freed-twice" : "freed-once";
+}
+
+static const char *probe(const char *name) {
+    static const struct {
+        const char *name;
+        const char *(*show)(void);
+    } probes[] = {
+        {"token-in-pieces", token_in_pieces},
+        {"negative-length", negative_length},
+        {"stop-before-start", stop_before_start},
+        {"huge-buffer", huge_buffer},
+        {"deep-model", deep_model},
+        {"pause-in-entity", pause_in_entity},
+        {"entity-short-of-memory", entity_short_of_memory},
+    };
     if (strcmp(name, "separator-in-uri") == 0) {
         return parsed("<a xmlns='one|two'/>", '|');
     }
@@ -180,11 +356,10 @@ static const char *probe(const char *name) {
         /* A sequence of two bytes whose second one has a bit too few. */
         return parsed("<a\xdb\x25></a\xdb\x25>", '|');
     }
-    if (strcmp(name, "negative-length") == 0) {
-        return negative_length();
-    }
-    if (strcmp(name, "stop-before-start") == 0) {
-        return stop_before_start();
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
+        if (strcmp(name, probes[i].name) == 0) {
+            return probes[i].show();
+        }
     }
     return "unknown";
 }
