@@ -2,6 +2,7 @@
 #include "../driver.h"
 
 #include <exiv2/exiv2.hpp>
+#include <exiv2/webpimage.hpp>
 #include <cstring>
 #include <sstream>
 
@@ -116,6 +117,173 @@ static const char *probe_short_jpeg(void) {
     }
 }
 
+static std::string big_endian(uint32_t number) {
+    const char bytes[] = {char(number >> 24), char(number >> 16), char(number >> 8), char(number)};
+    return std::string(bytes, sizeof bytes);
+}
+
+static std::string little_endian(uint32_t number, size_t size) {
+    std::string bytes;
+    for (size_t i = 0; i < size; i++) {
+        bytes += char(number >> 8 * i);
+    }
+    return bytes;
+}
+
+/* A box of JPEG 2000, which may say that it has `more` bytes than there are. */
+static std::string box(const char *type, const std::string &data, uint32_t more = 0) {
+    return big_endian(uint32_t(8 + data.size()) + more) + type + data;
+}
+
+/* With some bytes that nobody needs: of less than 80 bytes, Exiv2 does not tell what they are. */
+static std::string jp2(const std::string &boxes) {
+    const std::string type("jp2 \0\0\0\0jp2 ", 12), unused(80, '\0');
+    return box("jP  ", "\r\n\x87\n") + box("ftyp", type) + box("free", unused) + boxes;
+}
+
+static const std::string header_box = box("ihdr", std::string("\0\0\0\1\0\0\0\1\0\1\7\7\0\0", 14));
+static const std::string color_box = box("colr", std::string("\1\0\0\0\0\0\x10", 7));
+
+/* A raw picture of Canon: a folder with one entry. */
+static std::string crw(uint32_t folder, uint32_t tag, uint32_t size) {
+    const std::string place = little_endian(12, 4), outer = little_endian(1, 2) + little_endian(folder, 2);
+    const std::string inner = little_endian(1, 2) + little_endian(tag, 2) + little_endian(size, 4) + place;
+    return "II" + little_endian(14, 4) + "HEAPCCDR" + outer + little_endian(size + 12, 4) + place + inner +
+           std::string(size, '\0');
+}
+
+static Exiv2::Image::AutoPtr opened(const std::string &bytes) {
+    return Exiv2::ImageFactory::open(reinterpret_cast<const Exiv2::byte *>(bytes.data()), static_cast<long>(bytes.size()));
+}
+
+static const char *printed(const std::string &bytes, Exiv2::PrintStructureOption option) {
+    std::ostringstream structure;
+    opened(bytes)->printStructure(structure, option, 0);
+    return "printed";
+}
+
+static const char *read(const std::string &bytes) {
+    opened(bytes)->readMetadata();
+    return "read";
+}
+
+static const char *written(const std::string &bytes) {
+    Exiv2::Image::AutoPtr image = opened(bytes);
+    image->readMetadata();
+    image->exifData()["Exif.Photo.PixelXDimension"] = uint32_t(5);
+    image->writeMetadata();
+    return "written";
+}
+
+/* As it is, with no look at it first. */
+static const char *written_unread(const std::string &bytes) {
+    opened(bytes)->writeMetadata();
+    return "written";
+}
+
+/* A box that says it is longer than the file. */
+static const char *long_box() {
+    return printed(jp2(box("none", "data", 1000)), Exiv2::kpsBasic);
+}
+
+/* The picture's size, in fewer bytes than it takes. */
+static const char *short_size_record() {
+    return written(crw(0x300a, 0x1810, 16));
+}
+
+/* The last chunk says that it has more bytes than there are. */
+static const char *cut_webp() {
+    const std::string data("\x2f\0\0\0\0\x07\x10\x11\xfd\x0f", 10);
+    return written_unread("RIFF" + little_endian(26, 4) + "WEBPVP8L" + little_endian(14, 4) + data);
+}
+
+/* A box within the header's box that is longer than that. */
+static const char *long_inner_box() {
+    return written_unread(jp2(box("jp2h", color_box + box("none", "data", 1))));
+}
+
+/* A header without a color: it was looked for behind the end. */
+static const char *no_color() {
+    return written(jp2(box("jp2h", header_box)));
+}
+
+static const char *short_webp() {
+    Exiv2::MemIo bytes(reinterpret_cast<const Exiv2::byte *>("RIFF"), 4);
+    return Exiv2::isWebPType(bytes, false) ? "is-webp" : "is-none";
+}
+
+/* Pairs of bytes, of which one lacks its second byte. */
+static const char *odd_array() {
+    return read(crw(0x300b, 0x102a, 13));
+}
+
+/* A box for an identifier of 16 bytes, with fewer. */
+static const char *short_identifier() {
+    return written(jp2(box("jp2h", header_box + color_box) + box("uuid", "four")));
+}
+
+/* A color profile that says it is longer than its box. */
+static const char *long_profile() {
+    const std::string color = box("colr", std::string("\2\0\0\0\0\0\5", 7)), unused(40, '\0');
+    return printed(jp2(box("jp2h", header_box + color) + box("free", unused)), Exiv2::kpsIccProfile);
+}
+
+static const char *empty_language() {
+    return Exiv2::LangAltValue().read("lang= text") == 0 ? "accepted" : "refused";
+}
+
+/* A folder with no entries; one that is followed by itself never ended. */
+static const char *empty_folder() {
+    return printed(std::string("II*\0\x08\0\0\0", 8) + std::string(80, '\0'), Exiv2::kpsBasic);
+}
+
+static Exiv2::ExifData *pentax;
+
+static void print_lens() {
+    std::ostringstream text;
+    text << (*pentax)["Exif.Pentax.LensType"].print(pentax);
+}
+
+/* A lens of which more is to be known, which is not there: what stands behind the list's end was taken for it. */
+static const char *no_lens_information() {
+    pentax = new (guarded(NULL, sizeof(Exiv2::ExifData))) Exiv2::ExifData;
+    (*pentax)["Exif.Image.Model"] = "PENTAX K-3";
+    Exiv2::UShortValue type;
+    type.read("8 255 0 0");
+    pentax->add(Exiv2::ExifKey("Exif.Pentax.LensType"), &type);
+    int fault = faults(print_lens);
+    pentax->~ExifData();
+    VirtualFree(reinterpret_cast<void *>(reinterpret_cast<uintptr_t>(pentax) & ~uintptr_t(0xfff)), 0, MEM_RELEASE);
+    return fault ? "fault" : "no-fault";
+}
+
 static const char *probe(const char *name) {
-    return !strcmp(name, "short-jpeg") ? probe_short_jpeg() : "unknown";
+    static const struct {
+        const char *name;
+        const char *(*show)();
+    } probes[] = {
+        {"short-jpeg", probe_short_jpeg},
+        {"long-box", long_box},
+        {"short-size-record", short_size_record},
+        {"cut-webp", cut_webp},
+        {"long-inner-box", long_inner_box},
+        {"no-color", no_color},
+        {"short-webp", short_webp},
+        {"odd-array", odd_array},
+        {"short-identifier", short_identifier},
+        {"long-profile", long_profile},
+        {"empty-language", empty_language},
+        {"empty-folder", empty_folder},
+        {"no-lens-information", no_lens_information},
+    };
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
+        if (strcmp(name, probes[i].name) == 0) {
+            try {
+                return probes[i].show();
+            } catch (const Exiv2::AnyError &) {
+                return "refused";
+            }
+        }
+    }
+    return "unknown";
 }
