@@ -2,7 +2,6 @@
 #include "../driver.h"
 
 #include <exiv2/exiv2.hpp>
-#include <exiv2/webpimage.hpp>
 #include <cstring>
 #include <sstream>
 
@@ -207,11 +206,6 @@ static const char *no_color() {
     return written(jp2(box("jp2h", header_box)));
 }
 
-static const char *short_webp() {
-    Exiv2::MemIo bytes(reinterpret_cast<const Exiv2::byte *>("RIFF"), 4);
-    return Exiv2::isWebPType(bytes, false) ? "is-webp" : "is-none";
-}
-
 /* Pairs of bytes, of which one lacks its second byte. */
 static const char *odd_array() {
     return read(crw(0x300b, 0x102a, 13));
@@ -268,7 +262,6 @@ static const char *probe(const char *name) {
         {"cut-webp", cut_webp},
         {"long-inner-box", long_inner_box},
         {"no-color", no_color},
-        {"short-webp", short_webp},
         {"odd-array", odd_array},
         {"short-identifier", short_identifier},
         {"long-profile", long_profile},
