@@ -105,10 +105,13 @@ impl Target {
 
     /// Waits until some line is this one. Returns all lines.
     pub fn wait_for_first(&self, line: &str) -> Result<Vec<String>> {
-        Ok(self
-            .program
-            .wait_for(line, PATIENCE, |lines| lines.iter().any(|found| found == line))?
-            .split_off(self.header))
+        self.wait_for_any(line, |found| found == line)
+    }
+
+    /// Waits until some line is as `wanted` says, whatever came behind it. Returns all lines.
+    pub fn wait_for_any(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let done = |lines: &[String]| lines.iter().any(|line| wanted(line));
+        Ok(self.program.wait_for(what, PATIENCE, done)?.split_off(self.header))
     }
 
     /// Waits until it has ended.

@@ -257,7 +257,7 @@ fn constructors_of_new_objects_run_once() {
     assert_ne!(rolled_back["region"], "kept-for-exit", "the second registered nothing: {rolled_back:#}");
     target.wait_for_lines("rounds after the rollback", SEEN, is_old).unwrap();
 
-    let left = target.wait_for_lines("the end", 1, |line: &str| line.starts_with("left ")).unwrap();
+    let left = target.wait_for_any("the end", |line| line.starts_with("left ")).unwrap();
     let reads: Vec<u32> = left.iter().filter_map(|line| number_behind(line, " reads ")).collect();
     assert!(reads.len() >= SEEN * 2, "{}", left.join("\n"));
     assert!((1..).zip(&reads).all(|(count, read)| count == *read), "each payload goes on counting: {reads:?}");
@@ -294,7 +294,7 @@ fn constructors_of_old_objects_do_not_run_again() {
     session.roll_back(pid);
     target.wait_for_lines("rounds after the rollback", SEEN, is_old).unwrap();
 
-    let left = target.wait_for_lines("the end", 1, |line: &str| line.starts_with("left ")).unwrap();
+    let left = target.wait_for_any("the end", |line| line.starts_with("left ")).unwrap();
     let rounds: Vec<&String> = left.iter().filter(|line| line.starts_with("round ")).collect();
     // A constructor that ran again would have set its count to 0.
     let whole = (1..)
