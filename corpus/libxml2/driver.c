@@ -552,6 +552,17 @@ static void write_catalog(const char *format) {
     fclose(file);
 }
 
+/* The library keeps what it read of files, until all that it knows of catalogs is cleaned up; which is done only if it began. */
+static void begin_catalogs(const char *format) {
+    write_catalog(format);
+    xmlInitializeCatalog();
+}
+
+static void end_catalogs(void) {
+    xmlCatalogCleanup();
+    remove(catalog_file);
+}
+
 static void load_and_free_catalog(void) {
     xmlFreeCatalog(xmlLoadACatalog(catalog_file));
 }
@@ -587,16 +598,15 @@ static void resolve(void) {
 
 /* A catalog that hands a name on to itself. */
 static const char *catalog_asks_itself(void) {
-    write_catalog("<catalog xmlns='urn:oasis:names:tc:entity:xmlns:xml:catalog'>"
-                  "<delegateURI uriStartString='x' catalog='%s'/></catalog>");
+    begin_catalogs("<catalog xmlns='urn:oasis:names:tc:entity:xmlns:xml:catalog'>"
+                   "<delegateURI uriStartString='x' catalog='%s'/></catalog>");
     resolutions = 0;
     xmlSetGenericErrorFunc(NULL, count_resolutions);
     xmlCatalogSetDebug(1);
     int fault = faults(resolve);
     xmlCatalogSetDebug(0);
     xmlSetGenericErrorFunc(NULL, quiet);
-    xmlCatalogCleanup();
-    remove(catalog_file);
+    end_catalogs();
     return fault ? "endless" : resolutions == 0 ? "not-read" : "ends";
 }
 
@@ -612,8 +622,8 @@ static int count_lines_with(FILE *file, const char *what) {
 
 /* A catalog that names the same next one three times. */
 static const char *repeated_catalog(void) {
-    write_catalog("<catalog xmlns='urn:oasis:names:tc:entity:xmlns:xml:catalog'><nextCatalog catalog='none-%s'/>"
-                  "<nextCatalog catalog='none-%s'/><nextCatalog catalog='none-%s'/><uri name='x:y' uri='x:z'/></catalog>");
+    begin_catalogs("<catalog xmlns='urn:oasis:names:tc:entity:xmlns:xml:catalog'><nextCatalog catalog='none-%s'/>"
+                   "<nextCatalog catalog='none-%s'/><nextCatalog catalog='none-%s'/><uri name='x:y' uri='x:z'/></catalog>");
     xmlCatalogPtr catalog = xmlLoadACatalog(catalog_file);
     /* Looking for something reads the file. */
     xmlFree(xmlACatalogResolveURI(catalog, BAD_CAST "x:y"));
@@ -622,8 +632,7 @@ static const char *repeated_catalog(void) {
     int count = count_lines_with(file, "<nextCatalog");
     fclose(file);
     xmlFreeCatalog(catalog);
-    xmlCatalogCleanup();
-    remove(catalog_file);
+    end_catalogs();
     return numbered("entries", count);
 }
 
