@@ -55,15 +55,19 @@ static void regression(void) {
 
 static int accepted;
 
+/* Null, which link-time optimisation must not know. */
+static cJSON *volatile no_item;
+static const char *volatile no_text;
+
 static void insert_null(void) {
     cJSON *array = cJSON_CreateIntArray((int[]){1, 2}, 2);
-    accepted = cJSON_InsertItemInArray(array, 0, NULL);
+    accepted = cJSON_InsertItemInArray(array, 0, no_item);
     cJSON_Delete(array);
 }
 
 static void set_null(void) {
     cJSON *string = cJSON_CreateString("text");
-    accepted = cJSON_SetValuestring(string, NULL) != NULL;
+    accepted = cJSON_SetValuestring(string, no_text) != NULL;
     cJSON_Delete(string);
 }
 
