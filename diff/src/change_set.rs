@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::compare::{Comparison, Outcome};
+use crate::exchanged_variables;
 use crate::explain::{self, Cause, Explanation};
 use crate::exports;
 use crate::initialisers::{Initialiser, InitialiserKind, initialisers, named_by_silent_data};
@@ -155,6 +156,7 @@ impl ChangeSet {
         collector.unpaired();
         collector.diverging_folds();
         collector.exports();
+        collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {
             collector.layouts();

@@ -4,8 +4,8 @@
 //! neighbour. A reading counts when both programs agree on it; where the obvious reading names two things that
 //! both exist elsewhere in the other program, agreement on a less obvious one proves nothing, and the reference is unresolved.
 
-use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS, Name};
-use crate::mangling::without_build_parts;
+use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
+use crate::ordinals::stable_name;
 use crate::pairing::{How, Pairing};
 use crate::program::{Location, Program};
 use crate::rva::Rva;
@@ -192,14 +192,14 @@ impl<'a> Sides<'a> {
 
 /// Whether a name of the one is a name of the other but for what changes from build to build, in whatever modules.
 fn share_a_name(a: &Atom, b: &Atom) -> bool {
-    let stable = |name: &Name| without_build_parts(&name.key).unwrap_or_else(|| name.key.clone());
-    a.names.iter().any(|name| b.names.iter().any(|other| name.key == other.key || stable(name) == stable(other)))
+    let is_same = |name: &str, other: &str| name == other || stable_name(name) == stable_name(other);
+    a.names.iter().any(|name| b.names.iter().any(|other| is_same(&name.key, &other.key)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atoms::Local;
+    use crate::atoms::{Local, Name};
     use crate::rva::Rva;
 
     fn named(key: &str, module: Option<&str>) -> Atom {

@@ -1,12 +1,15 @@
 //! Which old atom and new atom are the same thing.
 
 mod copies;
+mod numbered;
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind, Name};
-use crate::mangling::without_build_parts;
+use crate::ordinals::{is_guard, stable_name, without_ordinals};
 use crate::program::Program;
 
 /// How a pair was found.
@@ -17,13 +20,13 @@ pub enum How {
     LinkageName,
     /// A name inside one module, or inside one function of it.
     NameInModule,
-    /// A name inside one module, of a variable that another function now holds.
+    /// A name inside one module, of a constant that another function now holds.
     NameWithoutScope,
-    /// One of several functions or constants of the same name in one module, by order.
+    /// One of several functions or constants of the same name in one module, or of several lambdas of one function, by order.
     Order,
-    /// The only one of its name in both programs, in another module or with another visibility.
+    /// The only function or constant of its name in both programs, in another module or with another visibility.
     NameOnly,
-    /// The same name but for a hash or counter that changes from build to build.
+    /// The same name but for a hash, counter or number that changes from build to build.
     NameWithoutHash,
     /// Copies of one Rust function in several units, with the same code.
     Copy,
@@ -45,8 +48,12 @@ pub struct Pairing {
     ambiguous: HashSet<AtomIndex>,
     /// Old variables whose names left them without a partner.
     left: HashSet<AtomIndex>,
+    /// The old variables that have an ambiguous new one's name, for each of its names.
+    rivals: HashMap<AtomIndex, Vec<Arc<[AtomIndex]>>>,
     /// New variables among the ambiguous that references told apart.
     told_apart: HashSet<AtomIndex>,
+    /// New functions that were paired by the number that the compiler gave them.
+    numbered: HashMap<AtomIndex, numbered::Siblings>,
 }
 
 impl Pairing {
@@ -55,23 +62,24 @@ impl Pairing {
         let mut pairing = Pairing::default();
         pairing.pair_imports(old, new);
         // From the most specific key to the least; each looks only at what the ones before it left.
-        pairing.pair_by(old, new, How::LinkageName, |name| {
-            name.local.is_none().then(|| (name.key.clone(), String::new(), String::new()))
+        pairing.pair_by(old, new, How::LinkageName, |key, name| {
+            name.local.is_none().then(|| (key, String::new(), String::new()))
         });
-        pairing.pair_by(old, new, How::NameInModule, |name| {
+        pairing.pair_by(old, new, How::NameInModule, |key, name| {
             let local = name.local.as_ref()?;
-            Some((name.key.clone(), local.module.clone(), local.scope.clone().unwrap_or_default()))
+            Some((key, local.module.clone(), local.scope.clone().unwrap_or_default()))
         });
-        pairing.pair_by(old, new, How::NameWithoutScope, |name| {
-            Some((name.key.clone(), name.local.as_ref()?.module.clone(), String::new()))
+        pairing.pair_by(old, new, How::NameWithoutScope, |key, name| {
+            Some((key, name.local.as_ref()?.module.clone(), String::new()))
         });
-        pairing.pair_by(old, new, How::NameOnly, |name| Some((name.key.clone(), String::new(), String::new())));
-        // Names that hold a hash or a counter, without it; last, so that the ones before it took what they could.
-        pairing.pair_by(old, new, How::NameWithoutHash, |name| {
-            let short = without_build_parts(&name.key)?;
-            Some((short, name.local.as_ref().map_or(String::new(), |local| local.module.clone()), String::new()))
+        pairing.pair_by(old, new, How::NameOnly, |key, _| Some((key, String::new(), String::new())));
+        // Names that hold a hash, a counter or a number, without it; last, so that the ones before it took what they could.
+        pairing.pair_by(old, new, How::NameWithoutHash, |key, name| {
+            let module = name.local.as_ref().map_or(String::new(), |local| local.module.clone());
+            Some((stable_name(&key).into_owned(), module, String::new()))
         });
         pairing.pair_copies(old, new);
+        pairing.find_numbered(old, new);
         pairing.find_ambiguous(old, new);
         pairing
     }
@@ -98,7 +106,11 @@ impl Pairing {
 
     /// Whether a new atom may be one of several old ones that its name does not tell apart.
     pub fn is_ambiguous(&self, new: AtomIndex) -> bool {
-        self.ambiguous.contains(&new) && !self.told_apart.contains(&new)
+        let is_open = |old: &AtomIndex| self.new_of(*old).is_empty();
+        self.ambiguous.contains(&new)
+            && !self.told_apart.contains(&new)
+            // Once references told where each of the old ones is, what is left is new.
+            && self.rivals.get(&new).is_none_or(|rivals| rivals.iter().any(|olds| olds.iter().any(is_open)))
     }
 
     /// Whether two variables are of those that names alone did not pair.
@@ -180,7 +192,7 @@ impl Pairing {
         old: &Program,
         new: &Program,
         how: How,
-        key: impl Fn(&Name) -> Option<K>,
+        key: impl Fn(String, &Name) -> Option<K>,
     ) {
         let collect = |program: &Program, is_taken: &dyn Fn(AtomIndex) -> bool| {
             let mut atoms: HashMap<(Family, K), Vec<AtomIndex>> = HashMap::new();
@@ -191,7 +203,8 @@ impl Pairing {
                 if is_taken(index) {
                     continue;
                 }
-                for key in atom.names.iter().filter_map(&key) {
+                let keys = atom.names.iter().filter_map(|name| key(family.key_of(name)?.into_owned(), name));
+                for key in keys {
                     atoms.entry((family, key)).or_default().push(index);
                 }
             }
@@ -206,9 +219,10 @@ impl Pairing {
             let Some(news) = news.get(key).filter(|news| news.len() == olds.len()) else {
                 continue;
             };
-            // Which variable is which, their order does not tell: the process has a value in each.
-            let must_be_one = how == How::NameOnly || key.0 == Family::Writable;
-            if must_be_one && olds.len() != 1 {
+            // Which variable is which, their order does not tell: the process has a value in each. And one of another module or function is
+            // another one, as far as its name tells: [`Comparison`](crate::compare::Comparison) looks who uses it.
+            let is_variable = key.0 == Family::Writable;
+            if (how == How::NameOnly || is_variable) && olds.len() != 1 || is_variable && !is_whole {
                 continue;
             }
             let how = if olds.len() == 1 { how } else { How::Order };
@@ -225,20 +239,26 @@ impl Pairing {
             Family::of(atom) == Some(Family::Writable) && !self.to_new.contains_key(index)
         };
         self.left = indexed(old).filter(is_left).map(|(index, _)| index).collect();
-        let known: HashSet<(Family, &str)> = indexed(old)
-            // Where all old atoms of a name have their partners, one more of that name is new.
-            .filter(|(index, _)| !self.to_new.contains_key(index))
-            .filter_map(|(_, atom)| Some((Family::of(atom)?, atom)))
-            .flat_map(|(family, atom)| atom.names.iter().map(move |name| (family, name.key.as_str())))
-            .collect();
-        self.ambiguous = indexed(new)
-            .filter(|(index, _)| !self.to_old.contains_key(index))
-            .filter(|(_, atom)| {
-                Family::of(atom)
-                    .is_some_and(|family| atom.names.iter().any(|name| known.contains(&(family, name.key.as_str()))))
-            })
-            .map(|(index, _)| index)
-            .collect();
+        let mut known: HashMap<(Family, Cow<'_, str>), Vec<AtomIndex>> = HashMap::new();
+        // Where all old atoms of a name have their partners, one more of that name is new.
+        for (index, atom) in indexed(old).filter(|(index, _)| !self.to_new.contains_key(index)) {
+            let Some(family) = Family::of(atom) else { continue };
+            for name in &atom.names {
+                known.entry((family, family.rival_name(name))).or_default().push(index);
+            }
+        }
+        let known: HashMap<_, Arc<[AtomIndex]>> = known.into_iter().map(|(name, olds)| (name, olds.into())).collect();
+        for (index, atom) in indexed(new).filter(|(index, _)| !self.to_old.contains_key(index)) {
+            let Some(family) = Family::of(atom) else { continue };
+            let names = atom.names.iter().map(|name| (family, family.rival_name(name)));
+            let rivals: Vec<_> = names.filter_map(|name| known.get(&name).cloned()).collect();
+            if !rivals.is_empty() {
+                self.ambiguous.insert(index);
+                if family == Family::Writable {
+                    self.rivals.insert(index, rivals);
+                }
+            }
+        }
     }
 }
 
@@ -257,6 +277,24 @@ impl Family {
             AtomKind::ReadOnly => Some(Family::ReadOnly),
             AtomKind::Writable => Some(Family::Writable),
             AtomKind::ImportSlot => None,
+        }
+    }
+
+    /// What names pair atoms of the family by. A variable's number tells nothing of what is in it, and what guards are called is nothing else.
+    fn key_of(self, name: &Name) -> Option<Cow<'_, str>> {
+        match self {
+            Family::Writable => (!is_guard(&name.key)).then(|| stable_name(&name.key)),
+            Family::Code | Family::ReadOnly => Some(Cow::Borrowed(&name.key)),
+        }
+    }
+
+    /// What makes two atoms of the family candidates for being one. Hashes tell instances of a generic function apart; a variable must not
+    /// start from anew because of one.
+    fn rival_name(self, name: &Name) -> Cow<'_, str> {
+        match self {
+            Family::Writable => stable_name(&name.key),
+            Family::Code => without_ordinals(&name.key),
+            Family::ReadOnly => Cow::Borrowed(&name.key),
         }
     }
 }

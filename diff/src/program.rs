@@ -211,6 +211,13 @@ impl Program {
         self.atoms.partition_point(|a| a.rva <= rva).checked_sub(1).map(|index| AtomIndex(index as u32))
     }
 
+    /// The variables that a function's code names.
+    pub(crate) fn variables_of(&self, function: &Function) -> BTreeSet<AtomIndex> {
+        let places = function.code.references.iter().map(|reference| reference.symbol.unwrap_or(reference.target));
+        let atoms = places.filter_map(|place| self.atom_before(place));
+        atoms.filter(|index| self.atom(*index).is_some_and(|atom| atom.kind == AtomKind::Writable)).collect()
+    }
+
     /// What stands at an address.
     pub fn locate(&self, rva: Rva) -> Location {
         if self.image.sections.first().is_none_or(|s| rva < s.range.start)

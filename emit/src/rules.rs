@@ -82,9 +82,12 @@ pub enum RuleError {
 fn actions(code: &str) -> &'static [Action] {
     match code {
         "data-initialiser" => &[Action::Keep, Action::Set, Action::Hook],
-        "type-layout" | "dynamic-initialiser" | "vtable-changed" | "constant-without-user" | "export-changed" => {
-            &[Action::Keep, Action::Hook]
-        }
+        "type-layout"
+        | "dynamic-initialiser"
+        | "vtable-changed"
+        | "constant-without-user"
+        | "export-changed"
+        | "variable-exchanged" => &[Action::Keep, Action::Hook],
         _ => &[],
     }
 }

@@ -65,6 +65,12 @@ fn lto_statics() {
     there_and_back("lto_statics", Some(Model { initial: 0, round: kept_and_changed }));
 }
 
+/// A variable of a block goes on counting, though its block has another number.
+#[test]
+fn block_numbers() {
+    there_and_back("block_numbers", Some(Model { initial: 0, round: counted_calls }));
+}
+
 /// Tables that count from the image's base, in a region that has to be above it.
 #[test]
 fn image_relative() {
@@ -131,6 +137,13 @@ struct Model {
 fn kept_and_changed(count: &mut u32, round: u32, new: bool) -> String {
     *count += if new { 200 } else { 100 };
     format!("kept {} changed {count}", round * (round + 3) / 2)
+}
+
+/// `calls` of `block_numbers`.
+fn counted_calls(calls: &mut u32, round: u32, new: bool) -> String {
+    *calls += 1;
+    let kind = if round % 2 == 1 { " odd" } else { " even" };
+    format!("calls {calls} of {round}{}", if new { kind } else { "" })
 }
 
 /// `total` of `new_function`.

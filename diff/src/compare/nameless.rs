@@ -75,8 +75,8 @@ impl Comparison {
         }
     }
 
-    /// Functions of one name that were paired by order and changed: which is which is known only where something that did not change
-    /// refers to them, or no other one of the name changed.
+    /// Functions of one name, but for a number, that were paired by order and changed: which is which is known only where something that did not
+    /// change refers to them, or no other one of the name changed.
     pub(super) fn doubt_order(&mut self, old: &Program, nameless: &Nameless) {
         let is_doubtful = |(a, b): &Pair| {
             self.pairing.how(*a, *b) == Some(How::Order)
@@ -84,11 +84,19 @@ impl Comparison {
                 && !nameless.borne_out.contains(&(*a, *b))
         };
         let mut by_name: BTreeMap<&str, Vec<Pair>> = BTreeMap::new();
+        let mut unsure: BTreeSet<Pair> = BTreeSet::new();
         for pair in self.pairing.pairs().into_iter().filter(is_doubtful) {
+            let siblings = self.pairing.siblings(pair.1);
+            // Where one more came or went, all behind it have another number.
+            if siblings.is_some_and(|siblings| !siblings.are_as_many) {
+                unsure.insert(pair);
+            }
             let names = old.atom(pair.0).into_iter().flat_map(|atom| &atom.names);
-            names.for_each(|name| by_name.entry(&name.key).or_default().push(pair));
+            let names = names.map(|name| name.key.as_str()).chain(siblings.map(|siblings| siblings.name.as_str()));
+            names.for_each(|name| by_name.entry(name).or_default().push(pair));
         }
-        for (a, b) in by_name.into_values().filter(|pairs| pairs.len() > 1).flatten() {
+        unsure.extend(by_name.into_values().filter(|pairs| pairs.len() > 1).flatten());
+        for (a, b) in unsure {
             self.pairing.separate(a, b);
         }
     }

@@ -2,12 +2,14 @@
 //! makes one module of all files, or those of blocks of one function.
 //!
 //! In one function a name means one variable, so where a function uses one of that name in either build, and no more, it is the same one. Of
-//! two in one function, as blocks have them, nothing tells which is which.
+//! two in one function, as blocks have them, nothing tells which is which. What guards are called tells not even that: one that is the only one
+//! of its function guards the same as long as the function's blocks have the same variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Comparison;
-use crate::atoms::{AtomIndex, AtomKind};
+use crate::atoms::{AtomIndex, Name};
+use crate::ordinals::{function_around, is_guard, stable_name};
 use crate::program::{Function, Program};
 
 /// Variables by the name that they share.
@@ -18,21 +20,30 @@ impl Comparison {
     pub(super) fn pair_namesakes(&mut self, old: &Program, new: &Program) -> Vec<(AtomIndex, AtomIndex)> {
         let mut partners: BTreeMap<AtomIndex, BTreeSet<AtomIndex>> = BTreeMap::new();
         let mut partners_of_new = partners.clone();
+        let mut doubted: BTreeSet<AtomIndex> = BTreeSet::new();
         for function in &new.functions {
             let [other] = self.pairing.old_of(function.atom) else { continue };
             let Some(old_function) = old.function(*other) else { continue };
-            let news = self.variables(new, function, |index| self.pairing.shares_name(index));
-            if news.is_empty() {
+            let olds = self.variables(old, old_function, |index| self.pairing.is_left(index));
+            if olds.is_empty() {
                 continue;
             }
-            let olds = self.variables(old, old_function, |index| self.pairing.is_left(index));
-            for (name, users) in &news {
-                let (Some(a), Some(b)) = (olds.get(name).and_then(only), only(users)) else { continue };
-                partners.entry(a).or_default().insert(b);
-                partners_of_new.entry(b).or_default().insert(a);
+            let news = self.variables(new, function, |index| self.pairing.shares_name(index));
+            for (name, users) in &olds {
+                let Some(others) = news.get(name) else {
+                    // It may go on under another name here, and another one has taken its name.
+                    let brings_one = used(new, function).any(|(index, _)| self.pairing.old_of(index).is_empty());
+                    doubted.extend(users.iter().filter(|_| brings_one));
+                    continue;
+                };
+                let (Some(a), Some(b)) = (only(users), only(others)) else { continue };
+                if guard_the_same((old, old_function, a), (new, function, b)) {
+                    partners.entry(a).or_default().insert(b);
+                    partners_of_new.entry(b).or_default().insert(a);
+                }
             }
         }
-        let agreed = partners.iter().filter_map(|(a, others)| {
+        let agreed = partners.iter().filter(|(a, _)| !doubted.contains(a)).filter_map(|(a, others)| {
             let b = only(others)?;
             let is_free = self.pairing.new_of(*a).is_empty() && self.pairing.old_of(b).is_empty();
             (is_free && partners_of_new.get(&b).is_some_and(|others| others.len() == 1)).then_some((*a, b))
@@ -47,22 +58,57 @@ impl Comparison {
     /// The variables of shared names that a function uses.
     fn variables(&self, program: &Program, function: &Function, shares_name: impl Fn(AtomIndex) -> bool) -> ByName {
         let mut named = ByName::new();
-        for reference in &function.code.references {
-            for index in [Some(reference.target), reference.symbol]
-                .into_iter()
-                .flatten()
-                .filter_map(|to| program.atom_before(to))
-            {
-                let Some(atom) = program.atom(index).filter(|atom| atom.kind == AtomKind::Writable) else { continue };
-                if shares_name(index) {
-                    for name in &atom.names {
-                        named.entry(name.key.clone()).or_default().insert(index);
-                    }
-                }
+        for (index, names) in used(program, function).filter(|(index, _)| shares_name(*index)) {
+            for name in names {
+                named.entry(stable_name(&name.key).into_owned()).or_default().insert(index);
             }
         }
         named
     }
+}
+
+/// The variables that a function uses, with their names.
+fn used<'p>(program: &'p Program, function: &Function) -> impl Iterator<Item = (AtomIndex, &'p [Name])> {
+    let variables = program.variables_of(function).into_iter();
+    variables.filter_map(|index| Some((index, program.atom(index)?.names.as_slice())))
+}
+
+/// Whether what an old and a new function use to know what is constructed says so of the same variables; true for other variables.
+fn guard_the_same(old: (&Program, &Function, AtomIndex), new: (&Program, &Function, AtomIndex)) -> bool {
+    let (olds, news) = (guarded(old), guarded(new));
+    // A guard of the newer kind has one variable. The older one has a bit for each, in an order that nothing tells.
+    let are_clear =
+        |guarded: &Guarded| !guarded.variables.is_empty() && (guarded.variables.len() == 1 || !guarded.by_bits);
+    match (olds, news) {
+        (None, None) => true,
+        (Some(olds), Some(news)) => olds == news && are_clear(&olds),
+        _ => false,
+    }
+}
+
+/// What a guard may say of which variables.
+#[derive(PartialEq, Eq)]
+struct Guarded {
+    by_bits: bool,
+    /// Names of the variables in blocks of the same function.
+    variables: BTreeSet<String>,
+}
+
+/// What a variable guards in a function; none where it is no guard.
+fn guarded((program, function, variable): (&Program, &Function, AtomIndex)) -> Option<Guarded> {
+    let guard = program.atom(variable)?.names.iter().filter(|name| is_guard(&name.key)).collect::<Vec<_>>();
+    let by_bits = !guard.first()?.key.contains("$TSS");
+    let around: BTreeSet<&str> = guard.iter().filter_map(|name| surroundings(name)).collect();
+    let names = used(program, function).flat_map(|(_, names)| names);
+    let in_blocks =
+        names.filter(|name| !is_guard(&name.key) && surroundings(name).is_some_and(|at| around.contains(at)));
+    let variables = in_blocks.map(|name| stable_name(&name.key).into_owned()).collect();
+    Some(Guarded { by_bits, variables })
+}
+
+/// The function that a variable of a block belongs to.
+fn surroundings(name: &Name) -> Option<&str> {
+    function_around(&name.key).or_else(|| name.local.as_ref()?.scope.as_deref())
 }
 
 fn only(all: &BTreeSet<AtomIndex>) -> Option<AtomIndex> {

@@ -38,6 +38,7 @@ fn every_mutant_of_a_fixture_is_found() {
         ("biased_base", true),
         ("local_static", true),
         ("lto_statics", true),
+        ("block_numbers", true),
         ("hooks", false),
         ("hook_section", false),
         ("constructor", false),
