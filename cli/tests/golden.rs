@@ -210,6 +210,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "moved_import",
+        asked: "restart required: the DLLs may not know each other's objects",
+        verdict: RESTART,
+        functions: &["changed read_number"],
+        data: &[],
+        reasons: &["import-moved atoi"],
+        gap: None,
+    },
+    Outcome {
         fixture: "overloads",
         asked: "a refusal: nothing tells which function is which",
         verdict: RESTART,

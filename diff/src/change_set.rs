@@ -11,6 +11,7 @@ use crate::explain::{self, Cause, Explanation};
 use crate::exports;
 use crate::initialisers::{Initialiser, InitialiserKind, initialisers, named_by_silent_data};
 use crate::layouts;
+use crate::moved_imports;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::rva::Rva;
@@ -157,6 +158,9 @@ impl ChangeSet {
         collector.diverging_folds();
         collector.exports();
         collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
+        if !collector.functions.is_empty() {
+            collector.reasons.extend(moved_imports::reasons(&old.image, &new.image));
+        }
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {
             collector.layouts();

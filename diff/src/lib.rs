@@ -34,6 +34,7 @@ pub mod listing;
 mod mangling;
 mod mapped_file;
 mod matching;
+mod moved_imports;
 pub mod new_part;
 mod objects;
 mod ordinals;
