@@ -4,11 +4,13 @@
 //! Where every reference to one leads to the same one of the other build, the two are the same thing, which may have changed. Where references
 //! disagree, at least one of them changed its target. Of functions, what they do tells which; of variables nothing does.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Comparison, Difference, Outcome};
 use crate::atoms::{Atom, AtomIndex};
 use crate::matching::Claim;
+use crate::ordinals::stable_name;
 use crate::pairing::How;
 use crate::program::Program;
 
@@ -75,7 +77,7 @@ impl Comparison {
         }
     }
 
-    /// Functions of one name, but for a number, that were paired by order and changed: which is which is known only where something that did not
+    /// Functions of one name, but for a number or hash, that were paired by order and changed: which is which is known only where something that did not
     /// change refers to them, or no other one of the name changed.
     pub(super) fn doubt_order(&mut self, old: &Program, nameless: &Nameless) {
         let is_doubtful = |(a, b): &Pair| {
@@ -83,7 +85,7 @@ impl Comparison {
                 && self.outcomes.get(&(*a, *b)).is_some_and(Outcome::is_change)
                 && !nameless.borne_out.contains(&(*a, *b))
         };
-        let mut by_name: BTreeMap<&str, Vec<Pair>> = BTreeMap::new();
+        let mut by_name: BTreeMap<Cow<'_, str>, BTreeSet<Pair>> = BTreeMap::new();
         let mut unsure: BTreeSet<Pair> = BTreeSet::new();
         for pair in self.pairing.pairs().into_iter().filter(is_doubtful) {
             let siblings = self.pairing.siblings(pair.1);
@@ -92,8 +94,10 @@ impl Comparison {
                 unsure.insert(pair);
             }
             let names = old.atom(pair.0).into_iter().flat_map(|atom| &atom.names);
-            let names = names.map(|name| name.key.as_str()).chain(siblings.map(|siblings| siblings.name.as_str()));
-            names.for_each(|name| by_name.entry(name).or_default().push(pair));
+            let names = names.map(|name| stable_name(&name.key));
+            for name in names.chain(siblings.map(|siblings| Cow::Borrowed(siblings.name.as_str()))) {
+                by_name.entry(name).or_default().insert(pair);
+            }
         }
         unsure.extend(by_name.into_values().filter(|pairs| pairs.len() > 1).flatten());
         for (a, b) in unsure {
