@@ -23,6 +23,10 @@ impl Comparison {
         let mut doubted: BTreeSet<AtomIndex> = BTreeSet::new();
         for function in &new.functions {
             let [other] = self.pairing.old_of(function.atom) else { continue };
+            // What functions that did not change say, their comparison took in.
+            if self.outcome(*other, function.atom).is_some_and(|outcome| !outcome.is_change()) {
+                continue;
+            }
             let Some(old_function) = old.function(*other) else { continue };
             let olds = self.variables(old, old_function, |index| self.pairing.is_left(index));
             if olds.is_empty() {
