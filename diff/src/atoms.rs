@@ -50,6 +50,11 @@ impl Atom {
         matches!(self.kind, AtomKind::Function(_))
     }
 
+    /// A constant or a variable.
+    pub fn is_data(&self) -> bool {
+        matches!(self.kind, AtomKind::ReadOnly | AtomKind::Writable)
+    }
+
     /// A function that runs before `main` to fill variables (names that clang, gcc and MSVC give to them).
     pub fn is_dynamic_initialiser(&self) -> bool {
         const PREFIXES: [&str; 4] = ["_GLOBAL__sub_I_", "_GLOBAL__I_", "__cxx_global_var_init", "??__E"];

@@ -4,6 +4,7 @@
 //! that two constants hold the same. Claims are followed until none is new; then a difference spreads backwards to all
 //! that rest on it. Cycles count as equal unless something in them differs.
 
+mod accesses;
 mod biased_bases;
 mod data;
 mod exceptions;
@@ -234,7 +235,7 @@ impl Comparison {
             .filter(|function| is_open(function))
             .flat_map(|function| {
                 let tables = function.data_tables.iter().flat_map(|table| table.targets.iter().copied());
-                function.code.references.iter().map(|r| r.target).chain(tables)
+                function.code.references.iter().map(|r| r.symbol.unwrap_or(r.target)).chain(tables)
             })
             .filter_map(|target| new.atom_before(target))
             .filter(|index| new.atom(*index).is_some_and(|atom| atom.kind == AtomKind::ReadOnly))

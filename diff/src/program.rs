@@ -292,6 +292,24 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Where an access goes on behind what is known to be one object: bytes from its start to that end, if it goes that far.
+    pub fn end_of_access(&self, target: Rva, accessed: u8) -> Option<u32> {
+        let Location::Atom { atom, offset } = self.locate(target) else { return None };
+        let atom = self.atom(atom).filter(|atom| atom.is_data() && !atom.is_sized)?;
+        let inside = atom.size.checked_sub(offset).filter(|inside| *inside > 0)?;
+        (inside < u32::from(accessed)).then_some(inside)
+    }
+
+    /// Whether an access begins outside the object that it is said to mean: before it, or behind what is known of its extent.
+    pub fn is_outside(&self, named: Named) -> bool {
+        let Some(symbol) = named.symbol else { return false };
+        let Location::Atom { atom, offset } = self.locate(symbol) else { return false };
+        let Some(offset) = i64::from(offset).checked_add(named.target.distance_from(symbol)) else { return true };
+        self.atom(atom).is_some_and(|atom| atom.is_data() && !(0..i64::from(atom.size)).contains(&offset))
+    }
+}
+
 /// A function that reads data with relocated pointers into its own middle jumps through a table of addresses (computed `goto`).
 fn points_into_itself(program: &Program, function: &Atom, code: &Code) -> bool {
     code.references.iter().filter(|r| !r.kind.is_branch()).any(|r| {
@@ -349,12 +367,15 @@ fn relocated_targets(image: &Image) -> impl Iterator<Item = Rva> {
     image.base_relocations.iter().filter_map(|place| image.relocated_target(*place))
 }
 
-/// Addresses outside functions that code or relocated pointers name: where anonymous objects begin.
+/// Addresses outside functions that code or relocated pointers name: where anonymous objects begin. Where it is known which object
+/// is meant, it begins there, and what is named inside it cuts nothing off.
 fn data_targets(image: &Image, exact: &ExactFields, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
     let from_code = codes.iter().flat_map(|code| &code.references).filter(|r| !r.kind.is_branch());
-    let from_code = from_code.flat_map(|r| [Some(r.target), r.symbol].into_iter().flatten());
+    let from_code = from_code.map(|r| r.symbol.unwrap_or(r.target));
+    let has_object = |place: &Rva| exact.at(*place).is_some_and(|field| field.symbol.is_some());
+    let places = image.base_relocations.iter().filter(|place| !has_object(place));
     from_code
-        .chain(relocated_targets(image))
+        .chain(places.filter_map(|place| image.relocated_target(*place)))
         .chain(exact.named_addresses())
         .filter(|rva| image.section_at(*rva).is_some() && !is_inside(functions, *rva))
         .collect()

@@ -646,7 +646,7 @@ impl Planner<'_> {
         let at = function.code.instructions.get(reference.instruction as usize).map(|found| found.offset);
         let reading = match at.filter(|at| self.initialisers.takes_own_address(index, *at)) {
             Some(_) if reference.symbol.is_none() => Reading { atom, offset: offset.into() },
-            _ => readings::of_reference(&self.programs, old_function, function, reference, atom, offset)
+            _ => readings::of_reference(&self.programs, old_function, function, reference)
                 .map_err(|message| ("unproven-reference", message))?,
         };
         let destination = self.destination(root, reading.atom, reading.offset, reference.kind.is_branch())?;
@@ -678,7 +678,14 @@ impl Planner<'_> {
                 if named.symbol.is_none() && offset >= object.size {
                     return unproven(format!("a pointer behind the end of {}", self.programs.new.display(object)));
                 }
-                self.destination(root, atom, i64::from(offset) + named.target.distance_from(start), false)
+                let offset = i64::from(offset) + named.target.distance_from(start);
+                let to = self.destination(root, atom, offset, false)?;
+                // What stands outside an object does not go along with it.
+                if matches!(to, Destination::Region(..)) && !(0..=i64::from(object.size)).contains(&offset) {
+                    let name = self.programs.new.display(object);
+                    return unproven(format!("a pointer to {name}{offset:+}, outside of what is known of it"));
+                }
+                Ok(to)
             }
             Location::Headers(Rva(0)) => Ok(Destination::Image(Rva(0))),
             _ => unproven(format!("a pointer to {start}, which is no object of the image")),

@@ -26,27 +26,30 @@ pub(crate) fn of_reference(
     old_function: Option<AtomIndex>,
     function: &Function,
     reference: &Reference,
-    atom: AtomIndex,
-    offset: u32,
 ) -> Result<Reading, String> {
     let new = programs.new;
-    // The object file tells which object is meant.
-    if let Some(symbol) = reference.symbol
+    // The object file tells which object is meant; where the access leaves what is known of it, that says nothing of what stands there.
+    let leaves = reference.kind == ReferenceKind::Access && new.is_outside(reference.named());
+    if let Some(symbol) = reference.symbol.filter(|_| !leaves)
         && let Location::Atom { atom, offset } = new.locate(symbol)
     {
+        check_extent(programs, reference)?;
         return Ok(Reading { atom, offset: i64::from(offset) + reference.target.distance_from(symbol) });
     }
+    let (atom, offset) = match new.locate(reference.target) {
+        Location::Atom { atom, offset } => (atom, offset),
+        _ => return Err("an address outside all objects".to_owned()),
+    };
     let plain = Reading { atom, offset: i64::from(offset) };
     let Some(object) = new.atom(atom) else {
         return Err("an address outside all objects".to_owned());
     };
     let is_data = matches!(object.kind, AtomKind::ReadOnly | AtomKind::Writable);
     if !is_data || !matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute) {
-        return if offset < object.size {
-            Ok(plain)
-        } else {
-            Err(format!("accesses {} behind its end", new.display(object)))
-        };
+        if offset >= object.size {
+            return Err(format!("accesses {} behind its end", new.display(object)));
+        }
+        return check_extent(programs, reference).map(|()| plain);
     }
     let agreed = old_function.map(|old| agreed_readings(programs, old, reference.target, plain)).unwrap_or_default();
     if let [only] = agreed.as_slice() {
@@ -82,6 +85,37 @@ pub(crate) fn of_reference(
     }
     let before = new.display(before);
     Err(format!("takes an address that is both the start of {name} and the end of {before}"))
+}
+
+/// An access that goes on behind what is known to be one object: the old image must have all that it reaches, as far apart. What is put
+/// into the region is put there piece by piece.
+fn check_extent(programs: &Correspondence<'_>, reference: &Reference) -> Result<(), String> {
+    let new = programs.new;
+    if reference.kind != ReferenceKind::Access {
+        return Ok(());
+    }
+    let place = |target: Rva| match new.locate(target) {
+        Location::Atom { atom, offset } => {
+            programs.old.atom(programs.old_atom(atom)?)?.rva.checked_offset(i64::from(offset))
+        }
+        _ => None,
+    };
+    let (mut target, mut left) = (reference.target, reference.accessed);
+    while let Some(known) = new.end_of_access(target, left) {
+        let next = target.checked_add(known);
+        let is_one_in_old = || Some(place(next?)?.distance_from(place(target)?) == i64::from(known));
+        if is_one_in_old() != Some(true) {
+            return Err(format!(
+                "reads or writes {} bytes at {}, of which only the first {known} are known to be one object",
+                left,
+                listing::describe(new, target)
+            ));
+        }
+        let Some(next) = next else { break };
+        left = left.saturating_sub(u8::try_from(known).unwrap_or(u8::MAX));
+        target = next;
+    }
+    Ok(())
 }
 
 /// Whether the old image has two constants, one right behind the other, that hold the same as these two: where the one ends and the

@@ -38,11 +38,21 @@ impl Meaning<'_> {
             ReferenceKind::Access => Use::Access(reference.accessed.into()),
             _ => Use::Value,
         };
-        if let Some(symbol) = reference.symbol
+        // What is known of an object says nothing of what stands before or behind it.
+        let symbol = reference.symbol.filter(|symbol| match (usage, new.locate(*symbol)) {
+            (Use::Access(_), Location::Atom { atom, offset }) => {
+                let inside = i64::from(offset) + reference.target.distance_from(*symbol);
+                new.atom(atom).is_some_and(|atom| !is_data(atom) || (0..i64::from(atom.size)).contains(&inside))
+            }
+            _ => true,
+        });
+        if let Some(symbol) = symbol
             && let Location::Atom { atom, offset } = new.locate(symbol)
         {
             let offset = i64::from(offset) + reference.target.distance_from(symbol);
-            return self.is_place_of(atom, offset, found, usage);
+            let mut claims = self.is_place_of(atom, offset, found, usage)?;
+            claims.extend(self.is_read_on(reference, found)?);
+            return Ok(claims);
         }
         let plain = match new.locate(reference.target) {
             Location::Atom { atom, offset } => Reading { atom, offset: offset.into() },
@@ -60,7 +70,35 @@ impl Meaning<'_> {
         if is_address && new.atom(plain.atom).is_some_and(is_data) {
             return self.is_taken_address(function, reference.target, plain, found);
         }
-        self.is_place_of(plain.atom, plain.offset, found, usage)
+        let mut claims = self.is_place_of(plain.atom, plain.offset, found, usage)?;
+        claims.extend(self.is_read_on(reference, found)?);
+        Ok(claims)
+    }
+
+    /// What an access reaches behind the end of what is known to be one object: each piece must be where the access finds it.
+    fn is_read_on(self, reference: &Reference, found: u64) -> Meant {
+        let new = self.facts.new;
+        let mut claims = Vec::new();
+        if reference.kind != ReferenceKind::Access {
+            return Ok(claims);
+        }
+        let end = i64::from(reference.target.0) + i64::from(reference.accessed);
+        let Location::Atom { atom: first, .. } = new.locate(reference.target) else { return Ok(claims) };
+        let is_whole = |atom: &Atom| !is_data(atom) || atom.is_sized;
+        if new.atom(first).is_none_or(is_whole) {
+            return Ok(claims);
+        }
+        let pieces = (first.0.saturating_add(1)..).map(AtomIndex).map_while(|index| Some((index, new.atom(index)?)));
+        for (index, atom) in pieces.take_while(|(_, atom)| i64::from(atom.rva.0) < end) {
+            let distance = atom.rva.distance_from(reference.target);
+            let bytes = u32::try_from(end - i64::from(atom.rva.0)).unwrap_or(u32::MAX).min(atom.size);
+            let place = found.checked_add_signed(distance).ok_or_else(|| "the end of memory".to_owned())?;
+            claims.extend(self.is_place_of(index, 0, place, Use::Access(bytes))?);
+            if atom.is_sized {
+                break;
+            }
+        }
+        Ok(claims)
     }
 
     fn is_taken_address(self, function: &Function, target: Rva, plain: Reading, found: u64) -> Meant {

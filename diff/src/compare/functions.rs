@@ -167,6 +167,9 @@ impl<'a> PairWalk<'a> {
         if self.same_constant(r, s) {
             return Ok(());
         }
+        if r.kind == ReferenceKind::Access && s.kind == r.kind {
+            return self.access((x, r), (y, s));
+        }
         let usage = match r.kind {
             ReferenceKind::Address | ReferenceKind::Absolute => Use::Value,
             _ => Use::Direct,
