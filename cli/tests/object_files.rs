@@ -1,7 +1,7 @@
 //! Builds whose object files are still there: what these tell of constants without names.
 //!
 //! The fixtures come without object files, so that these programs are compiled here; where there is no compiler, the tests say so.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "command/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -14,6 +14,7 @@ use iced_x86::{
 
 use crate::image::Image;
 use crate::index_bounds::{self, Comparison, Width};
+use crate::operand_alignment;
 use crate::rva::{Rva, span};
 
 /// What the analysis found.
@@ -33,6 +34,8 @@ pub struct Facts {
     pub outward_jumps: BTreeSet<u32>,
     /// A thread-local block's address was used in a way that was not understood.
     pub thread_local_lost: bool,
+    /// The largest alignment that an access through a register needs, those to the stack left out.
+    pub alignment: u8,
 }
 
 /// A constant of an instruction.
@@ -72,6 +75,8 @@ pub struct Uses {
     pub escapes: bool,
     /// Anything else that is computed with it.
     pub computed: bool,
+    /// The alignment that accesses through it need; 0 where any will do.
+    pub alignment: u8,
 }
 
 impl Uses {
@@ -517,6 +522,10 @@ impl Analysis<'_> {
         }
         let (base, index) = (i.memory_base(), i.memory_index());
         let displacement = i.memory_displacement64() as i64;
+        let alignment = operand_alignment::of_instruction(i);
+        if base != Register::RSP && !matches!(state.get(base), Value::Stack(_)) {
+            self.facts.alignment = self.facts.alignment.max(alignment);
+        }
         for (register, other) in [(base, index), (index, base)] {
             let value = state.get(register);
             self.facts.thread_local_lost |= value == Value::MaybeBlock;
@@ -531,6 +540,9 @@ impl Analysis<'_> {
             let is_lea = i.mnemonic() == Mnemonic::Lea;
             let reach = reach(i, register, state.get(other));
             self.note(value, |uses| {
+                if alignment > 1 {
+                    uses.alignment = uses.alignment.max(alignment);
+                }
                 if other != Register::None || displacement < 0 {
                     uses.indexed = true;
                     uses.unbounded |= reach.is_none();

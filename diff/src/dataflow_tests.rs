@@ -19,6 +19,7 @@ const NONE: Uses = Uses {
     compared: false,
     escapes: false,
     computed: false,
+    alignment: 0,
 };
 
 /// clang: distances from the table itself.
@@ -418,4 +419,41 @@ fn an_address_of_which_more_is_done_is_unbounded() {
         a.ret().unwrap();
     });
     assert_eq!(before, UNBOUNDED);
+}
+
+/// A vector instruction that faults where its operand is not aligned, by way of an index and of a copy of the address.
+#[test]
+fn an_aligned_access_through_a_register_is_noted() {
+    let found = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(rax, rdx).unwrap();
+        a.movaps(xmm0, xmmword_ptr(rax + rcx)).unwrap();
+        a.movups(xmm1, xmmword_ptr(rdx)).unwrap();
+        a.movaps(xmmword_ptr(rsp + 0x20), xmm0).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(found.alignment, 16);
+    let to_stack = decode(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.movups(xmm0, xmmword_ptr(rdx)).unwrap();
+        a.movaps(xmmword_ptr(rsp + 0x20), xmm0).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(to_stack.facts.alignment, 1);
+    let reference = to_stack.references[0];
+    assert_eq!(to_stack.alignment_of(&reference, TABLE), 1);
+}
+
+/// The address is lost in a sum: what is accessed there may be what is accessed aligned.
+#[test]
+fn what_is_lost_may_be_what_is_aligned() {
+    let code = decode(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.add(rdx, 16).unwrap();
+        a.movaps(xmm0, xmmword_ptr(rdx)).unwrap();
+        a.ret().unwrap();
+    });
+    let reference = code.references[0];
+    assert_eq!(code.alignment_of(&reference, TABLE), 16);
+    assert_eq!(code.alignment_of(&reference, Rva(TABLE.0 + 4)), 1, "the new build does not align it either");
 }

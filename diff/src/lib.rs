@@ -37,6 +37,7 @@ mod matching;
 mod moved_imports;
 pub mod new_part;
 mod objects;
+pub mod operand_alignment;
 mod ordinals;
 pub mod pairing;
 pub mod pdb;

@@ -301,6 +301,15 @@ impl Program {
         (inside < u32::from(accessed)).then_some(inside)
     }
 
+    /// The alignment that a function needs of what a reference of it names.
+    pub fn alignment_of(&self, function: &Function, reference: &Reference) -> u32 {
+        let object = match self.locate(reference.symbol.unwrap_or(reference.target)) {
+            Location::Atom { atom, .. } => self.atom(atom).map_or(reference.target, |atom| atom.rva),
+            Location::Headers(_) | Location::Nowhere => reference.target,
+        };
+        u32::from(function.code.alignment_of(reference, object))
+    }
+
     /// Whether an access begins outside the object that it is said to mean: before it, or behind what is known of its extent.
     pub fn is_outside(&self, named: Named) -> bool {
         let Some(symbol) = named.symbol else { return false };
@@ -374,11 +383,25 @@ fn data_targets(image: &Image, exact: &ExactFields, functions: &Extents, codes: 
     let from_code = from_code.map(|r| r.symbol.unwrap_or(r.target));
     let has_object = |place: &Rva| exact.at(*place).is_some_and(|field| field.symbol.is_some());
     let places = image.base_relocations.iter().filter(|place| !has_object(place));
-    from_code
+    let targets = from_code
         .chain(places.filter_map(|place| image.relocated_target(*place)))
         .chain(exact.named_addresses())
-        .filter(|rva| image.section_at(*rva).is_some() && !is_inside(functions, *rva))
-        .collect()
+        .filter(|rva| image.section_at(*rva).is_some() && !is_inside(functions, *rva));
+    without_insides(image, targets.collect(), codes)
+}
+
+/// What one instruction reads of a constant is of one object: nothing begins inside it, though the same code may name a place there (copies of
+/// texts whose last piece overlaps the one before).
+fn without_insides(image: &Image, mut targets: BTreeSet<Rva>, codes: &[Code]) -> BTreeSet<Rva> {
+    let reads = codes.iter().flat_map(|code| &code.references).filter(|r| r.symbol.is_none() && r.accessed > 1);
+    for read in reads.filter(|r| image.section_at(r.target).is_some_and(|section| !section.is_writable())) {
+        let inside = Rva(read.target.0.saturating_add(1))..span(read.target, read.accessed.into()).end;
+        let named: Vec<Rva> = targets.range(inside).copied().collect();
+        for rva in named {
+            targets.remove(&rva);
+        }
+    }
+    targets
 }
 
 /// A field of a data object that names an address.

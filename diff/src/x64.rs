@@ -8,6 +8,7 @@ use iced_x86::{
 use crate::dataflow::{self, Facts, Field};
 use crate::exact_fields::{ExactField, ExactFields, FieldKind, FieldSet};
 use crate::image::Image;
+use crate::operand_alignment;
 use crate::rva::{Rva, span};
 
 /// A function's code, decoded once.
@@ -78,6 +79,8 @@ pub struct Reference {
     pub symbol: Option<Rva>,
     /// Bytes that are read or written there; 0 where the instruction does not tell.
     pub accessed: u8,
+    /// The alignment that the instruction needs of its memory operand; 0 where it is not known.
+    pub alignment: u8,
 }
 
 impl Reference {
@@ -395,6 +398,7 @@ impl Walk<'_> {
             target,
             symbol: None,
             accessed: if kind == ReferenceKind::Access { instruction.memory_size().size() as u8 } else { 0 },
+            alignment: operand_alignment::of_instruction(instruction),
         });
     }
 
@@ -454,6 +458,8 @@ impl Walk<'_> {
             target,
             symbol: None,
             accessed: 0,
+            // An immediate becomes a part of an address that some other instruction accesses.
+            alignment: if field == Field::Displacement { operand_alignment::of_instruction(instruction) } else { 0 },
         });
     }
 
@@ -512,6 +518,7 @@ fn add_exact_fields(source: &FieldSet, start: Rva, size: u32, code: &mut Code) {
             target: field.target,
             symbol: field.symbol,
             accessed: 0,
+            alignment: 0,
         });
     }
     code.references.extend(found);
@@ -583,6 +590,22 @@ fn check_base_relocations(image: &Image, start: Rva, size: u32, code: &mut Code)
 }
 
 impl Code {
+    /// The alignment that the function needs of what a reference names. Where it is not known which accesses that address takes part in, it may
+    /// be any of them, as far as the object begins at an address that is so aligned: code counts on no more than its own build gives.
+    pub fn alignment_of(&self, reference: &Reference, object: Rva) -> u8 {
+        let largest = self.facts.alignment;
+        let uses = self.facts.uses.get(&reference.target).copied().unwrap_or_default();
+        let (known, is_lost) = match reference.kind {
+            kind if kind.is_branch() => (1, false),
+            ReferenceKind::Address => (uses.alignment, uses.computed),
+            ReferenceKind::Absolute => (1, true),
+            _ => (reference.alignment, reference.alignment == 0),
+        };
+        let is_given = object.0.is_multiple_of(u32::from(largest.max(1)));
+        let lost = if is_lost && is_given { largest } else { 1 };
+        known.max(lost).max(1)
+    }
+
     /// Index of the instruction that begins at an offset.
     pub fn instruction_at(&self, offset: u32) -> Option<usize> {
         self.instructions.binary_search_by_key(&offset, |i| i.offset).ok()

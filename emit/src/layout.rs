@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::atoms::{Atom, AtomIndex};
 use hpgen_diff::image::Import;
 use hpgen_diff::program::Program;
 use hpgen_diff::rva::Rva;
@@ -66,6 +66,14 @@ impl Cursor {
         self.0 = start + size;
         // A region beyond the limit is refused as a whole, below.
         u32::try_from(start).unwrap_or(u32::MAX)
+    }
+
+    /// Places an object whose address the linker of the new image aligned as it stands there.
+    fn place_as(&mut self, atom: &Atom, alignment: u32) -> u32 {
+        let alignment = u64::from(alignment);
+        let residue = u64::from(atom.rva.0) % alignment;
+        self.0 = self.0.saturating_sub(residue).next_multiple_of(alignment) + residue;
+        self.place(u64::from(atom.size), 1)
     }
 
     /// A page that nobody may touch stands between segments.
@@ -166,7 +174,13 @@ impl Layout {
             };
             // The address that the linker chose satisfies whatever alignment was asked for.
             let alignment = 1u32.checked_shl(atom.rva.0.trailing_zeros()).unwrap_or(MAX_ALIGNMENT).min(MAX_ALIGNMENT);
-            self.atoms.insert(*index, cursor.place(u64::from(atom.size), alignment));
+            let needed = plan.alignments.get(index).copied().unwrap_or(1);
+            let place = match needed > alignment {
+                // A place inside it is to be aligned: it stands as far from such an address as in the new image.
+                true => cursor.place_as(atom, needed),
+                false => cursor.place(u64::from(atom.size), alignment),
+            };
+            self.atoms.insert(*index, place);
         }
     }
 }

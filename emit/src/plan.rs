@@ -47,6 +47,8 @@ pub struct Plan {
     pub imports: BTreeSet<Import>,
     /// Stubs that throw what only the payload describes, by the throwing function in whose place they are called.
     pub throws: BTreeMap<AtomIndex, PlannedThrow>,
+    /// Alignments that the payload's code needs of what it carries.
+    pub alignments: BTreeMap<AtomIndex, u32>,
     /// New functions that the payloads for other images import by their names.
     pub exported: BTreeSet<AtomIndex>,
     /// The process may keep addresses in the region that no stack shows.
@@ -650,6 +652,7 @@ impl Planner<'_> {
                 .map_err(|message| ("unproven-reference", message))?,
         };
         let destination = self.destination(root, reading.atom, reading.offset, reference.kind.is_branch())?;
+        let destination = self.aligned(root, function, reference, reading, destination)?;
         match (&destination, reference.kind) {
             // The field holds an RVA of the old image; the region has none.
             (Destination::Image(_), ReferenceKind::ImageRelative) => Ok(destination),
@@ -665,6 +668,43 @@ impl Planner<'_> {
             )),
             _ => Ok(destination),
         }
+    }
+
+    /// A place that is aligned as the instructions need it that access what the reference names. A constant is carried where the old image's is
+    /// not; a variable stays where it is.
+    fn aligned(
+        &mut self,
+        root: AtomIndex,
+        function: &Function,
+        reference: &Reference,
+        reading: Reading,
+        to: Destination,
+    ) -> Refused<Destination> {
+        let Some(object) = self.programs.new.atom(reading.atom) else { return Ok(to) };
+        let needed = self.programs.new.alignment_of(function, reference);
+        match to {
+            Destination::Image(rva) if !is_as_aligned(rva, reference.target, needed) => {
+                if may_be_copied(function, reference, object) {
+                    self.queue.push((reading.atom, root));
+                    self.need_alignment(reading.atom, needed);
+                    return Ok(Destination::Region(reading.atom, reading.offset));
+                }
+                let name = self.programs.new.display(object);
+                unsupported(format!(
+                    "needs {name} aligned to {needed} bytes, which the new build gives it; in running processes it is at {rva}"
+                ))
+            }
+            Destination::Region(index, _) => {
+                self.need_alignment(index, needed);
+                Ok(to)
+            }
+            _ => Ok(to),
+        }
+    }
+
+    fn need_alignment(&mut self, index: AtomIndex, needed: u32) {
+        let known = self.plan.alignments.entry(index).or_insert(1);
+        *known = needed.max(*known);
     }
 
     /// A pointer in data: it names an object's own address, unless an object file tells otherwise.
@@ -818,6 +858,18 @@ impl Planner<'_> {
             self.refuse(index, Reason { code, symbol: symbol.unwrap_or_default(), message });
         }
     }
+}
+
+/// As far from the last so aligned address as in the new build.
+fn is_as_aligned(rva: Rva, target: Rva, alignment: u32) -> bool {
+    rva.distance_from(target) % i64::from(alignment.max(1)) == 0
+}
+
+/// Whether a constant may stand at another place than the one that the old image has it at: nothing looks at its address but to read there.
+fn may_be_copied(function: &Function, reference: &Reference, object: &Atom) -> bool {
+    let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
+    let is_only_read = reference.kind == ReferenceKind::Access || !(uses.escapes || uses.compared || uses.computed);
+    object.kind == AtomKind::ReadOnly && (is_only_read || object.names.is_empty())
 }
 
 fn is_throw_info(atom: &Atom) -> bool {

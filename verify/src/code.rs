@@ -6,6 +6,7 @@
 
 use hpgen_diff::atoms::{Atom, AtomIndex};
 use hpgen_diff::listing;
+use hpgen_diff::operand_alignment;
 use hpgen_diff::program::{Function, Location};
 use hpgen_diff::rva::{Rva, span};
 use hpgen_diff::tables::{DataTable, JumpTable};
@@ -282,6 +283,7 @@ impl<'a> CodeWalk<'a> {
         if let Some(table) = self.function.data_table_at(reference.target) {
             return self.data_table(at, table, found);
         }
+        self.alignment(at, reference, decoded, found);
         let meant = self.own_place(reference, found);
         let meant = meant.unwrap_or_else(|| self.meaning.is_referenced(self.function, reference, found));
         let is_description =
@@ -290,6 +292,19 @@ impl<'a> CodeWalk<'a> {
         self.meant(at, meant, found);
         if is_thrown {
             self.thrown(at, decoded, bytes);
+        }
+    }
+
+    /// What is accessed stands as far from an aligned address as where the new linker put it.
+    fn alignment(&mut self, at: u32, reference: &Reference, decoded: &Instruction, found: u64) {
+        let needed = match reference.kind {
+            ReferenceKind::Access => operand_alignment::of_instruction(decoded).into(),
+            _ => self.meaning.facts.new.alignment_of(self.function, reference),
+        };
+        let needed = u64::from(needed.max(1));
+        if found % needed != u64::from(reference.target.0) % needed {
+            let place = self.meaning.describe(found);
+            self.finding("reference", at, format!("a place aligned to {needed} bytes"), place);
         }
     }
 
