@@ -180,7 +180,7 @@ const OUTCOMES: &[Outcome] = &[
         asked: "a patch of one function, with a constant that is aligned as it needs it",
         verdict: HOTPATCHABLE,
         functions: &["changed advance"],
-        data: &[],
+        data: &["added __xmm@00000000000000280000000000000014"],
         reasons: &[],
         gap: None,
     },

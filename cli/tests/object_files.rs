@@ -98,3 +98,30 @@ int start(void) { return all(in); }
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains(" 96 of constants"), "{ran:?}");
 }
+
+/// The new function multiplies by a vector {3, 5, 7, 0}; the old build has a table {3, 5, 7}, and something else behind it.
+#[test]
+fn a_constant_that_goes_on_behind_an_equal_one_is_carried() {
+    let Some(folder) = compile(
+        "
+int _fltused;
+const float weights[3] __attribute__((aligned(16))) = {3, 5, 7};
+const float other[1] = {11};
+static float values[4] __attribute__((aligned(16))) = {1, 1, 1, 1};
+NOINLINE float pick(const float *from, int i) { return from[i] * 2; }
+NOINLINE void reset(float by) {
+#ifdef NEW
+    values[0] *= 3.0f; values[1] *= 5.0f; values[2] *= 7.0f; values[3] *= 0.0f;
+#else
+    values[0] += by;
+#endif
+}
+int start(void) { reset(in); return (int)(values[in & 3] + pick(weights, in % 3) + pick(other, 0)) + all(in); }
+",
+    ) else {
+        return;
+    };
+    let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains(" 16 of constants"), "{ran:?}");
+}

@@ -172,17 +172,6 @@ impl Comparison {
         self.outcomes.iter().map(|((old, new), outcome)| (*old, *new, outcome))
     }
 
-    /// Old atoms that were found to hold the same as a new one.
-    pub fn same_content(&self) -> BTreeMap<AtomIndex, AtomIndex> {
-        let mut same = BTreeMap::new();
-        for (old, new, outcome) in self.outcomes() {
-            if *outcome == Outcome::Same {
-                same.entry(new).or_insert(old);
-            }
-        }
-        same
-    }
-
     /// Pairs functions without a name that nothing compared so far names: those of one module that do the same, then, where
     /// as many are left on both sides, by order.
     fn pair_leftovers(&mut self, old: &Program, new: &Program, traces: &Traces<'_>) -> Vec<(AtomIndex, AtomIndex)> {

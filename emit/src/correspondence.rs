@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use hpgen_diff::compare::{Comparison, Outcome};
+use hpgen_diff::listing;
 use hpgen_diff::program::Program;
-use hpgen_diff::rva::Rva;
+use hpgen_diff::rva::{Rva, span};
 
 use crate::readings::Reading;
 
@@ -20,7 +21,13 @@ pub(crate) struct Correspondence<'a> {
 
 impl<'a> Correspondence<'a> {
     pub fn new(old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Correspondence<'a> {
-        Correspondence { old, new, comparison, same_content: comparison.same_content() }
+        let mut same_content = BTreeMap::new();
+        for (a, b, outcome) in comparison.outcomes() {
+            if *outcome == Outcome::Same && holds_whole((old, a), (new, b)) {
+                same_content.entry(b).or_insert(a);
+            }
+        }
+        Correspondence { old, new, comparison, same_content }
     }
 
     /// The old atom that stands for a new one in the running process: for code and variables their partner, for constants one
@@ -75,6 +82,22 @@ impl<'a> Correspondence<'a> {
             })
             .collect()
     }
+}
+
+/// Whether a place of the old image holds all of a new constant. That its last zeros may be padding is enough for the two to be
+/// the same thing, but not for what may only hold the same.
+fn holds_whole((old, a): (&Program, AtomIndex), (new, b): (&Program, AtomIndex)) -> bool {
+    let (Some(a), Some(b)) = (old.atom(a), new.atom(b)) else { return false };
+    if a.kind != AtomKind::ReadOnly || b.size <= a.size || listing::text_constant(new, b).is_some() {
+        return true;
+    }
+    let behind = |atom: &Atom| span(atom.rva, b.size).end;
+    let (tail, new_tail) = (a.end()..behind(a), span(b.rva, a.size).end..b.end());
+    let is_free = !old.image.directories.iter().any(|taken| taken.start < tail.end && tail.start < taken.end);
+    let bytes = old.image.bytes(tail.start, b.size - a.size);
+    let is_plain =
+        old.image.base_relocations_in(tail).is_empty() && new.image.base_relocations_in(new_tail.clone()).is_empty();
+    is_free && is_plain && bytes.is_some() && bytes == new.image.bytes(new_tail.start, b.size - a.size)
 }
 
 fn is_data(atom: &Atom) -> bool {

@@ -160,7 +160,10 @@ impl<'a> Meaning<'a> {
                     Use::Access(bytes) => u32::try_from(addend).ok()?.checked_add(bytes)?,
                     Use::Branch | Use::Value => 0,
                 };
-                let bytes = constant_extent(self.facts.new, atom, old).max(accessed);
+                // That it is the same thing says that its last zeros may be padding; what only holds the same holds all of it.
+                let is_own = own.iter().any(|own| self.facts.old.atom(*own) == Some(old));
+                let extent = constant_extent(self.facts.new, atom, old, is_own);
+                let bytes = extent.max(accessed);
                 Some(vec![Claim::Equal { atom: index, rva, bytes }])
             }
             Place::Elsewhere => None,
@@ -229,11 +232,11 @@ fn sign(number: i64) -> char {
 
 /// Bytes of a constant that must be equal. Where no type gives its size, it may end in padding: zeros that reach beyond the old
 /// constant at the other place do not count.
-fn constant_extent(new: &Program, atom: &Atom, old: &Atom) -> u32 {
+fn constant_extent(new: &Program, atom: &Atom, old: &Atom, is_own: bool) -> u32 {
     if let Some(text) = listing::text_constant(new, atom) {
         return u32::try_from(text.len()).map_or(atom.size, |length| length.saturating_add(1));
     }
-    if atom.is_sized || old.size >= atom.size {
+    if atom.is_sized || !is_own || old.size >= atom.size {
         return atom.size;
     }
     let bytes = new.image.bytes_up_to(atom.rva..atom.end());
