@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::compare::{Comparison, Outcome};
+use crate::contracts::Apart;
 use crate::exchanged_variables;
 use crate::explain::{self, Cause, Explanation};
 use crate::exports;
@@ -156,6 +157,7 @@ impl ChangeSet {
         collector.paired();
         collector.unpaired();
         collector.diverging_folds();
+        collector.kept_apart();
         collector.exports();
         collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
         if !collector.functions.is_empty() {
@@ -360,6 +362,8 @@ impl Collector<'_> {
 
     fn unpaired(&mut self) {
         let pairing = &self.comparison.pairing;
+        let apart: BTreeMap<AtomIndex, &Apart> =
+            self.comparison.apart().iter().map(|((_, new), apart)| (*new, apart)).collect();
         let initialisers = &self.initialisers;
         let silent = named_by_silent_data(self.new);
         let is_object =
@@ -385,10 +389,12 @@ impl Collector<'_> {
                     let symbol = self.new.linkage_name(atom);
                     self.reasons.push(Reason { code: "dynamic-initialiser", symbol, message });
                 }
-                let why = if pairing.is_ambiguous(index) {
-                    "one of several functions of this name, which cannot be told apart"
-                } else {
-                    "only in the new build"
+                let why = match apart.get(&index) {
+                    Some(apart) => format!("{}; the old one stays for who calls it as before", apart.why),
+                    None if pairing.is_ambiguous(index) => {
+                        "one of several functions of this name, which cannot be told apart".to_owned()
+                    }
+                    None => "only in the new build".to_owned(),
                 };
                 self.functions.push(self.describe(FunctionStatus::Added, None, Some(index), why));
             } else if is_object(atom) && !self.renamed.contains(&(false, index)) {
@@ -421,10 +427,12 @@ impl Collector<'_> {
     fn diverging_folds(&mut self) {
         let pairing = &self.comparison.pairing;
         let funclets = self.old.funclets();
+        let apart: BTreeSet<AtomIndex> = self.comparison.apart().keys().map(|(old, _)| *old).collect();
         for (old, atom) in indexed(self.old).filter(|(_, atom)| atom.is_function()) {
             let news = pairing.new_of(old);
             let changed = |new: &AtomIndex| self.comparison.outcome(old, *new).is_none_or(Outcome::is_change);
-            if news.len() > 1 && !funclets.contains(&old) && news.iter().any(changed) {
+            let is_of_several = news.len() > 1 || apart.contains(&old);
+            if is_of_several && !funclets.contains(&old) && news.iter().any(changed) {
                 let names: Vec<String> = atom.names.iter().map(|name| name.display.clone()).collect();
                 self.reasons.push(Reason {
                     code: "folded-functions-diverge",
@@ -436,6 +444,18 @@ impl Collector<'_> {
                     ),
                 });
             }
+        }
+    }
+
+    /// Who holds a pointer to a function that is not called as before goes on with the old one.
+    fn kept_apart(&mut self) {
+        for ((old, _), apart) in self.comparison.apart().iter().filter(|(_, apart)| apart.is_stored) {
+            let symbol = self.old.atom(*old).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
+            let message = format!(
+                "{}; who holds its address in the running process goes on calling the old version, without what changed in it",
+                apart.why
+            );
+            self.reasons.push(Reason { code: "signature-changed", symbol, message });
         }
     }
 

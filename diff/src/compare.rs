@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::contracts::{Apart, Contracts, Parted};
 use crate::cosmetic::Traces;
 use crate::error::Error;
 use crate::matching::{Claim, Sides};
@@ -36,6 +37,8 @@ pub struct Comparison {
     outcomes: BTreeMap<(AtomIndex, AtomIndex), Outcome>,
     /// Pairs whose content something else rests on.
     rested_on: BTreeSet<(AtomIndex, AtomIndex)>,
+    /// Functions that names pair, and that are not called alike.
+    apart: Parted,
 }
 
 /// How two paired atoms compare.
@@ -65,8 +68,39 @@ pub struct Difference {
 impl Comparison {
     /// Compares two programs.
     pub fn of(old: &Program, new: &Program) -> Comparison {
-        let mut comparison =
-            Comparison { pairing: Pairing::by_name(old, new), outcomes: BTreeMap::new(), rested_on: BTreeSet::new() };
+        let mut comparison = Comparison::with_apart(old, new, Parted::new());
+        if !comparison.has_changed_functions(old) {
+            return comparison;
+        }
+        let contracts = Contracts::of(old, new);
+        loop {
+            let mut apart = contracts.broken(&comparison);
+            if apart.is_empty() {
+                return comparison;
+            }
+            // What names one of them names another function now.
+            apart.append(&mut comparison.apart);
+            comparison = Comparison::with_apart(old, new, apart);
+        }
+    }
+
+    fn has_changed_functions(&self, old: &Program) -> bool {
+        let is_function = |index: AtomIndex| old.function(index).is_some();
+        self.outcomes().any(|(a, _, outcome)| outcome.is_change() && is_function(a))
+    }
+
+    /// Why an old function is not the new one that it was compared with: they are not called alike.
+    pub fn apart(&self) -> &BTreeMap<(AtomIndex, AtomIndex), Apart> {
+        &self.apart
+    }
+
+    /// Compares two programs of which some functions are not the same for all that their names say.
+    fn with_apart(old: &Program, new: &Program, apart: Parted) -> Comparison {
+        let mut pairing = Pairing::by_name(old, new);
+        for (a, b) in apart.keys() {
+            pairing.keep_apart(*a, *b);
+        }
+        let mut comparison = Comparison { pairing, outcomes: BTreeMap::new(), rested_on: BTreeSet::new(), apart };
         let mut rests_on: BTreeMap<(AtomIndex, AtomIndex), Vec<(AtomIndex, AtomIndex)>> = BTreeMap::new();
         let mut nameless = Nameless::default();
         let mut queue = comparison.pairing.pairs();

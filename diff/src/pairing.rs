@@ -54,6 +54,8 @@ pub struct Pairing {
     told_apart: HashSet<AtomIndex>,
     /// New functions that were paired by the number that the compiler gave them.
     numbered: HashMap<AtomIndex, numbered::Siblings>,
+    /// Old and new functions that are kept apart, for all that their names and users say; true for old ones.
+    apart: HashSet<(bool, AtomIndex)>,
 }
 
 impl Pairing {
@@ -143,6 +145,9 @@ impl Pairing {
 
     /// Adds a pair; adding it again changes nothing.
     pub(crate) fn add(&mut self, old: AtomIndex, new: AtomIndex, how: How) {
+        if self.apart.contains(&(true, old)) || self.apart.contains(&(false, new)) {
+            return;
+        }
         if let Entry::Vacant(entry) = self.how.entry((old, new)) {
             entry.insert(how);
             self.to_new.entry(old).or_default().push(new);
@@ -154,6 +159,12 @@ impl Pairing {
     pub(crate) fn separate(&mut self, old: AtomIndex, new: AtomIndex) {
         self.remove(old, new);
         self.ambiguous.insert(new);
+    }
+
+    /// Takes a pair apart for good: nothing that is found later pairs either with another one.
+    pub(crate) fn keep_apart(&mut self, old: AtomIndex, new: AtomIndex) {
+        self.remove(old, new);
+        self.apart.extend([(true, old), (false, new)]);
     }
 
     /// Takes a pair apart.

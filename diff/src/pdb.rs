@@ -538,7 +538,7 @@ impl<'a> Udt<'a> {
 }
 
 /// Size of a primitive type from its index (`cvinfo.h`, `CV_prmode_e` and `CV_type_e`).
-fn primitive_size(index: u32) -> Option<u64> {
+pub(crate) fn primitive_size(index: u32) -> Option<u64> {
     match (index >> 8) & 0xf {
         0 => {}
         4 => return Some(4),

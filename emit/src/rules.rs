@@ -88,6 +88,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "constant-without-user"
         | "export-changed"
         | "import-moved"
+        | "signature-changed"
         | "variable-exchanged" => &[Action::Keep, Action::Hook],
         _ => &[],
     }
