@@ -17,6 +17,7 @@ use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
+use crate::variable_storage;
 use crate::visible_users::VisibleUsers;
 
 /// All differences of two programs.
@@ -158,6 +159,7 @@ impl ChangeSet {
         collector.unpaired();
         collector.diverging_folds();
         collector.kept_apart();
+        collector.reasons.extend(variable_storage::reasons(old, new, comparison));
         collector.exports();
         collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
         if !collector.functions.is_empty() {

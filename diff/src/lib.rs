@@ -56,6 +56,7 @@ mod testing;
 pub mod type_users;
 pub mod unwind;
 mod value_numbers;
+mod variable_storage;
 mod visible_users;
 mod vtable_extents;
 pub mod x64;

@@ -87,6 +87,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "vtable-changed"
         | "constant-without-user"
         | "export-changed"
+        | "variable-extent"
         | "import-moved"
         | "signature-changed"
         | "variable-exchanged" => &[Action::Keep, Action::Hook],

@@ -1,6 +1,5 @@
-//! Builds whose object files are still there: what these tell of constants without names.
-//!
-//! The fixtures come without object files, so that these programs are compiled here; where there is no compiler, the tests say so.
+//! Small pairs of builds that are compiled here, unlike the fixtures: with their object files, or without types in their PDBs.
+//! Where there is no compiler, the tests say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 #[path = "command/mod.rs"]
@@ -28,6 +27,11 @@ void *memcpy(void *to, const void *from, unsigned long long n) { char *a = to; c
 
 /// Compiles two builds of one source, the new one with `NEW` defined, in folders of their own with their object files.
 fn compile(source: &str) -> Option<TempDir> {
+    compile_with(source, &[])
+}
+
+/// The same with further flags.
+fn compile_with(source: &str, further: &[&str]) -> Option<TempDir> {
     let tools = (toolchain::tool(&["clang-19", "clang"]), toolchain::tool(&["lld-link-19", "lld-link"]));
     let (Ok(clang), Ok(link)) = tools else {
         println!("skipped: no clang here");
@@ -43,7 +47,7 @@ fn compile(source: &str) -> Option<TempDir> {
         };
         let flags = ["--target=x86_64-pc-windows-msvc", "-O2", "-g", "-gcodeview", "-ffreestanding"];
         let flags = [&flags[..], &["-fdata-sections", "-ffunction-sections", define, "-c", "main.c", "-o", "main.obj"]];
-        run(clang, &flags.concat());
+        run(clang, &[&flags.concat(), further].concat());
         let flags = ["/nologo", "/nodefaultlib", "/entry:start", "/subsystem:console", "/debug", "/Brepro"];
         run(link, &[&flags[..], &["/opt:ref,noicf", "/out:main.exe", "main.obj"]].concat());
     }
@@ -124,4 +128,124 @@ int start(void) { reset(in); return (int)(values[in & 3] + pick(weights, in % 3)
     let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains(" 16 of constants"), "{ran:?}");
+}
+
+/// The change set's only reason.
+#[track_caller]
+fn assert_refused(folder: &Path, reason: &str) {
+    for (command, arguments) in [("check", &[][..]), ("build", &["-o", "fix.hpx"])] {
+        let ran = run(folder, command, arguments);
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        let reasons: Vec<_> = ran.stdout.lines().filter(|line| line.contains("because")).collect();
+        assert!(matches!(reasons[..], [only] if only.contains(reason)), "no {reason:?} in {ran:?}");
+    }
+}
+
+/// No type says how large the array is; the new code writes where another variable is in running processes. The author of a fix may know
+/// better.
+#[test]
+fn a_variable_without_a_type_grows() {
+    const SOURCE: &str = "
+#ifdef NEW
+#define N 64
+#else
+#define N 16
+#endif
+int ring[N], at, mark[40];
+NOINLINE void add(int v) { ring[at++ % N] = v; mark[v % 40] = 5; }
+NOINLINE int sum(void) { int t = 0; for (int i = 0; i < N; i++) t += ring[i]; return t; }
+NOINLINE int marks(void) { int t = 0; for (int i = 0; i < 40; i++) t += mark[i]; return t; }
+int start(void) { add(in); return sum() + marks() + all(in); }
+";
+    let Some(folder) = compile_with(SOURCE, &["-gline-tables-only"]) else { return };
+    assert_refused(folder.path(), "because ring: it seems to have 256 bytes in the new build");
+    let ran = run(folder.path(), "check", &["--accept", "ring=keep"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// A larger array that is aligned as the smaller one was not; the variables behind it move.
+#[test]
+fn a_gap_behind_a_variable_is_no_growth() {
+    const SOURCE: &str = "
+char flag[5];
+#ifdef NEW
+int table[8] __attribute__((aligned(16)));
+#else
+int table[8];
+#endif
+NOINLINE void put(int i) { flag[i % 5]++; table[i & 7] = i; }
+NOINLINE int get(int i) {
+#ifdef NEW
+    if (i < 0) return 0;
+#endif
+    return table[i & 7] + flag[i % 5];
+}
+int start(void) { put(in); return get(in) + all(in); }
+";
+    let Some(folder) = compile_with(SOURCE, &["-gline-tables-only"]) else { return };
+    let ran = run(folder.path(), "check", &[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// An alias of a variable becomes a variable of its own, and a variable an alias.
+#[test]
+fn a_name_of_another_variable_becomes_a_variable() {
+    let source = |alias: &str| {
+        format!(
+            "
+int cur = 1;
+#ifdef {alias}
+extern int prev __attribute__((alias(\"cur\")));
+#else
+int prev = 1;
+#endif
+NOINLINE void step(int n) {{ prev = *(volatile int *)&cur; *(volatile int *)&cur = n + in; }}
+NOINLINE int look(void) {{ return *(volatile int *)&cur * 100 + *(volatile int *)&prev; }}
+#ifdef NEW
+int start(void) {{ step(in); return look() + prev + all(in); }}
+#else
+int start(void) {{ step(in); return look() + all(in); }}
+#endif
+"
+        )
+    };
+    let Some(folder) = compile(&source("OLD")) else { return };
+    assert_refused(
+        folder.path(),
+        "because cur: it is one variable in running processes, and cur and prev in the new build",
+    );
+    let Some(folder) = compile(&source("NEW")) else { return };
+    assert_refused(
+        folder.path(),
+        "because cur: it is one variable in the new build, and cur and prev in running processes",
+    );
+}
+
+/// Threads share what each had for itself, and the other way round.
+#[test]
+fn a_variable_of_each_thread_becomes_one_of_all() {
+    let source = |shared: &str| {
+        format!(
+            "
+unsigned _tls_index;
+__thread int other = 3;
+#ifdef {shared}
+static int depth = 1;
+#else
+static __thread int depth = 1;
+#endif
+NOINLINE int enter(void) {{ return ++depth + other; }}
+NOINLINE int leave(int k) {{ depth -= k; return depth; }}
+int start(void) {{ enter(); other++; return leave(in) + all(in); }}
+__attribute__((section(\".tls\"))) char _tls_start = 0;
+__attribute__((section(\".tls$ZZZ\"))) char _tls_end = 0;
+struct directory {{ void *start, *end, *index, *callbacks; unsigned zeros, flags; }};
+const struct directory _tls_used = {{ &_tls_start, &_tls_end, &_tls_index, 0, 0, 0 }};
+"
+        )
+    };
+    let Some(folder) = compile(&source("NEW")) else { return };
+    assert_refused(folder.path(), "because depth: each thread has its own in running processes");
+    let Some(folder) = compile(&source("OLD")) else { return };
+    assert_refused(folder.path(), "because depth: all threads share one in running processes");
 }
