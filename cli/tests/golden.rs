@@ -237,6 +237,21 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "held_tables",
+        asked: "a refusal for two tables, and none for the third",
+        verdict: RESTART,
+        functions: &[
+            "added `anonymous namespace'::Square::area",
+            "added flush_all",
+            "changed make_square",
+            "changed open_connection",
+            "changed step",
+        ],
+        data: &["changed operations", "changed steps"],
+        reasons: &["vtable-changed data_2040", "vtable-changed operations"],
+        gap: None,
+    },
+    Outcome {
         fixture: "overloads",
         asked: "a refusal: nothing tells which function is which",
         verdict: RESTART,

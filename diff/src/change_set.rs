@@ -10,6 +10,7 @@ use crate::contracts::Apart;
 use crate::exchanged_variables;
 use crate::explain::{self, Cause, Explanation};
 use crate::exports;
+use crate::held_tables;
 use crate::initialisers::{Initialiser, InitialiserKind, initialisers, named_by_silent_data};
 use crate::layouts;
 use crate::moved_imports;
@@ -167,6 +168,7 @@ impl ChangeSet {
         }
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {
+            collector.held_tables();
             collector.layouts();
         }
         let Collector { mut functions, mut data, unchanged, mut reasons, .. } = collector;
@@ -466,6 +468,18 @@ impl Collector<'_> {
             let message =
                 format!("{} {}; who asks the loader for it gets what the old image has", change.name, change.what);
             self.reasons.push(Reason { code: "export-changed", symbol: change.name, message });
+        }
+    }
+
+    fn held_tables(&mut self) {
+        for table in held_tables::replaced(self.old, self.new, self.comparison) {
+            let (Some(a), Some(b)) = (self.old.atom(table.old), self.new.atom(table.new)) else { continue };
+            if b.is_vtable() {
+                continue;
+            }
+            let name = self.old.linkage_name(a);
+            let message = table.message(self.old, self.new);
+            self.reasons.push(Reason { code: "vtable-changed", symbol: name, message });
         }
     }
 

@@ -77,6 +77,10 @@ pub struct Uses {
     pub computed: bool,
     /// The alignment that accesses through it need; 0 where any will do.
     pub alignment: u8,
+    /// It, or an address that was computed from it, is passed to a call, stored in memory, or returned.
+    pub kept: bool,
+    /// Compared for equality with what is no address of this function's: something that was stored or passed on before.
+    pub recognised: bool,
 }
 
 impl Uses {
@@ -95,6 +99,8 @@ enum Value {
         set: SetIndex,
         exact: bool,
     },
+    /// Computed from one of a set of addresses in the image, or something else.
+    Moved(SetIndex),
     /// The stack pointer on entry plus a distance.
     Stack(i64),
     /// A 32-bit entry of the table, read relative to the base.
@@ -159,11 +165,16 @@ impl Value {
             (Value::AtMost(known) | Value::LowAtMost(known), Width::Part(bits)) if has_more(known, bits) => self,
             (Value::AtMost(known), _) => Value::AtMost(known.min(largest)),
             (Value::LowAtMost(known), Width::Half | Width::Part(_)) => Value::LowAtMost(known.min(largest)),
-            (Value::Unknown | Value::Foreign | Value::LowAtMost(_) | Value::PartAtMost { .. }, Width::Whole) => {
-                Value::AtMost(largest)
+            (
+                Value::Unknown | Value::Foreign | Value::Moved(_) | Value::LowAtMost(_) | Value::PartAtMost { .. },
+                Width::Whole,
+            ) => Value::AtMost(largest),
+            (Value::Unknown | Value::Foreign | Value::Moved(_) | Value::PartAtMost { .. }, Width::Half) => {
+                Value::LowAtMost(largest)
             }
-            (Value::Unknown | Value::Foreign | Value::PartAtMost { .. }, Width::Half) => Value::LowAtMost(largest),
-            (Value::Unknown | Value::Foreign, Width::Part(bits)) => Value::PartAtMost { bits, largest },
+            (Value::Unknown | Value::Foreign | Value::Moved(_), Width::Part(bits)) => {
+                Value::PartAtMost { bits, largest }
+            }
             (Value::PartAtMost { bits: known, largest: before }, Width::Part(bits)) => match bits.cmp(&known) {
                 Ordering::Less => self,
                 Ordering::Equal => Value::PartAtMost { bits, largest: before.min(largest) },
@@ -206,6 +217,21 @@ impl AddressSets {
         set.into_iter().flatten().copied()
     }
 
+    /// The addresses that a value may have been computed from.
+    fn origins(&self, value: Value) -> impl Iterator<Item = Rva> {
+        let set = match value {
+            Value::Addresses { set, .. } | Value::Moved(set) => self.sets.get(set as usize),
+            _ => None,
+        };
+        set.into_iter().flatten().copied()
+    }
+
+    /// What comes out where something is added to one value, or to either of two: no address of the image's base counts.
+    fn moved(&mut self, a: Value, b: Value) -> Value {
+        let origins: BTreeSet<Rva> = self.origins(a).chain(self.origins(b)).filter(|rva| *rva != Rva(0)).collect();
+        if origins.is_empty() { Value::Unknown } else { Value::Moved(self.index(origins)) }
+    }
+
     /// The one address that a value is for certain.
     fn exactly(&self, value: Value) -> Option<Rva> {
         let Value::Addresses { set, exact: true } = value else {
@@ -231,6 +257,12 @@ impl AddressSets {
                 Value::Addresses { set, exact: false }
             }
             (Value::Block | Value::MaybeBlock, _) | (_, Value::Block | Value::MaybeBlock) => Value::MaybeBlock,
+            (Value::Moved(set), Value::Moved(other)) => {
+                let union = self.origins(Value::Moved(set)).chain(self.origins(Value::Moved(other))).collect();
+                Value::Moved(self.index(union))
+            }
+            (Value::Moved(_), _) => a,
+            (_, Value::Moved(_)) => b,
             (Value::AtMost(a), Value::AtMost(b)) => Value::AtMost(a.max(b)),
             (Value::AtMost(a) | Value::LowAtMost(a), Value::AtMost(b) | Value::LowAtMost(b)) => {
                 Value::LowAtMost(a.max(b))
@@ -602,17 +634,19 @@ impl Analysis<'_> {
                     self.facts.uses.entry(rva).or_default();
                     self.sets.address(rva)
                 } else if i.memory_index() == Register::None {
-                    offset(state.get(i.memory_base()), i.memory_displacement64() as i64)
+                    let base = state.get(i.memory_base());
+                    self.known_or_moved(offset(base, i.memory_displacement64() as i64), base, Value::Unknown)
                 } else {
                     let (base, index) = (state.get(i.memory_base()), state.get(i.memory_index()));
                     let plain = i.memory_index_scale() == 1 && i.memory_displacement64() == 0;
-                    if plain {
+                    let value = if plain {
                         self.sum(base, index)
                     } else if self.sets.exactly(base) == Some(Rva(0)) {
                         Value::Based
                     } else {
                         Value::Unknown
-                    }
+                    };
+                    self.known_or_moved(value, base, index)
                 };
                 Some((target, value))
             }
@@ -664,21 +698,31 @@ impl Analysis<'_> {
             }
             Mnemonic::Add if wide => {
                 let left = state.get(target);
-                let value = if source_is_register {
-                    self.sum(left, state.get(i.op1_register()))
+                let (value, right) = if source_is_register {
+                    let right = state.get(i.op1_register());
+                    (self.sum(left, right), right)
                 } else {
-                    i.try_immediate(1).map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)))
+                    let value = i.try_immediate(1).map_or(Value::Unknown, |by| stack_only(offset(left, by as i64)));
+                    (value, Value::Unknown)
                 };
-                Some((target, value))
+                Some((target, self.known_or_moved(value, left, right)))
             }
             Mnemonic::Sub if wide => {
+                let left = state.get(target);
                 let value = i
                     .try_immediate(1)
-                    .map_or(Value::Unknown, |by| stack_only(offset(state.get(target), (by as i64).wrapping_neg())));
-                Some((target, value))
+                    .map_or(Value::Unknown, |by| stack_only(offset(left, (by as i64).wrapping_neg())));
+                // A difference of two addresses is none.
+                let left = if source_is_register { Value::Unknown } else { left };
+                Some((target, self.known_or_moved(value, left, Value::Unknown)))
             }
             _ => None,
         }
+    }
+
+    /// What an addition gave, or that it gave something made from the addresses that went in.
+    fn known_or_moved(&mut self, value: Value, left: Value, right: Value) -> Value {
+        if value == Value::Unknown { self.sets.moved(left, right) } else { value }
     }
 
     /// A 32-bit entry of a table whose address or whose image base is in the base register.
@@ -756,15 +800,23 @@ impl Analysis<'_> {
         if i.flow_control() == FlowControl::Call || i.flow_control() == FlowControl::IndirectCall {
             for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
                 self.note(state.get(register), |uses| uses.escapes = true);
+                self.note_passed(i, register, state);
+            }
+        }
+        if i.flow_control() == FlowControl::IndirectBranch {
+            for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
+                self.note_passed(i, register, state);
             }
         }
         if i.flow_control() == FlowControl::Return {
             self.note(state.get(Register::RAX), |uses| uses.escapes = true);
+            self.note_kept(state.get(Register::RAX));
         }
         // A branch out of the function may be a tail call with addresses among its arguments.
         if i.flow_control() == FlowControl::UnconditionalBranch && self.index_of(i.near_branch_target()).is_none() {
             for register in [Register::RCX, Register::RDX, Register::R8, Register::R9] {
                 self.note(state.get(register), |uses| uses.escapes = true);
+                self.note_passed(i, register, state);
             }
         }
         for operand in 0..i.op_count() {
@@ -785,8 +837,16 @@ impl Analysis<'_> {
                     }
                 }
             }
+            if operand == 1 && is_store(i) && (stack_place(i, state).is_none() || i.memory_base() == Register::RSP)
+                || i.mnemonic() == Mnemonic::Push
+            {
+                self.note_kept(value);
+            }
             if !matches!(value, Value::Addresses { .. }) {
                 continue;
+            }
+            if self.is_recognised(i, operand, state) {
+                self.note(value, |uses| uses.recognised = true);
             }
             match i.mnemonic() {
                 // A stack slot may be an argument of the next call as well as a place to keep the value.
@@ -812,14 +872,56 @@ impl Analysis<'_> {
                 }
                 Mnemonic::Xor if i.op0_register() == i.op1_register() => {}
                 Mnemonic::Pop | Mnemonic::Movsxd | Mnemonic::Movzx | Mnemonic::Movsx if operand == 0 => {}
-                _ => self.note(value, |uses| uses.computed = true),
+                _ => {
+                    self.note(value, |uses| uses.computed = true);
+                    self.note_kept(value);
+                }
             }
+        }
+    }
+
+    /// A register that may hold an argument of a call. Where a function is called through a table, the table's address is left over from that.
+    fn note_passed(&mut self, i: &Instruction, register: Register, state: &State) {
+        let is_indirect = matches!(i.flow_control(), FlowControl::IndirectCall | FlowControl::IndirectBranch);
+        let has_index = i.op0_kind() == OpKind::Memory && i.memory_index() != Register::None;
+        let calls_through = has_index && (i.memory_base() == register || i.memory_index() == register);
+        let value = state.get(register);
+        let is_indexed = |rva: Rva| self.facts.uses.get(&rva).is_some_and(|uses| uses.indexed);
+        let was_read = is_indirect && self.sets.exactly(value).is_some_and(is_indexed);
+        if !calls_through && !was_read {
+            self.note_kept(value);
         }
     }
 
     fn note(&mut self, value: Value, mark: impl Fn(&mut Uses)) {
         for rva in self.sets.of(value) {
             mark(self.facts.uses.entry(rva).or_default());
+        }
+    }
+
+    /// It, or what was computed from it, leaves the function.
+    fn note_kept(&mut self, value: Value) {
+        let origins: Vec<Rva> = self.sets.origins(value).filter(|rva| *rva != Rva(0)).collect();
+        for rva in origins {
+            self.facts.uses.entry(rva).or_default().kept = true;
+        }
+    }
+
+    /// Whether an instruction compares the address in one of its operands with something that was not made from an address of this function's.
+    fn is_recognised(&self, i: &Instruction, operand: u32, state: &State) -> bool {
+        let other = 1 - operand.min(1);
+        let value = match i.op_kind(other) {
+            OpKind::Register => state.get(i.op_register(other)),
+            OpKind::Memory => {
+                stack_place(i, state).and_then(|place| state.slots.get(&place)).copied().unwrap_or(Value::Unknown)
+            }
+            _ => return false,
+        };
+        match i.mnemonic() {
+            Mnemonic::Cmp => !matches!(value, Value::Addresses { .. } | Value::Moved(_)),
+            // What a call returned is often a place in what was passed to it (`strchr(text, c) - text`).
+            Mnemonic::Sub => operand == 1 && value == Value::Unknown,
+            _ => false,
         }
     }
 
@@ -857,6 +959,10 @@ impl Analysis<'_> {
             state.set(Register::RSP, popped.unwrap_or(stack));
         }
     }
+}
+
+fn is_store(i: &Instruction) -> bool {
+    i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Memory
 }
 
 /// The slot and value of a store of a whole register to the stack.

@@ -20,6 +20,8 @@ const NONE: Uses = Uses {
     escapes: false,
     computed: false,
     alignment: 0,
+    kept: false,
+    recognised: false,
 };
 
 /// clang: distances from the table itself.
@@ -125,24 +127,67 @@ fn what_is_done_with_an_address_is_noted() {
         a.cmp(rcx, rdx).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(compared, Uses { compared: true, ..NONE });
+    assert_eq!(compared, Uses { compared: true, recognised: true, ..NONE });
     let passed = uses(|a| {
         a.lea(rcx, qword_ptr(DATA)).unwrap();
         a.call(0x1100).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(passed, Uses { escapes: true, ..NONE });
+    assert_eq!(passed, Uses { escapes: true, kept: true, ..NONE });
     let returned = uses(|a| {
         a.lea(rax, qword_ptr(DATA)).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(returned, Uses { escapes: true, ..NONE });
+    assert_eq!(returned, Uses { escapes: true, kept: true, ..NONE });
     let scaled = uses(|a| {
         a.lea(rdx, qword_ptr(DATA)).unwrap();
         a.shl(rdx, 2).unwrap();
         a.ret().unwrap();
     });
-    assert_eq!(scaled, Uses { computed: true, ..NONE });
+    assert_eq!(scaled, Uses { computed: true, kept: true, ..NONE });
+}
+
+/// `object->kind = &kinds[n]`: the address that is stored is not the one that was taken.
+#[test]
+fn what_is_computed_from_an_address_can_be_kept() {
+    let stored = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.shl(r8, 4).unwrap();
+        a.add(rdx, r8).unwrap();
+        a.mov(qword_ptr(rcx), rdx).unwrap();
+        a.ret().unwrap();
+    });
+    assert!(stored.kept && !stored.escapes, "{stored:?}");
+    let read = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(eax, dword_ptr(rdx + rcx * 4)).unwrap();
+        a.mov(dword_ptr(rcx), eax).unwrap();
+        a.ret().unwrap();
+    });
+    assert!(!read.kept, "{read:?}");
+}
+
+/// What was stored before is recognised by its address; the end of a loop over an array is nothing of the kind.
+#[test]
+fn an_address_is_compared_with_what_lives_or_with_its_own() {
+    let from_memory = uses(|a| {
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.cmp(qword_ptr(rcx + 8), rdx).unwrap();
+        a.ret().unwrap();
+    });
+    assert!(from_memory.recognised, "{from_memory:?}");
+    let as_the_end = uses(|a| {
+        let mut again = a.create_label();
+        a.lea(rcx, qword_ptr(DATA - 32)).unwrap();
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.set_label(&mut again).unwrap();
+        a.add(eax, dword_ptr(rcx)).unwrap();
+        a.add(rcx, 4).unwrap();
+        a.cmp(rcx, rdx).unwrap();
+        a.jne(again).unwrap();
+        a.ret().unwrap();
+    });
+    assert!(as_the_end.compared && !as_the_end.recognised, "{as_the_end:?}");
 }
 
 /// A register that may hold either of two addresses is used as both.

@@ -25,6 +25,7 @@ pub mod exports;
 mod fixups;
 mod funclets;
 mod function_users;
+mod held_tables;
 pub mod image;
 mod index_bounds;
 pub mod initialisers;

@@ -86,7 +86,8 @@ impl<'a> Sides<'a> {
         if let Some(claim) = self.match_reading((old_atom, i64::from(old_offset)), (new_atom, i64::from(new_offset))) {
             return Match::Same(claim);
         }
-        if usage == Use::Direct {
+        // An address at which a function begins in both is that function's: it stands as far from some constant only where little moved.
+        if usage == Use::Direct || old_offset == 0 && new_offset == 0 && self.are_functions(old_atom, new_atom) {
             return Match::Different;
         }
         match self.match_neighbours(old, new) {
@@ -155,6 +156,10 @@ impl<'a> Sides<'a> {
         is_pair.then_some(None)
     }
 
+    fn are_functions(self, old: AtomIndex, new: AtomIndex) -> bool {
+        self.old.atom(old).is_some_and(Atom::is_function) && self.new.atom(new).is_some_and(Atom::is_function)
+    }
+
     fn both_anonymous(self, a: &Atom, b: &Atom) -> bool {
         a.names.is_empty() && b.names.is_empty()
     }
@@ -214,6 +219,21 @@ mod tests {
         assert!(share_a_name(&a, &b));
         assert!(share_a_name(&named("_RNvC1a1f.llvm.123", None), &named("_RNvC1a1f.llvm.456", None)));
         assert!(!share_a_name(&a, &named("drop<Error>", Some("app-cgu.0.rcgu.o"))));
+    }
+
+    /// All data is as far from a function's start in both builds where nothing moved.
+    #[test]
+    fn another_function_at_the_same_address_is_no_biased_base() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures/constant/old.exe");
+        let load = || Program::load(&fixture, None).unwrap();
+        let (old, mut new) = (load(), load());
+        let function = new.atoms.iter_mut().find(|atom| atom.is_function() && !atom.names.is_empty()).unwrap();
+        function.names = vec![Name { key: "other".to_owned(), local: None, display: "other".to_owned() }];
+        let rva = function.rva;
+        let pairing = Pairing::by_name(&old, &new);
+        let sides = Sides { old: &old, new: &new, pairing: &pairing };
+        assert!(sides.match_neighbours(rva, rva).is_some(), "the test is about nothing else");
+        assert_eq!(sides.match_address(rva, rva, Use::Value), Match::Different);
     }
 
     #[test]
