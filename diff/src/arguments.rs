@@ -52,11 +52,13 @@ fn everything() -> Registers {
     ARGUMENTS.into()
 }
 
-fn of_known(call: &KnownCall) -> Registers {
-    ARGUMENTS.into_iter().take(call.arguments.min(4)).collect()
-}
-
 impl Search<'_> {
+    /// So many arguments are looked at as are documented, or fewer.
+    fn of_known(&self, call: &KnownCall) -> Registers {
+        let documented: Registers = ARGUMENTS.into_iter().take(call.arguments.min(4)).collect();
+        documented.intersection(&self.of_unknown).copied().collect()
+    }
+
     fn of_callee(&self, callee: &Reference, depth: usize) -> Registers {
         let (program, unknown) = (self.program, || self.of_unknown.clone());
         if let Some(slot) = program.image.import_at(callee.target) {
@@ -64,12 +66,12 @@ impl Search<'_> {
                 ImportedSymbol::Name(name) => known_import(name),
                 ImportedSymbol::Ordinal(_) => None,
             };
-            return known.map_or_else(unknown, |call| of_known(&call));
+            return known.map_or_else(unknown, |call| self.of_known(&call));
         }
         let Location::Atom { atom: index, offset: 0 } = program.locate(callee.target) else { return unknown() };
         let names = program.atom(index).map_or(&[][..], |atom| atom.names.as_slice());
         if let Some(known) = names.iter().find_map(|name| known_call(&name.key)) {
-            return of_known(&known);
+            return self.of_known(&known);
         }
         match (program.atom(index), program.function(index)) {
             (Some(atom), Some(function)) if depth < MAX_DEPTH && function.code.unresolved.is_empty() => {

@@ -16,6 +16,7 @@ use crate::layouts;
 use crate::moved_imports;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
+use crate::replaced_callbacks::replaced_callbacks;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
 use crate::variable_storage;
@@ -456,10 +457,18 @@ impl Collector<'_> {
         for ((old, _), apart) in self.comparison.apart().iter().filter(|(_, apart)| apart.is_stored) {
             let symbol = self.old.atom(*old).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
             let message = format!(
-                "{}; who holds its address in the running process goes on calling the old version, without what changed in it",
+                "{}; pointers to it that the running process holds lead to the old version, which has to be called as before and lacks what changed",
                 apart.why
             );
             self.reasons.push(Reason { code: "signature-changed", symbol, message });
+        }
+        for (old, new) in replaced_callbacks(self.old, self.new, self.comparison) {
+            let symbol = self.old.atom(old).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
+            let other = self.new.atom(new).map(|atom| self.new.display(atom)).unwrap_or_default();
+            let message = format!(
+                "the new build hands out {other} where the old one handed out this function; who was given it in the running process goes on calling it"
+            );
+            self.reasons.push(Reason { code: "callback-replaced", symbol, message });
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::atoms::{AtomIndex, AtomKind};
 use crate::program::{Location, Program, pointers_in};
 use crate::rva::Rva;
-use crate::x64::ReferenceKind;
+use crate::x64::{Reference, ReferenceKind};
 
 /// The users of one function.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,13 +41,24 @@ impl Users {
     }
 }
 
+fn function_at(program: &Program, rva: Rva) -> Option<AtomIndex> {
+    match program.locate(rva) {
+        Location::Atom { atom, offset: 0 } if program.function(atom).is_some() => Some(atom),
+        _ => None,
+    }
+}
+
+/// The functions whose address a function takes.
+pub(crate) fn taken_by(program: &Program, taker: AtomIndex) -> impl Iterator<Item = AtomIndex> {
+    let references = program.function(taker).map_or(&[][..], |function| function.code.references.as_slice());
+    let is_taken = |reference: &&Reference| !reference.kind.is_branch();
+    references.iter().filter(is_taken).filter_map(|r| function_at(program, r.symbol.unwrap_or(r.target)))
+}
+
 /// The users of all functions of a program that have any.
 pub(crate) fn users(program: &Program) -> BTreeMap<AtomIndex, Users> {
     let mut users: BTreeMap<AtomIndex, Users> = BTreeMap::new();
-    let function_at = |rva: Rva| match program.locate(rva) {
-        Location::Atom { atom, offset: 0 } if program.function(atom).is_some() => Some(atom),
-        _ => None,
-    };
+    let function_at = |rva: Rva| function_at(program, rva);
     for function in &program.functions {
         for reference in &function.code.references {
             let Some(named) = function_at(reference.symbol.unwrap_or(reference.target)) else { continue };

@@ -5,6 +5,7 @@
 //! never the other way round.
 #![deny(unsafe_code)]
 
+mod after_calls;
 mod arguments;
 pub mod asm;
 pub mod atoms;
@@ -45,6 +46,7 @@ mod ordinals;
 pub mod pairing;
 pub mod pdb;
 pub mod program;
+mod replaced_callbacks;
 pub mod report;
 pub mod rtti;
 mod run_through;

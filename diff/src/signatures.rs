@@ -104,7 +104,7 @@ impl Signature {
         }
         if self.parameters.len() != new.parameters.len() {
             let (old, new) = (self.parameters.len(), new.parameters.len());
-            return Some(format!("it had {old} parameters and has {new}"));
+            return Some(format!("the number of its parameters was {old} and is {new}"));
         }
         let mut both = self.parameters.iter().zip(&new.parameters).zip(1..);
         let other = both.find(|((old, new), _)| old != new && **old != Value::Unknown && **new != Value::Unknown);

@@ -12,8 +12,8 @@ fn what_callers_and_a_function_must_agree_on() {
     for (new, expected) in [
         (signature(INT, &[INT, Value::Pointer]), None),
         (signature(INT, &[INT, Value::Unknown]), None),
-        (signature(INT, &[INT]), Some("it had 2 parameters and has 1")),
-        (signature(INT, &[]), Some("it had 2 parameters and has 0")),
+        (signature(INT, &[INT]), Some("the number of its parameters was 2 and is 1")),
+        (signature(INT, &[]), Some("the number of its parameters was 2 and is 0")),
         (
             signature(INT, &[Value::Integer(8), Value::Pointer]),
             Some("its parameter 1 was an integer of 4 bytes and is an integer of 8 bytes"),

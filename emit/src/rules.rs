@@ -90,6 +90,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "variable-extent"
         | "import-moved"
         | "signature-changed"
+        | "callback-replaced"
         | "variable-exchanged" => &[Action::Keep, Action::Hook],
         _ => &[],
     }
