@@ -68,9 +68,12 @@ impl Atom {
         self.names.iter().any(|name| name.key.starts_with("__guard_") && name.key.ends_with("_table"))
     }
 
-    /// A table of virtual functions (Itanium and Microsoft C++ ABI), which live objects point to.
+    /// A table of virtual functions (Itanium and Microsoft C++ ABI, rustc) or of virtual bases (Microsoft C++ ABI), which live objects
+    /// or pointers to them point to.
     pub fn is_vtable(&self) -> bool {
-        self.names.iter().any(|name| name.key.starts_with(VTABLE) || name.key.starts_with("??_7"))
+        const PREFIXES: [&str; 3] = [VTABLE, "??_7", "??_8"];
+        let is_of_cpp = |name: &Name| PREFIXES.iter().any(|prefix| name.key.starts_with(prefix));
+        self.names.iter().any(|name| is_of_cpp(name) || name.key.ends_with("::vtable$"))
     }
 }
 

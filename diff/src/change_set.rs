@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind};
+use crate::closures;
 use crate::compare::{Comparison, Outcome};
 use crate::contracts::Apart;
 use crate::exchanged_variables;
@@ -20,6 +21,7 @@ use crate::replaced_callbacks::replaced_callbacks;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
 use crate::variable_storage;
+use crate::variable_types;
 use crate::visible_users::VisibleUsers;
 
 /// All differences of two programs.
@@ -171,6 +173,7 @@ impl ChangeSet {
         if !collector.functions.is_empty() || !collector.data.is_empty() {
             collector.held_tables();
             collector.layouts();
+            collector.variable_types();
         }
         let Collector { mut functions, mut data, unchanged, mut reasons, .. } = collector;
         functions.sort_by(|a, b| (a.status, &a.name, a.old, a.new).cmp(&(b.status, &b.name, b.old, b.new)));
@@ -492,6 +495,25 @@ impl Collector<'_> {
         }
     }
 
+    fn variable_types(&mut self) {
+        for change in variable_types::changes(self.old, self.new, &self.comparison.pairing) {
+            let message = format!(
+                "the type of this variable changed: {}; the running process has a value of the old type in it",
+                change.what
+            );
+            self.reasons.push(Reason { code: "type-layout", symbol: change.name, message });
+        }
+    }
+
+    /// Whether a function that changed is among the users.
+    fn is_used_by_changed(&self, users: &TypeUsers) -> bool {
+        let is_change = |f: &&FunctionChange| matches!(f.status, FunctionStatus::Changed | FunctionStatus::Unresolved);
+        let changed = self.functions.iter().filter(is_change).filter_map(|f| self.old.atom(f.old?));
+        let places: BTreeSet<Rva> = changed.map(|atom| atom.rva).collect();
+        let mut procedures = self.old.symbols.procedures.iter();
+        procedures.any(|p| places.contains(&p.rva) && users.functions.contains(&p.name))
+    }
+
     fn layouts(&mut self) {
         let changes = layouts::changes(&self.old.symbols, &self.new.symbols);
         if changes.is_empty() {
@@ -502,8 +524,11 @@ impl Collector<'_> {
         for change in &changes {
             let is_known = users.is_some() && keys.contains(change.key.as_str());
             let users = users.as_ref().and_then(|users| users.get(&change.key));
-            // What no code and no variable of the running program has, no object of it has either.
-            if is_known && users.is_none_or(TypeUsers::is_empty) {
+            let has_variables = users.is_some_and(|users| !users.variables.is_empty());
+            if is_known && !has_variables && closures::is_inlined_closure(self.old, &change.key) {
+                continue;
+            }
+            if is_known && !change.is_certain && !users.is_some_and(|users| self.is_used_by_changed(users)) {
                 continue;
             }
             let who = users.map_or(String::new(), |users| format!(" ({})", describe_users(users)));

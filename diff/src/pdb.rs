@@ -1,22 +1,28 @@
 //! Reads [`Symbols`] out of a PDB with `ms-pdb`. Formats: "PDB file format" of the LLVM documentation, and `cvinfo.h`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ms_codeview::parser::Number;
 use ms_codeview::syms::{OffsetSegment, SymData, SymIter, SymKind};
-use ms_codeview::types::fields::Field;
-use ms_codeview::types::{TypeData, TypeIndex};
+use ms_codeview::types::fields::{Field, VirtualBaseClassFixed};
+use ms_codeview::types::{MethodList, TypeData, TypeIndex, introduces_virtual};
 use ms_pdb::Pdb;
 use ms_pdb::dbi::fixups::Fixup as FixupRecord;
 use ms_pdb::tpi::TypeStream;
 use zerocopy::IntoBytes;
 
+use crate::discriminants::Discriminants;
 use crate::error::Error;
 use crate::funclets;
 use crate::image::Image;
 use crate::mapped_file;
+use crate::ordinals::stable_name;
 use crate::rva::{Rva, span};
+use crate::shapes::Shape;
 use crate::symbols::{
     Contribution, Fixup, Member, Module, Procedure, Public, SectionGroup, Symbols, TypeLayout, Variable,
 };
@@ -54,7 +60,8 @@ pub fn read(path: &Path, image: &Image) -> Result<Symbols, Error> {
     with_open(path, image, |pdb| {
         let types = pdb.read_type_stream().map_err(|e| Error::pdb(path, format!("type stream: {e}")))?;
         let symbols = Symbols { pdb_path: path.to_owned(), ..Symbols::default() };
-        let mut reader = Reader { path, image, types: Types::new(&types), symbols };
+        let mut reader =
+            Reader { path, image, types: Types::new(&types), symbols, discriminants: Discriminants::default() };
         reader.read_contributions(pdb)?;
         reader.read_modules(pdb)?;
         reader.read_globals(pdb)?;
@@ -158,6 +165,7 @@ struct Reader<'a> {
     image: &'a Image,
     types: Types<'a>,
     symbols: Symbols,
+    discriminants: Discriminants,
 }
 
 impl Reader<'_> {
@@ -266,6 +274,7 @@ impl Reader<'_> {
                 SymData::End | SymData::InlineSiteEnd => {
                     scopes.pop();
                 }
+                SymData::Constant(constant) => self.discriminants.add(&constant),
                 SymData::ThreadData(data) => {
                     let scope = scopes.iter().rev().flatten().next().cloned();
                     let header = (data.header.type_.get(), data.header.offset_segment);
@@ -295,6 +304,7 @@ impl Reader<'_> {
         self.symbols.variables.push(Variable {
             rva,
             size: self.types.size(type_).and_then(|size| u32::try_from(size).ok()),
+            shape: self.types.shape(type_),
             name,
             scope,
             module,
@@ -312,6 +322,7 @@ impl Reader<'_> {
                         self.symbols.publics.push(Public { rva, name: public.name.to_string() });
                     }
                 }
+                Ok(SymData::Constant(constant)) => self.discriminants.add(&constant),
                 Ok(SymData::ThreadData(data)) => {
                     let header = (data.header.type_.get(), data.header.offset_segment);
                     self.add_variable(data.name.to_string(), header, record.kind, None, None);
@@ -350,6 +361,7 @@ impl Reader<'_> {
             same
         });
         symbols.layouts = self.types.layouts();
+        self.discriminants.add_to(&mut symbols.layouts);
         self.symbols
     }
 }
@@ -360,7 +372,12 @@ struct Types<'a> {
     /// Complete definitions by unique name, since other records name forward references. Modules written in C may
     /// define different types of one name.
     definitions: HashMap<String, Vec<TypeIndex>>,
+    /// Descriptions of structures without a name.
+    unnamed: RefCell<HashMap<u32, Arc<str>>>,
 }
+
+/// Characters after which the description of a structure without a name ends.
+const MAX_DESCRIPTION: usize = 0x4000;
 
 /// Arrays of arrays of modifiers end somewhere in a sound PDB.
 const MAX_TYPE_DEPTH: u32 = 64;
@@ -380,7 +397,7 @@ impl<'a> Types<'a> {
                 definitions.entry(udt.key()).or_default().push(TypeIndex(index));
             }
         }
-        Types { stream, definitions }
+        Types { stream, definitions, unnamed: RefCell::default() }
     }
 
     /// Size in bytes of a value of the type.
@@ -434,6 +451,7 @@ impl<'a> Types<'a> {
     /// back to itself.
     fn members(&self, list: TypeIndex) -> Vec<Member> {
         let mut members = Vec::new();
+        let mut functions = Vec::new();
         let mut next = Some(list);
         for _ in 0..MAX_FIELD_LISTS {
             let Some(record) = next.take().and_then(|list| self.stream.record(list).ok()) else { break };
@@ -441,11 +459,67 @@ impl<'a> Types<'a> {
             for field in list.iter() {
                 match field {
                     Field::Index(index) => next = Some(index),
-                    field => members.extend(self.member(&field)),
+                    field => match self.virtual_functions(&field) {
+                        found if found.is_empty() => members.extend(self.member(&field)),
+                        found => functions.extend(found),
+                    },
                 }
             }
         }
+        // Where their places are not told, they stand in the table in the order of their declarations.
+        let mut behind =
+            functions.iter().filter_map(|(_, place)| *place).max().map_or(0, |last| last.saturating_add(8));
+        for (name, place) in functions {
+            let offset = place.unwrap_or(behind);
+            if place.is_none() {
+                behind = behind.saturating_add(8);
+            }
+            members.push(Member { name, offset, size: None, shape: Shape::Opaque, bits: None });
+        }
         members
+    }
+
+    /// Virtual functions that a field declares, each with its offset in the table of virtual functions where the compiler tells. Live
+    /// objects have the table of the old build. clang tells no offsets for the Itanium C++ ABI.
+    fn virtual_functions(&self, field: &Field<'_>) -> Vec<(String, Option<u64>)> {
+        let place = |attributes: u16, offset: u32| {
+            let introduces = introduces_virtual(attributes).then_some(u64::from(offset));
+            introduces.filter(|_| offset != u32::MAX)
+        };
+        match field {
+            Field::OneMethod(method) if is_virtual(method.attr) => {
+                vec![(format!("virtual {}", method.name), place(method.attr, method.vbaseoff))]
+            }
+            Field::Method(overloads) => {
+                let Some(Ok(TypeData::MethodList(list))) =
+                    self.stream.record(overloads.methods).ok().map(|r| r.parse())
+                else {
+                    return Vec::new();
+                };
+                let mut list = MethodList { rest: list.bytes };
+                let mut found = Vec::new();
+                while let Ok(Some(method)) = list.next() {
+                    if is_virtual(method.attr) {
+                        let offset = place(method.attr, method.vtab_offset.unwrap_or(u32::MAX));
+                        found.push((format!("virtual {}", overloads.name), offset));
+                    }
+                }
+                found
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A virtual base: its offset stands in a table that live objects point to, by the number that the compiler gave it.
+    fn virtual_base(&self, base: &VirtualBaseClassFixed, number: &Number<'_>) -> Option<Member> {
+        let ty = base.btype.get();
+        Some(Member {
+            name: format!("virtual base {}", self.name(ty)?),
+            offset: (*number).try_into().ok()?,
+            size: self.size(ty).and_then(|size| u32::try_from(size).ok()),
+            shape: self.shape(ty),
+            bits: None,
+        })
     }
 
     fn member(&self, field: &Field<'_>) -> Option<Member> {
@@ -454,12 +528,14 @@ impl<'a> Types<'a> {
                 name: member.name.to_string(),
                 offset: member.offset.try_into().ok()?,
                 size: self.size(member.ty).and_then(|size| u32::try_from(size).ok()),
+                shape: self.shape(member.ty),
                 bits: self.bits(member.ty),
             }),
             Field::BaseClass(base) => Some(Member {
                 name: format!("base {}", self.name(base.ty)?),
                 offset: base.offset.try_into().ok()?,
                 size: self.size(base.ty).and_then(|size| u32::try_from(size).ok()),
+                shape: self.shape(base.ty),
                 bits: None,
             }),
             Field::Enumerate(enumerator) => Some(Member {
@@ -469,13 +545,86 @@ impl<'a> Types<'a> {
                     .or_else(|_| i64::try_from(enumerator.value).map(i64::cast_unsigned))
                     .ok()?,
                 size: None,
+                shape: Shape::Opaque,
                 bits: None,
             }),
-            Field::VFuncTable(_) => {
-                Some(Member { name: "vtable pointer".to_owned(), offset: 0, size: Some(8), bits: None })
-            }
+            Field::VFuncTable(_) => Some(Member {
+                name: "vtable pointer".to_owned(),
+                offset: 0,
+                size: Some(8),
+                shape: Shape::Opaque,
+                bits: None,
+            }),
+            Field::DirectVirtualBaseClass(base) => self.virtual_base(base.fixed, &base.vboff),
+            Field::IndirectVirtualBaseClass(base) => self.virtual_base(base.fixed, &base.vboff),
             _ => None,
         }
+    }
+
+    /// What lies where a value of the type lies.
+    fn shape(&self, index: TypeIndex) -> Shape {
+        self.shape_at_depth(index, MAX_TYPE_DEPTH).unwrap_or(Shape::Opaque)
+    }
+
+    fn shape_at_depth(&self, index: TypeIndex, depth: u32) -> Option<Shape> {
+        if self.stream.is_primitive(index) {
+            return Some(primitive_shape(index.0));
+        }
+        let depth = depth.checked_sub(1)?;
+        let data = self.stream.record(index).ok()?.parse().ok()?;
+        Some(match &data {
+            TypeData::Modifier(modifier) => self.shape_at_depth(modifier.underlying_type.get(), depth)?,
+            TypeData::Pointer(pointer) => match pointer.fixed.attr().mode() {
+                // Pointers to members are numbers.
+                2 | 3 => Shape::Opaque,
+                _ => Shape::Pointer(Arc::new(self.shape_at_depth(pointer.fixed.ty.get(), depth)?)),
+            },
+            TypeData::Array(array) => {
+                let element = self.shape_at_depth(array.fixed.element_type.get(), depth)?;
+                Shape::Array(array.len.try_into().ok()?, Arc::new(element))
+            }
+            TypeData::Bitfield(field) => self.shape_at_depth(field.underlying_type.get(), depth)?,
+            TypeData::Proc(_) | TypeData::MemberFunc(_) => Shape::Function,
+            TypeData::Enum(_) => Shape::Integer(self.size(index)?),
+            _ => self.shape_of_udt(index, &Udt::of(&data)?, depth),
+        })
+    }
+
+    fn shape_of_udt(&self, index: TypeIndex, udt: &Udt<'_>, depth: u32) -> Shape {
+        // Many have this name, in C also within one structure.
+        if udt.is_forward || udt.unique_name.is_some() || !udt.name.contains("<unnamed-") {
+            return Shape::Type(udt.key().into());
+        }
+        if let Some(known) = self.unnamed.borrow().get(&index.0) {
+            return Shape::Unnamed(known.clone());
+        }
+        // What leads back to here, in a damaged PDB, finds no more than this.
+        self.unnamed.borrow_mut().insert(index.0, Arc::from(""));
+        let text: Arc<str> = self.describe_unnamed(udt, depth).into();
+        self.unnamed.borrow_mut().insert(index.0, text.clone());
+        Shape::Unnamed(text)
+    }
+
+    /// What a structure without a name has, in words that are the same in another build.
+    fn describe_unnamed(&self, udt: &Udt<'_>, depth: u32) -> String {
+        let mut text = format!("{:?} bytes", udt.size);
+        let members = if depth == 0 { Vec::new() } else { self.members(udt.fields) };
+        for member in members {
+            if text.len() > MAX_DESCRIPTION {
+                break;
+            }
+            // Where pointers lead is left to those who have names.
+            let shape = match member.shape {
+                Shape::Pointer(_) => Shape::Pointer(Arc::new(Shape::Opaque)),
+                shape => shape,
+            };
+            let what = match &shape {
+                Shape::Unnamed(inner) => inner.to_string(),
+                shape => shape.to_string(),
+            };
+            text.push_str(&format!("; {} at {} {:?}: {what}", member.name, member.offset, member.bits));
+        }
+        text
     }
 
     fn bits(&self, index: TypeIndex) -> Option<(u8, u8)> {
@@ -533,8 +682,35 @@ impl<'a> Udt<'a> {
 
     /// By which records of one type are recognised.
     pub(crate) fn key(&self) -> String {
-        self.unique_name.unwrap_or(self.name).to_owned()
+        let name = self.unique_name.filter(|name| !is_digest(name)).unwrap_or(self.name);
+        // Microsoft's names of types have a full stop before what other names begin with.
+        match name.strip_prefix('.') {
+            Some(rest) => format!(".{}", stable_name(rest)),
+            None => stable_name(name).into_owned(),
+        }
     }
+}
+
+/// rustc's unique names are digests of the definitions: another definition has another name.
+fn is_digest(name: &str) -> bool {
+    name.len() == 32 && name.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Whether a method's attributes (`CV_fldattr_t`, bits 2 to 4) say virtual, pure or not, introduced here or not.
+fn is_virtual(attributes: u16) -> bool {
+    matches!((attributes >> 2) & 7, 1 | 4 | 5 | 6)
+}
+
+/// What a primitive type is (`cvinfo.h`, `CV_type_e`): floating-point types are those of type 4; complex numbers are left out.
+fn primitive_shape(index: u32) -> Shape {
+    let pointed = index & 0xff;
+    let shape = match pointed {
+        0x03 => Shape::Integer(0),
+        0x40..=0x46 => primitive_size(pointed).map_or(Shape::Opaque, Shape::Float),
+        0x50..=0x5f => Shape::Opaque,
+        _ => primitive_size(pointed).map_or(Shape::Opaque, Shape::Integer),
+    };
+    if (index >> 8) & 0xf == 0 { shape } else { Shape::Pointer(Arc::new(shape)) }
 }
 
 /// Size of a primitive type from its index (`cvinfo.h`, `CV_prmode_e` and `CV_type_e`).

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::rva::Rva;
+use crate::shapes::Shape;
 
 /// Everything that the comparison uses of one PDB.
 #[derive(Debug, Default)]
@@ -86,6 +87,8 @@ pub struct Variable {
     pub rva: Rva,
     /// Size from its type, where the PDB gives it.
     pub size: Option<u32>,
+    /// What its bytes are.
+    pub shape: Shape,
     /// Name in the source's terms.
     pub name: String,
     /// The function whose local static it is.
@@ -147,6 +150,8 @@ pub struct Member {
     pub offset: u64,
     /// Size in bytes, where known.
     pub size: Option<u32>,
+    /// What its bytes are.
+    pub shape: Shape,
     /// First bit and number of bits of a bit field.
     pub bits: Option<(u8, u8)>,
 }
