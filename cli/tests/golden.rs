@@ -320,6 +320,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "retyped",
+        asked: "restart required",
+        verdict: RESTART,
+        functions: &["changed note", "changed show", "changed sum"],
+        data: &["removed __real@4024000000000000"],
+        reasons: &["type-layout at", "type-layout board", "type-layout stats"],
+        gap: None,
+    },
+    Outcome {
         fixture: "static_names",
         asked: "a patch of one function",
         verdict: HOTPATCHABLE,

@@ -50,3 +50,37 @@ impl Discriminants {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ms_codeview::parser::Parse;
+
+    use super::*;
+    use crate::symbols::TypeLayout;
+
+    /// `S_CONSTANT`: a type, a number below 0x8000, and a name.
+    fn constant(name: &str, value: u16) -> Vec<u8> {
+        let mut bytes = 0x20_u32.to_le_bytes().to_vec();
+        bytes.extend(value.to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.push(0);
+        bytes
+    }
+
+    #[test]
+    fn numbers_of_variants_become_members_of_their_types() {
+        let variant = "enum2$<core::option::Option<app::Fault> >::Variant0";
+        let mut layouts = Layouts::new();
+        let layout = TypeLayout { name: variant.to_owned(), size: 1, ..TypeLayout::default() };
+        layouts.insert(variant.to_owned(), BTreeSet::from([layout]));
+        let mut found = Discriminants::default();
+        for (which, value) in [("DISCR_EXACT", 2), ("NAME", 0), ("DISCR_BEGIN", 1)] {
+            let bytes = constant(&format!("{variant}::{which}"), value);
+            found.add(&Constant::parse(&bytes).unwrap());
+        }
+        found.add_to(&mut layouts);
+        let members = &layouts[variant].first().unwrap().members;
+        let members: Vec<_> = members.iter().map(|member| (member.name.as_str(), member.offset)).collect();
+        assert_eq!(members, [("discriminant DISCR_EXACT", 2)]);
+    }
+}

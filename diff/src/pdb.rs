@@ -732,3 +732,39 @@ pub(crate) fn primitive_size(index: u32) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str, unique_name: Option<&str>) -> String {
+        Udt { name, unique_name, size: Some(8), fields: TypeIndex(0), is_forward: false }.key()
+    }
+
+    #[test]
+    fn keys_are_names_that_the_next_build_has_too() {
+        // A digest of the definition is another one for another definition.
+        assert_eq!(key("app::Account", Some("b902cca7072dd3c284ff5a4ec898b2f5")), "app::Account");
+        assert_eq!(key("app::run::closure_env$1", Some("b902cca7072dd3c284ff5a4ec898b2f5")), "app::run::closure_env$");
+        assert_eq!(key("account", Some(".?AUaccount@@")), ".?AUaccount@@");
+        assert_eq!(key("`anonymous namespace'::S", Some(".?AUS@?A0x1234abcd@@")), ".?AUS@?A0x@@");
+        assert_eq!(key("f::S", Some(".?AUS@?1??f@@YAHXZ@")), ".?AUS@???f@@YAHXZ@");
+        assert_eq!(key("account", None), "account");
+    }
+
+    #[test]
+    fn attributes_that_say_virtual() {
+        // CV_MTvanilla, virtual, static, friend, introduced, pure, pure and introduced; with public access.
+        let found: Vec<u16> = (0..8).filter(|kind| is_virtual((kind << 2) | 3)).collect();
+        assert_eq!(found, [1, 4, 5, 6]);
+    }
+
+    #[test]
+    fn primitive_types_are_integers_floats_or_pointers() {
+        assert_eq!(primitive_shape(0x74), Shape::Integer(4));
+        assert_eq!(primitive_shape(0x41), Shape::Float(8));
+        assert_eq!(primitive_shape(0x03), Shape::Integer(0));
+        assert_eq!(primitive_shape(0x603), Shape::Pointer(Arc::new(Shape::Integer(0))));
+        assert_eq!(primitive_shape(0x50), Shape::Opaque);
+    }
+}

@@ -41,6 +41,7 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Shape::Integer(0) => f.write_str("nothing"),
+            Shape::Integer(1) => f.write_str("a byte"),
             Shape::Integer(size) => write!(f, "an integer of {size} bytes"),
             Shape::Float(size) => write!(f, "a floating-point number of {size} bytes"),
             Shape::Pointer(to) => write!(f, "a pointer to {to}"),
