@@ -252,6 +252,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "markers",
+        asked: "the new key is carried; a refusal for the end of the list",
+        verdict: RESTART,
+        functions: &["changed begin", "changed is_admin", "changed length"],
+        data: &["added admin_key", "changed last"],
+        reasons: &["constant-identity last"],
+        gap: None,
+    },
+    Outcome {
         fixture: "overloads",
         asked: "a refusal: nothing tells which function is which",
         verdict: RESTART,

@@ -17,6 +17,7 @@ use crate::layouts;
 use crate::moved_imports;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
+use crate::recognised;
 use crate::replaced_callbacks::replaced_callbacks;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
@@ -172,6 +173,7 @@ impl ChangeSet {
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {
             collector.held_tables();
+            collector.recognised_constants();
             collector.layouts();
             collector.variable_types();
         }
@@ -219,7 +221,7 @@ impl Collector<'_> {
             let (Some(a), Some(b)) = (self.old.atom(old), self.new.atom(new)) else {
                 continue;
             };
-            if *outcome == Outcome::Same {
+            if *outcome == Outcome::Same && self.comparison.may_stand_for((self.old, old), (self.new, new)) {
                 self.alike.extend([(true, old), (false, new)]);
             }
             if !self.comparison.pairing.is_pair(old, new) {
@@ -480,6 +482,17 @@ impl Collector<'_> {
             let message =
                 format!("{} {}; who asks the loader for it gets what the old image has", change.name, change.what);
             self.reasons.push(Reason { code: "export-changed", symbol: change.name, message });
+        }
+    }
+
+    fn recognised_constants(&mut self) {
+        for constant in recognised::replaced(self.old, self.new, self.comparison) {
+            let symbol = self.old.atom(constant).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
+            let message = format!(
+                "code compares addresses with that of {}, which changed: what the running process knows by the old address, new code would not recognise",
+                self.old.atom(constant).map(|atom| self.old.display(atom)).unwrap_or_default()
+            );
+            self.reasons.push(Reason { code: "constant-identity", symbol, message });
         }
     }
 

@@ -22,6 +22,7 @@ use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::contracts::{Apart, Contracts, Parted};
 use crate::cosmetic::Traces;
 use crate::error::Error;
+use crate::identity;
 use crate::matching::{Claim, Sides};
 use crate::pairing::{How, Pairing, indexed};
 use crate::program::{Function, Program, pointers_in};
@@ -204,6 +205,23 @@ impl Comparison {
     /// All compared pairs in the order of the old program.
     pub fn outcomes(&self) -> impl Iterator<Item = (AtomIndex, AtomIndex, &Outcome)> {
         self.outcomes.iter().map(|((old, new), outcome)| (*old, *new, outcome))
+    }
+
+    /// Old atoms that were found to hold the same as a new one, and may stand for it.
+    pub(crate) fn same_content(&self, old: &Program, new: &Program) -> BTreeMap<AtomIndex, AtomIndex> {
+        let mut same = BTreeMap::new();
+        for (x, y, outcome) in self.outcomes() {
+            if *outcome == Outcome::Same && self.may_stand_for((old, x), (new, y)) {
+                same.entry(y).or_insert(x);
+            }
+        }
+        same
+    }
+
+    /// Whether an old atom may stand for a new one that does or holds the same.
+    pub fn may_stand_for(&self, (old, x): (&Program, AtomIndex), (new, y): (&Program, AtomIndex)) -> bool {
+        let (Some(a), Some(b)) = (old.atom(x), new.atom(y)) else { return false };
+        b.kind != AtomKind::ReadOnly || identity::may_stand_for((old, new), &self.pairing, (x, a), (y, b))
     }
 
     /// Pairs functions without a name that nothing compared so far names: those of one module that do the same, then, where

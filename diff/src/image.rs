@@ -40,6 +40,8 @@ pub struct Image {
     pub runtime_functions: Vec<RuntimeFunction>,
     /// Exported addresses, rising.
     pub exports: Vec<Export>,
+    /// What it exports and another image has, by name.
+    pub forwarders: Vec<Forwarder>,
     /// The template of the thread-local block, where the image has one.
     pub thread_local_data: Option<Range<Rva>>,
     /// Ranges that the loader reads and no code names: headers of imports, exports, debug data, and so on.
@@ -142,6 +144,19 @@ pub struct Export {
     pub rva: Rva,
     /// Exported name, or `#ordinal`.
     pub name: String,
+    /// Its number, by which some importers ask for it.
+    pub ordinal: u32,
+}
+
+/// An exported name that another image stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarder {
+    /// Exported name, or `#ordinal`.
+    pub name: String,
+    /// Its number.
+    pub ordinal: u32,
+    /// The other image and its name or number there.
+    pub to: String,
 }
 
 impl Image {
@@ -180,7 +195,7 @@ impl Image {
         let base_relocations = tables.base_relocations(&file)?;
         let imports = tables.imports(&file)?;
         let runtime_functions = tables.runtime_functions(&file)?;
-        let exports = tables.exports(&file)?;
+        let (exports, forwarders) = tables.exports(&file)?;
         let directories = tables.directories(&file);
         let thread_local_data = tables.thread_local_data(&file, identity.image_base)?;
         Ok(Image {
@@ -190,6 +205,7 @@ impl Image {
             imports,
             runtime_functions,
             exports,
+            forwarders,
             thread_local_data,
             directories,
             sections,
@@ -501,23 +517,34 @@ impl<'a> Tables<'a> {
         Ok(functions)
     }
 
-    fn exports(&self, file: &PeFile64<'a>) -> Result<Vec<Export>, Error> {
+    fn exports(&self, file: &PeFile64<'a>) -> Result<(Vec<Export>, Vec<Forwarder>), Error> {
         use object::read::pe::ExportTarget;
         let failed = |e: object::read::Error| self.bad(format!("export table: {e}"));
-        let mut exports = Vec::new();
+        let (mut exports, mut forwarders) = (Vec::new(), Vec::new());
         if let Some(table) = file.export_table().map_err(failed)? {
             for export in table.exports().map_err(failed)? {
-                if let ExportTarget::Address(rva) = export.target {
-                    let name = export.name.map_or_else(
-                        || format!("#{}", export.ordinal),
-                        |name| String::from_utf8_lossy(name).into_owned(),
-                    );
-                    exports.push(Export { rva: Rva(rva), name });
-                }
+                let ordinal = u32::from(export.ordinal.0);
+                let name = export
+                    .name
+                    .map_or_else(|| format!("#{ordinal}"), |name| String::from_utf8_lossy(name).into_owned());
+                let to = match export.target {
+                    ExportTarget::Address(rva) => {
+                        exports.push(Export { rva: Rva(rva), name, ordinal });
+                        continue;
+                    }
+                    ExportTarget::ForwardByName(image, name) => {
+                        format!("{}.{}", String::from_utf8_lossy(image), String::from_utf8_lossy(name))
+                    }
+                    ExportTarget::ForwardByOrdinal(image, number) => {
+                        format!("{}.#{number}", String::from_utf8_lossy(image))
+                    }
+                };
+                forwarders.push(Forwarder { name, ordinal, to });
             }
         }
         exports.sort_by(|a, b| (a.rva, &a.name).cmp(&(b.rva, &b.name)));
-        Ok(exports)
+        forwarders.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok((exports, forwarders))
     }
 
     /// `IMAGE_TLS_DIRECTORY64`: start and end of the template, as addresses at the preferred base.

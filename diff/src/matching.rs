@@ -5,6 +5,7 @@
 //! both exist elsewhere in the other program, agreement on a less obvious one proves nothing, and the reference is unresolved.
 
 use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
+use crate::identity::{has_identity, may_stand_for};
 use crate::ordinals::stable_name;
 use crate::pairing::{How, Pairing};
 use crate::program::{Location, Program};
@@ -142,7 +143,9 @@ impl<'a> Sides<'a> {
             (AtomKind::ReadOnly, AtomKind::ReadOnly) => {
                 // Constants are what they hold, unless both have partners elsewhere.
                 let apart = !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty();
-                (is_pair || !apart || share_a_name(a, b)).then_some(Some(Claim::Content(old.0, new.0)))
+                let may_be_merged =
+                    || !apart && may_stand_for((self.old, self.new), self.pairing, (old.0, a), (new.0, b));
+                (is_pair || share_a_name(a, b) || may_be_merged()).then_some(Some(Claim::Content(old.0, new.0)))
             }
             _ => None,
         }
@@ -189,14 +192,17 @@ impl<'a> Sides<'a> {
         })
     }
 
-    /// Both addresses are exact starts of atoms that have their own, other partners.
+    /// Both addresses are exact starts of atoms that have their own, other partners, or of an object of its own that one build lacks.
     fn contradicts(self, old: (AtomIndex, u32), new: (AtomIndex, u32)) -> bool {
-        old.1 == 0 && new.1 == 0 && !self.pairing.new_of(old.0).is_empty() && !self.pairing.old_of(new.0).is_empty()
+        let is_lone = |program: &Program, index| program.atom(index).is_some_and(has_identity);
+        let is_known = !self.pairing.new_of(old.0).is_empty() || is_lone(self.old, old.0);
+        let is_known_too = !self.pairing.old_of(new.0).is_empty() || is_lone(self.new, new.0);
+        old.1 == 0 && new.1 == 0 && is_known && is_known_too
     }
 }
 
 /// Whether a name of the one is a name of the other but for what changes from build to build, in whatever modules.
-fn share_a_name(a: &Atom, b: &Atom) -> bool {
+pub(crate) fn share_a_name(a: &Atom, b: &Atom) -> bool {
     let is_same = |name: &str, other: &str| name == other || stable_name(name) == stable_name(other);
     a.names.iter().any(|name| b.names.iter().any(|other| is_same(&name.key, &other.key)))
 }

@@ -23,7 +23,8 @@ impl<'a> Correspondence<'a> {
     pub fn new(old: &'a Program, new: &'a Program, comparison: &'a Comparison) -> Correspondence<'a> {
         let mut same_content = BTreeMap::new();
         for (a, b, outcome) in comparison.outcomes() {
-            if *outcome == Outcome::Same && holds_whole((old, a), (new, b)) {
+            let may_stand = || holds_whole((old, a), (new, b)) && comparison.may_stand_for((old, a), (new, b));
+            if *outcome == Outcome::Same && may_stand() {
                 same_content.entry(b).or_insert(a);
             }
         }

@@ -86,6 +86,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "dynamic-initialiser"
         | "vtable-changed"
         | "constant-without-user"
+        | "constant-identity"
         | "export-changed"
         | "variable-extent"
         | "import-moved"
