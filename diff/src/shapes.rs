@@ -102,6 +102,13 @@ impl<'a> Shapes<'a> {
             (Shape::Array(size, a), Shape::Array(other, b)) => size == other && self.walk(a, b, depth),
             (Shape::Type(a), Shape::Type(b)) => self.types(a, b, depth),
             (Shape::Unnamed(a), Shape::Unnamed(b)) => a == b,
+            // An atomic number lies in memory as the number does.
+            (Shape::Type(key), plain) => {
+                only_member(self.old, key).is_some_and(|inner| self.walk(&inner, plain, depth))
+            }
+            (plain, Shape::Type(key)) => {
+                only_member(self.new, key).is_some_and(|inner| self.walk(plain, &inner, depth))
+            }
             _ => false,
         }
     }
@@ -182,6 +189,18 @@ fn keys(layouts: &Layouts) -> HashMap<&str, &str> {
         }
     }
     keys
+}
+
+/// What a type consists of that has one member or base alone, which is as large as the whole.
+fn only_member(layouts: &Layouts, key: &str) -> Option<Shape> {
+    let all = layouts.get(key).filter(|all| all.len() == 1)?;
+    let layout = all.first()?;
+    match layout.members.as_slice() {
+        [only] if only.offset == 0 && only.bits.is_none() && only.size.map(u64::from) == Some(layout.size) => {
+            Some(only.shape.clone())
+        }
+        _ => None,
+    }
 }
 
 /// A template's name and its arguments.

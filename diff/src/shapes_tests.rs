@@ -104,3 +104,21 @@ fn arguments_of_templates_count_where_no_member_shows_them() {
     assert!(!is_same("Map<int, less>", "Map<int, greater>"));
     assert!(is_same("Vec<i32>", "Ring<16>"));
 }
+
+#[test]
+fn a_type_around_one_value_is_that_value() {
+    let around = |shape: Shape| {
+        let mut all = layouts(&[("Atomic", &[("v", 0, shape)])]);
+        let layout = TypeLayout { size: 8, ..all["Atomic"].first().unwrap().clone() };
+        all.insert("Atomic".to_owned(), BTreeSet::from([layout]));
+        all
+    };
+    let none = Layouts::new();
+    let (integer, float) = (around(Shape::Integer(8)), around(Shape::Float(8)));
+    assert!(Shapes::new(&none, &integer).is_same(&Shape::Integer(8), &structure("Atomic")));
+    assert!(Shapes::new(&integer, &none).is_same(&structure("Atomic"), &Shape::Integer(8)));
+    assert!(!Shapes::new(&none, &float).is_same(&Shape::Integer(8), &structure("Atomic")));
+    // What is larger than its member has more than it.
+    let larger = layouts(&[("Atomic", &[("v", 0, Shape::Integer(8))])]);
+    assert!(!Shapes::new(&none, &larger).is_same(&Shape::Integer(8), &structure("Atomic")));
+}
