@@ -180,7 +180,7 @@ const OUTCOMES: &[Outcome] = &[
         asked: "a patch of one function, with a constant that is aligned as it needs it",
         verdict: HOTPATCHABLE,
         functions: &["changed advance"],
-        data: &["added __xmm@00000000000000280000000000000014"],
+        data: &["added __xmm@00000000000000280000000000000014", "added __xmm@000000280000001e000000140000000a"],
         reasons: &[],
         gap: None,
     },
@@ -206,7 +206,11 @@ const OUTCOMES: &[Outcome] = &[
             "removed set_up::<lambda_1>::__invoke",
         ],
         data: &[],
-        reasons: &["unproven-reference set_up"],
+        reasons: &[
+            "callback-replaced set_up::<lambda_0>::__invoke",
+            "callback-replaced set_up::<lambda_1>::__invoke",
+            "unproven-reference set_up",
+        ],
         gap: None,
     },
     Outcome {
@@ -248,7 +252,11 @@ const OUTCOMES: &[Outcome] = &[
             "changed step",
         ],
         data: &["changed operations", "changed steps"],
-        reasons: &["vtable-changed data_2040", "vtable-changed operations"],
+        reasons: &[
+            "type-layout `anonymous namespace'::Square",
+            "vtable-changed data_2040",
+            "vtable-changed operations",
+        ],
         gap: None,
     },
     Outcome {
