@@ -162,7 +162,7 @@ const OUTCOMES: &[Outcome] = &[
         asked: "a refusal: nothing tells which variable is which",
         verdict: RESTART,
         functions: &["changed changed"],
-        data: &["added count", "added count", "removed count", "removed count"],
+        data: &["unresolved count", "unresolved count"],
         reasons: &["unproven-reference changed"],
         gap: None,
     },

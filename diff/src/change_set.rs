@@ -1,5 +1,6 @@
 //! What differs between two programs, each item with a class and a reason, and the verdict that follows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::held_tables;
 use crate::initialisers::{Initialiser, InitialiserKind, initialisers, named_by_silent_data};
 use crate::layouts;
 use crate::moved_imports;
+use crate::ordinals::stable_name;
 use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::recognised;
@@ -115,7 +117,7 @@ pub enum DataStatus {
     Added,
     /// Only in the old program.
     Removed,
-    /// A pointer in it has more than one reading.
+    /// A pointer in it has more than one reading, or which variable of the old build it is cannot be told.
     Unresolved,
     /// Differs in traces of the build only: line numbers, source paths, dates.
     Cosmetic,
@@ -383,6 +385,8 @@ impl Collector<'_> {
             self.alike.contains(&(is_old, index))
                 && (atom.kind == AtomKind::ReadOnly || atom.is_function() && atom.names.is_empty())
         };
+        // Names of new variables that may be old ones.
+        let mut open: BTreeSet<Cow<'_, str>> = BTreeSet::new();
         let news = indexed(self.new).filter(|(index, atom)| !is_copy(false, *index, atom));
         for (index, atom) in news.filter(|(index, _)| pairing.old_of(*index).is_empty()) {
             if atom.is_function() {
@@ -408,11 +412,20 @@ impl Collector<'_> {
                 };
                 self.functions.push(self.describe(FunctionStatus::Added, None, Some(index), why));
             } else if is_object(atom) && !self.renamed.contains(&(false, index)) {
+                let is_open = atom.kind == AtomKind::Writable && pairing.is_ambiguous(index);
+                if is_open {
+                    open.extend(atom.names.iter().map(|name| stable_name(&name.key)));
+                }
+                let (status, why) = if is_open {
+                    (DataStatus::Unresolved, "one of several variables of this name, which cannot be told apart")
+                } else {
+                    (DataStatus::Added, "only in the new build")
+                };
                 self.data.push(DataChange {
                     name: self.new.linkage_name(atom),
-                    status: DataStatus::Added,
+                    status,
                     writable: atom.kind == AtomKind::Writable,
-                    why: "only in the new build".to_owned(),
+                    why: why.to_owned(),
                 });
             }
         }
@@ -421,6 +434,10 @@ impl Collector<'_> {
             if atom.is_function() {
                 let why = "only in the old build";
                 self.functions.push(self.describe(FunctionStatus::Removed, Some(index), None, why));
+            } else if atom.kind == AtomKind::Writable
+                && atom.names.iter().any(|name| open.contains(&stable_name(&name.key)))
+            {
+                continue;
             } else if is_object(atom) && !self.renamed.contains(&(true, index)) {
                 self.data.push(DataChange {
                     name: self.old.linkage_name(atom),
