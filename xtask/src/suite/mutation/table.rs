@@ -109,7 +109,8 @@ pub fn print(rows: &[Row]) -> usize {
     }
     total.print(["total", ""]);
     println!("\nfrom `found` on: with object files / by analysis of the image alone");
-    println!("explained: not understood without objects: may compute an address of a constant nearby that did change");
+    println!("explained: not understood without objects: may compute an address of a constant nearby that did change;");
+    println!("           or variables of one name, which nothing but functions that changed uses");
     rows.iter().flat_map(|row| row.accepted().map(move |accepted| (row, accepted))).map(print_findings).sum()
 }
 
