@@ -35,7 +35,7 @@ pub(crate) fn after_calls(program: &Program, caller: AtomIndex, callee: AtomInde
     let Some(function) = program.function(caller) else { return after };
     for reference in &function.code.references {
         let leads_there = matches!(
-            program.locate(reference.symbol.unwrap_or(reference.target)),
+            program.locate(reference.place()),
             Location::Atom { atom, offset: 0 } if atom == callee
         );
         match reference.kind {

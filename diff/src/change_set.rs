@@ -477,7 +477,7 @@ impl Collector<'_> {
     /// Who holds a pointer to a function that is not called as before goes on with the old one.
     fn kept_apart(&mut self) {
         for ((old, _), apart) in self.comparison.apart().iter().filter(|(_, apart)| apart.is_stored) {
-            let symbol = self.old.atom(*old).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
+            let symbol = self.old_name(*old);
             let message = format!(
                 "{}; pointers to it that the running process holds lead to the old version, which has to be called as before and lacks what changed",
                 apart.why
@@ -485,7 +485,7 @@ impl Collector<'_> {
             self.reasons.push(Reason { code: "signature-changed", symbol, message });
         }
         for (old, new) in replaced_callbacks(self.old, self.new, self.comparison) {
-            let symbol = self.old.atom(old).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
+            let symbol = self.old_name(old);
             let other = self.new.atom(new).map(|atom| self.new.display(atom)).unwrap_or_default();
             let message = format!(
                 "the new build hands out {other} where the old one handed out this function; who was given it in the running process goes on calling it"
@@ -502,9 +502,14 @@ impl Collector<'_> {
         }
     }
 
+    /// Linkage name of an atom of the old program.
+    fn old_name(&self, index: AtomIndex) -> String {
+        self.old.atom(index).map(|atom| self.old.linkage_name(atom)).unwrap_or_default()
+    }
+
     fn recognised_constants(&mut self) {
         for constant in recognised::replaced(self.old, self.new, self.comparison) {
-            let symbol = self.old.atom(constant).map(|atom| self.old.linkage_name(atom)).unwrap_or_default();
+            let symbol = self.old_name(constant);
             let message = format!(
                 "code compares addresses with that of {}, which changed: what the running process knows by the old address, new code would not recognise",
                 self.old.atom(constant).map(|atom| self.old.display(atom)).unwrap_or_default()

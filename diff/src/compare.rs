@@ -276,7 +276,7 @@ impl Comparison {
             .filter(|function| is_open(function))
             .flat_map(|function| {
                 let tables = function.data_tables.iter().flat_map(|table| table.targets.iter().copied());
-                function.code.references.iter().map(|r| r.symbol.unwrap_or(r.target)).chain(tables)
+                function.code.references.iter().map(|r| r.place()).chain(tables)
             })
             .filter_map(|target| new.atom_before(target))
             .filter(|index| new.atom(*index).is_some_and(|atom| atom.kind == AtomKind::ReadOnly))

@@ -545,7 +545,7 @@ impl Walk<'_> {
         if is_taken && reference.symbol.is_none() && (uses.indexed || uses.compared || uses.computed) {
             return Value::Unknown;
         }
-        let named = reference.symbol.unwrap_or(reference.target);
+        let named = reference.place();
         match self.program.locate(named) {
             Location::Atom { atom, .. } => {
                 let start = self.program.atom(atom).map_or(named, |atom| atom.rva);

@@ -52,7 +52,7 @@ fn function_at(program: &Program, rva: Rva) -> Option<AtomIndex> {
 pub(crate) fn taken_by(program: &Program, taker: AtomIndex) -> impl Iterator<Item = AtomIndex> {
     let references = program.function(taker).map_or(&[][..], |function| function.code.references.as_slice());
     let is_taken = |reference: &&Reference| !reference.kind.is_branch();
-    references.iter().filter(is_taken).filter_map(|r| function_at(program, r.symbol.unwrap_or(r.target)))
+    references.iter().filter(is_taken).filter_map(|r| function_at(program, r.place()))
 }
 
 /// The users of all functions of a program that have any.
@@ -61,7 +61,7 @@ pub(crate) fn users(program: &Program) -> BTreeMap<AtomIndex, Users> {
     let function_at = |rva: Rva| function_at(program, rva);
     for function in &program.functions {
         for reference in &function.code.references {
-            let Some(named) = function_at(reference.symbol.unwrap_or(reference.target)) else { continue };
+            let Some(named) = function_at(reference.place()) else { continue };
             let of = users.entry(named).or_default();
             let set = match reference.kind {
                 ReferenceKind::Call => &mut of.calls,

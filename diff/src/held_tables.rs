@@ -195,7 +195,7 @@ impl Holders {
         for function in &program.functions {
             let values = function.code.references.iter();
             for reference in values.filter(|r| matches!(r.kind, ReferenceKind::Address | ReferenceKind::Absolute)) {
-                let Some(constant) = constant_at(reference.symbol.unwrap_or(reference.target)) else { continue };
+                let Some(constant) = constant_at(reference.place()) else { continue };
                 holders.by_code.entry(constant).or_default().insert(function.atom);
                 let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
                 let is_read_only = uses.direct || uses.indexed;
@@ -226,7 +226,7 @@ fn named_by_functions(
     let mut found: BTreeMap<AtomIndex, BTreeSet<AtomIndex>> = BTreeMap::new();
     for function in &program.functions {
         for reference in &function.code.references {
-            if let Location::Atom { atom, .. } = program.locate(reference.symbol.unwrap_or(reference.target))
+            if let Location::Atom { atom, .. } = program.locate(reference.place())
                 && tables.contains_key(&atom)
             {
                 found.entry(function.atom).or_default().insert(atom);

@@ -61,7 +61,7 @@ fn describes_type(program: &Program, atom: &Atom) -> bool {
             .data_fields(atom, atom.size.min(8))
             .first()
             .and_then(|field| field.named)
-            .is_some_and(|named| leads_to_description(program, named.symbol.unwrap_or(named.target)))
+            .is_some_and(|named| leads_to_description(program, named.place()))
 }
 
 fn leads_to_description(program: &Program, target: Rva) -> bool {

@@ -213,7 +213,7 @@ impl Program {
 
     /// The variables that a function's code names.
     pub(crate) fn variables_of(&self, function: &Function) -> BTreeSet<AtomIndex> {
-        let places = function.code.references.iter().map(|reference| reference.symbol.unwrap_or(reference.target));
+        let places = function.code.references.iter().map(|reference| reference.place());
         let atoms = places.filter_map(|place| self.atom_before(place));
         atoms.filter(|index| self.atom(*index).is_some_and(|atom| atom.kind == AtomKind::Writable)).collect()
     }
@@ -290,9 +290,7 @@ impl Program {
     pub fn module_name(&self, atom: &Atom) -> Option<&str> {
         self.symbols.modules.get(atom.module?).map(|m| m.short_name())
     }
-}
 
-impl Program {
     /// Where an access goes on behind what is known to be one object: bytes from its start to that end, if it goes that far.
     pub fn end_of_access(&self, target: Rva, accessed: u8) -> Option<u32> {
         let Location::Atom { atom, offset } = self.locate(target) else { return None };
@@ -303,7 +301,7 @@ impl Program {
 
     /// The alignment that a function needs of what a reference of it names.
     pub fn alignment_of(&self, function: &Function, reference: &Reference) -> u32 {
-        let object = match self.locate(reference.symbol.unwrap_or(reference.target)) {
+        let object = match self.locate(reference.place()) {
             Location::Atom { atom, .. } => self.atom(atom).map_or(reference.target, |atom| atom.rva),
             Location::Headers(_) | Location::Nowhere => reference.target,
         };
@@ -380,7 +378,7 @@ fn relocated_targets(image: &Image) -> impl Iterator<Item = Rva> {
 /// is meant, it begins there, and what is named inside it cuts nothing off.
 fn data_targets(image: &Image, exact: &ExactFields, functions: &Extents, codes: &[Code]) -> BTreeSet<Rva> {
     let from_code = codes.iter().flat_map(|code| &code.references).filter(|r| !r.kind.is_branch());
-    let from_code = from_code.map(|r| r.symbol.unwrap_or(r.target));
+    let from_code = from_code.map(|r| r.place());
     let has_object = |place: &Rva| exact.at(*place).is_some_and(|field| field.symbol.is_some());
     let places = image.base_relocations.iter().filter(|place| !has_object(place));
     let targets = from_code

@@ -239,7 +239,7 @@ impl Walk<'_, '_> {
         let uses = self.function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
         let is_taken = matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute);
         let is_open = is_taken && reference.symbol.is_none() && (uses.indexed || uses.compared || uses.computed);
-        let named = reference.symbol.unwrap_or(reference.target);
+        let named = reference.place();
         match self.program.locate(named) {
             Location::Atom { atom, .. } if !is_open => {
                 let start = self.program.atom(atom).map_or(named, |atom| atom.rva);

@@ -40,7 +40,7 @@ fn named_by_new_code(new: &Program, comparison: &Comparison) -> BTreeSet<AtomInd
     };
     let functions = new.functions.iter().filter(|function| is_open(function.atom));
     let references = functions.flat_map(|function| &function.code.references).filter(|r| !r.kind.is_branch());
-    let named = references.filter_map(|r| match new.locate(r.symbol.unwrap_or(r.target)) {
+    let named = references.filter_map(|r| match new.locate(r.place()) {
         Location::Atom { atom, .. } => Some(atom),
         Location::Headers(_) | Location::Nowhere => None,
     });

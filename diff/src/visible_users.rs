@@ -22,7 +22,7 @@ impl VisibleUsers {
         let mut users = VisibleUsers::default();
         for function in &program.functions {
             for reference in &function.code.references {
-                let named = reference.symbol.unwrap_or(reference.target);
+                let named = reference.place();
                 let before =
                     reference.symbol.is_none().then(|| ended_at(program, function, reference.target)).flatten();
                 users.note(program, function, constant_at(program, named).into_iter().chain(before));

@@ -88,6 +88,11 @@ impl Reference {
     pub fn named(&self) -> Named {
         Named { target: self.target, symbol: self.symbol }
     }
+
+    /// An address in the object that is meant where that is known, else the one that is named.
+    pub fn place(&self) -> Rva {
+        self.named().place()
+    }
 }
 
 /// An address, and the object that is meant by it where that is known.
@@ -97,6 +102,13 @@ pub struct Named {
     pub target: Rva,
     /// Where the object begins.
     pub symbol: Option<Rva>,
+}
+
+impl Named {
+    /// An address in the object that is meant where that is known, else the address itself.
+    pub fn place(self) -> Rva {
+        self.symbol.unwrap_or(self.target)
+    }
 }
 
 impl From<Rva> for Named {

@@ -203,7 +203,7 @@ fn advice(programs: &Correspondence<'_>, index: AtomIndex) -> String {
         .function(index)
         .into_iter()
         .flat_map(|function| &function.code.references)
-        .filter_map(|reference| is_new_variable(reference.symbol.unwrap_or(reference.target)))
+        .filter_map(|reference| is_new_variable(reference.place()))
         .collect();
     if named.is_empty() {
         return "; a rule (keep or hook) leaves the process the values that it has".to_owned();

@@ -709,7 +709,7 @@ impl Planner<'_> {
 
     /// A pointer in data: it names an object's own address, unless an object file tells otherwise.
     fn pointer(&mut self, root: AtomIndex, named: Named) -> Refused<Destination> {
-        let start = named.symbol.unwrap_or(named.target);
+        let start = named.place();
         match self.programs.new.locate(start) {
             Location::Atom { atom, offset } => {
                 let Some(object) = self.programs.new.atom(atom) else {
@@ -819,7 +819,7 @@ impl Planner<'_> {
                 }
                 (DataFieldKind::Pointer, named) => {
                     let named = named.ok_or_else(outside)?;
-                    if new.image.import_at(named.symbol.unwrap_or(named.target)).is_some() {
+                    if new.image.import_at(named.place()).is_some() {
                         return unsupported(
                             "holds the address of a DLL's variable, which the start-up code puts there",
                         );

@@ -183,7 +183,7 @@ impl<'a> Meaning<'a> {
 
     /// Whether a pointer in data or exception tables leads where the new build's pointer leads.
     pub fn is_pointer(self, named: Named, found: u64) -> Meant {
-        let start = named.symbol.unwrap_or(named.target);
+        let start = named.place();
         match self.facts.new.locate(start) {
             Location::Atom { atom, offset } => {
                 let is_inside = self.facts.new.atom(atom).is_some_and(|object| offset < object.size);
