@@ -22,7 +22,7 @@ NOINLINE void touch(int *p) { p[0] += in; }
 #define KEPT(n) NOINLINE int kept##n(int x) { return x * (n * 7 + 3) + (x ^ (n * 12345)); }
 KEPT(1) KEPT(2) KEPT(3) KEPT(4) KEPT(5) KEPT(6)
 static int all(int n) { return kept1(kept2(kept3(kept4(kept5(kept6(n)))))); }
-void *memcpy(void *to, const void *from, unsigned long long n) { char *a = to; const char *b = from; while (n--) *a++ = *b++; return to; }
+void *memcpy(void *to, const void *from, unsigned long long n) { char *a = (char *)to; const char *b = (const char *)from; while (n--) *a++ = *b++; return to; }
 ";
 
 /// Compiles two builds of one source, the new one with `NEW` defined, in folders of their own with their object files.
@@ -46,8 +46,8 @@ fn compile_with(source: &str, further: &[&str]) -> Option<TempDir> {
             toolchain::run(Command::new(tool).current_dir(&folder).args(arguments)).unwrap();
         };
         let flags = ["--target=x86_64-pc-windows-msvc", "-O2", "-g", "-gcodeview", "-ffreestanding"];
-        let flags = [&flags[..], &["-fdata-sections", "-ffunction-sections", define, "-c", "main.c", "-o", "main.obj"]];
-        run(clang, &[&flags.concat(), further].concat());
+        let of_sections = ["-fdata-sections", "-ffunction-sections", define];
+        run(clang, &[&flags[..], &of_sections, further, &["-c", "main.c", "-o", "main.obj"]].concat());
         let flags = ["/nologo", "/nodefaultlib", "/entry:start", "/subsystem:console", "/debug", "/Brepro"];
         run(link, &[&flags[..], &["/opt:ref,noicf", "/out:main.exe", "main.obj"]].concat());
     }
@@ -248,4 +248,52 @@ const struct directory _tls_used = {{ &_tls_start, &_tls_end, &_tls_index, 0, 0,
     assert_refused(folder.path(), "because depth: each thread has its own in running processes");
     let Some(folder) = compile(&source("OLD")) else { return };
     assert_refused(folder.path(), "because depth: all threads share one in running processes");
+}
+
+/// Variables of blocks that are constructed where control first comes by, in the Itanium ABI: their guards have no names in the PDB.
+const CONSTRUCTED: &str = "
+extern \"C\" NOINLINE int __cxa_guard_acquire(long long *guard) { return *(char *)guard == 0; }
+extern \"C\" NOINLINE void __cxa_guard_release(long long *guard) { *(char *)guard = 1; }
+struct Counter { int value, step; NOINLINE Counter(int n) { value = n * in; step = value + 1; } };
+extern \"C\" int start(void) { return show(in) + all(in); }
+";
+
+fn check_constructed(show: &str) -> Option<Ran> {
+    let source = CONSTRUCTED.replacen("extern \"C\" int start", &format!("{show}\nextern \"C\" int start"), 1);
+    let folder = compile_with(&source, &["--target=x86_64-w64-windows-gnu", "-xc++"])?;
+    Some(run(folder.path(), "build", &["-o", "fix.hpx"]))
+}
+
+#[test]
+fn a_guard_without_a_name_is_that_of_the_variable() {
+    let show = "
+NOINLINE int show(int n) {
+#ifdef NEW
+    static Counter limit(n + 3);
+    if (n > limit.value) return limit.step;
+#endif
+    static Counter calls(n);
+    return calls.value += calls.step;
+}";
+    let Some(ran) = check_constructed(show) else { return };
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("16 of variables"), "{ran:?}");
+}
+
+/// The old guard says of another variable that it is constructed.
+#[test]
+fn a_guard_of_another_variable_is_another_one() {
+    let show = "
+NOINLINE int show(int n) {
+#ifdef NEW
+    static Counter fresh(n + 3);
+    return fresh.value += fresh.step + 1;
+#else
+    static Counter calls(n);
+    return calls.value += calls.step;
+#endif
+}";
+    let Some(ran) = check_constructed(show) else { return };
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stdout.contains("[variable-exchanged]"), "{ran:?}");
 }

@@ -214,6 +214,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "magic_statics",
+        asked: "a patch of one function",
+        verdict: HOTPATCHABLE,
+        functions: &["changed show"],
+        data: &["added since", "added since$guard"],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "block_numbers",
         asked: "a patch of one function",
         verdict: HOTPATCHABLE,

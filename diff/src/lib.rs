@@ -25,6 +25,7 @@ pub mod exceptions;
 mod exchanged_variables;
 pub mod explain;
 pub mod exports;
+pub mod first_arguments;
 mod fixups;
 mod funclets;
 mod function_users;
@@ -59,6 +60,7 @@ mod run_through;
 pub mod rva;
 pub mod shapes;
 mod signatures;
+pub mod static_guards;
 pub mod symbols;
 pub mod tables;
 #[cfg(test)]

@@ -86,9 +86,28 @@ fn replace_runs(name: &str, marker: &str, is_digit: fn(char) -> bool, count: usi
     short
 }
 
+/// Whether a linkage name is that of a constructor or destructor (Microsoft's C++ ABI: `??0`, `??1`; Itanium C++ ABI 5.1.4.3: `C1`, `D1` and so on
+/// behind the class in a nested name). Of classes in templates and functions it is not told.
+pub(crate) fn constructs_or_destroys(name: &str) -> bool {
+    if name.starts_with("??0") || name.starts_with("??1") {
+        return true;
+    }
+    let Some(mut rest) = name.strip_prefix("_ZN") else { return false };
+    while let Some(length) = rest.find(|c: char| !c.is_ascii_digit()).filter(|length| *length > 0) {
+        let (length, tail) = rest.split_at(length);
+        let Some(behind) = length.parse().ok().and_then(|length: usize| tail.get(length..)) else { return false };
+        rest = behind;
+        let mut next = rest.chars();
+        if matches!(next.next(), Some('C' | 'D')) && next.next().is_some_and(|c| c.is_ascii_digit()) {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{is_numbered_constant, without_build_parts};
+    use super::{constructs_or_destroys, is_numbered_constant, without_build_parts};
 
     #[test]
     fn parts_that_vary_are_left_out() {
@@ -120,6 +139,24 @@ mod tests {
     fn other_names_have_nothing_to_leave_out() {
         for name in ["main", "_ZN3foo3barEv", "?f@@YAXXZ", "version1.2beta", "_RNvCshort_x", "Csomething_"] {
             assert_eq!(without_build_parts(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn constructors_and_destructors() {
+        for name in ["_ZN7CounterC2Ei", "_ZN3abc1DD1Ev", "??0Counter@@QEAA@I@Z", "??1T@@QEAA@XZ"] {
+            assert!(constructs_or_destroys(name), "{name}");
+        }
+        for name in [
+            "_ZN3log3logEPKc",
+            "_ZN7CounterC",
+            "_ZN99CounterC1Ev",
+            "_Z2C1i",
+            "_ZN2C12D1Ev",
+            "?f@@YAXXZ",
+            "??2@YAPEAX_K@Z",
+        ] {
+            assert!(!constructs_or_destroys(name), "{name}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use crate::atoms::Name;
 use crate::mangling::without_build_parts;
 
 /// A name without what another build may give to another thing: numbers by order, hashes, counters.
@@ -68,6 +69,11 @@ pub(crate) fn function_around(name: &str) -> Option<&str> {
     let function = behind_block_number(rest)?.strip_prefix("??")?;
     // What follows the function is the storage class 4, of a variable in a block, and the type.
     function.rsplit_once("@4").map(|(function, _)| function)
+}
+
+/// The function that a variable of a block belongs to.
+pub(crate) fn surroundings(name: &Name) -> Option<&str> {
+    function_around(&name.key).or_else(|| name.local.as_ref()?.scope.as_deref())
 }
 
 /// Microsoft's number of a block, behind `@?`: a digit, or hexadecimal in the letters A to P up to an `@`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
+use iced_x86::{Decoder, DecoderOptions, Instruction};
 use rayon::prelude::*;
 
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
@@ -16,6 +17,7 @@ use crate::listing;
 use crate::pdb;
 use crate::rtti;
 use crate::rva::{Rva, span};
+use crate::static_guards;
 use crate::symbols::Symbols;
 use crate::tables::{self, DataTable, JumpTable};
 use crate::unwind::UnwindInfo;
@@ -130,6 +132,11 @@ impl Program {
             program.find_tables();
         }
         program.read_unwind();
+        for (guard, names) in static_guards::names_of_guards(&program) {
+            if let Some(atom) = program.atoms.get_mut(guard.0 as usize) {
+                atom.names = names;
+            }
+        }
         program
     }
 
@@ -209,6 +216,24 @@ impl Program {
     /// The last atom that starts at or before an address.
     pub fn atom_before(&self, rva: Rva) -> Option<AtomIndex> {
         self.atoms.partition_point(|a| a.rva <= rva).checked_sub(1).map(|index| AtomIndex(index as u32))
+    }
+
+    /// An instruction of a function, decoded at its address.
+    pub fn instruction(&self, atom: &Atom, function: &Function, number: usize) -> Option<Instruction> {
+        let known = function.code.instructions.get(number)?;
+        let start = atom.rva.checked_add(known.offset)?;
+        let bytes = self.image.bytes(start, known.len.into())?;
+        let instruction = Decoder::with_ip(64, bytes, start.0.into(), DecoderOptions::NONE).decode();
+        (!instruction.is_invalid()).then_some(instruction)
+    }
+
+    /// Whether a reference names the start of something with one of these linkage names, or the import slot of such a one.
+    pub fn names_one_of(&self, reference: &Reference, wanted: &[&str]) -> bool {
+        if let Some(slot) = self.image.import_at(reference.target) {
+            return matches!(&slot.import.symbol, ImportedSymbol::Name(name) if wanted.contains(&name.as_str()));
+        }
+        let Location::Atom { atom, offset: 0 } = self.locate(reference.target) else { return false };
+        self.atom(atom).is_some_and(|atom| atom.names.iter().any(|name| wanted.contains(&name.key.as_str())))
     }
 
     /// The variables that a function's code names.

@@ -5,9 +5,11 @@
 //! the function takes the same address, or the way in which the new one uses it leaves no other.
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
+use hpgen_diff::first_arguments;
 use hpgen_diff::listing;
 use hpgen_diff::program::{Function, Location, Program};
 use hpgen_diff::rva::Rva;
+use hpgen_diff::static_guards;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 
 use crate::correspondence::Correspondence;
@@ -64,18 +66,25 @@ pub(crate) fn of_reference(
     // A base of indexed accesses may be an end or biased, unless none can leave the object, and so may what is compared or
     // computed with. An address that is
     // read at directly, passed on or stored is the object's own, unless the function also has the array that ends here. The end of a string
-    // literal is never taken, since code that knows its length counts, nor that of a table that the function jumps by.
+    // literal is never taken, since code that knows its length counts, nor that of a table that the function jumps by, nor of
+    // what no source names.
     let uses = function.code.facts.uses.get(&reference.target).copied().unwrap_or_default();
     let leaves = uses.indexed && !uses.is_indexed_within(object.size.saturating_sub(offset));
     if leaves || uses.compared || uses.computed {
         return Err(format!("computes with the address {name}+{offset:#x}, which may stand for another object nearby"));
     }
+    if offset == 0 && first_arguments::passes_object(new, function, reference) {
+        return Ok(plain);
+    }
     // Nothing is read at an end, and where it can only be reads inside the object, no end is meant.
     let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
     let rival =
         before(new, atom).filter(|before| offset == 0 && !is_only_read && is_referenced(new, function, *before));
-    let has_end =
-        |atom: &Atom| listing::text_constant(new, atom).is_none() && !function.jumps_by_all_of(atom.rva..atom.end());
+    let has_end = |atom: &Atom| {
+        listing::text_constant(new, atom).is_none()
+            && !function.jumps_by_all_of(atom.rva..atom.end())
+            && !static_guards::is_of_compiler(atom)
+    };
     let Some((index, before)) = rival.and_then(|index| Some((index, new.atom(index).filter(|atom| has_end(atom))?)))
     else {
         return Ok(plain);

@@ -7,7 +7,7 @@ use hpgen_diff::image::{Import, ImportedSymbol};
 use hpgen_diff::program::{Function, Location, Program};
 use hpgen_diff::rtti;
 use hpgen_diff::x64::{Reference, ReferenceKind};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, Register};
+use iced_x86::{FlowControl, InstructionInfoFactory, Mnemonic, Register};
 
 use crate::plan::{Destination, Plan};
 
@@ -41,7 +41,7 @@ pub(crate) fn throwing_call(
     let doubt = |offset: u32, what: &str| Err(format!("throws a new type, but {what} at +{offset:#x}"));
     let at = reference.instruction as usize;
     let place = |index: usize| function.code.instructions.get(index).map_or(0, |known| known.offset);
-    let first = decoded(new, atom, function, at);
+    let first = new.instruction(atom, function, at);
     let is_argument = reference.kind == ReferenceKind::Address
         && first.is_some_and(|i| i.mnemonic() == Mnemonic::Lea && i.op0_register() == Register::RDX);
     if !is_argument {
@@ -50,7 +50,7 @@ pub(crate) fn throwing_call(
     let mut info = InstructionInfoFactory::new();
     let mut next = at + 1;
     for _ in 0..LONGEST_WAY {
-        let Some(instruction) = decoded(new, atom, function, next) else { break };
+        let Some(instruction) = new.instruction(atom, function, next) else { break };
         if let Some(call) = call_at(new, function, next) {
             return Ok(call);
         }
@@ -89,37 +89,14 @@ pub(crate) fn outlive_the_call(new: &Program, plan: &Plan) -> bool {
                 references.any(|(reference, to)| !reference.kind.is_branch() && is_new_function(to))
             })
         };
-        new.function(*index).is_some_and(|function| names(new, function, ITANIUM_THROW))
-            && (carries_type || passes_function())
+        let throws =
+            |function: &Function| function.code.references.iter().any(|r| new.names_one_of(r, &[ITANIUM_THROW]));
+        new.function(*index).is_some_and(throws) && (carries_type || passes_function())
     })
 }
 
 fn is_itanium_type(atom: &Atom) -> bool {
     atom.names.iter().any(|name| name.key.starts_with("_ZTI"))
-}
-
-/// Whether a function names another one, of the image or of a DLL.
-fn names(new: &Program, function: &Function, wanted: &str) -> bool {
-    function.code.references.iter().any(|reference| match new.locate(reference.target) {
-        Location::Atom { atom, offset: 0 } => {
-            let is_named = |atom: &Atom| atom.names.iter().any(|name| name.key == wanted);
-            new.atom(atom).is_some_and(is_named) || is_import(new, reference, wanted)
-        }
-        _ => false,
-    })
-}
-
-fn is_import(new: &Program, reference: &Reference, wanted: &str) -> bool {
-    let slot = new.image.import_at(reference.target);
-    slot.is_some_and(|slot| slot.import.symbol == ImportedSymbol::Name(wanted.to_owned()))
-}
-
-fn decoded(new: &Program, atom: &Atom, function: &Function, index: usize) -> Option<Instruction> {
-    let known = function.code.instructions.get(index)?;
-    let start = atom.rva.checked_add(known.offset)?;
-    let bytes = new.image.bytes(start, known.len.into())?;
-    let instruction = Decoder::with_ip(64, bytes, start.0.into(), DecoderOptions::NONE).decode();
-    (!instruction.is_invalid()).then_some(instruction)
 }
 
 /// The call of the throwing function that an instruction is.
@@ -136,7 +113,7 @@ fn throws(new: &Program, index: AtomIndex) -> bool {
     let Some(function) = new.function(index) else { return false };
     let is_named = |atom: &Atom| atom.names.iter().any(|name| name.key == rtti::THROW_FUNCTION);
     let leads_to_import = || match (function.code.references.as_slice(), function.code.instructions.len()) {
-        ([only], 1) if only.kind == ReferenceKind::Access => is_import(new, only, rtti::THROW_FUNCTION),
+        ([only], 1) if only.kind == ReferenceKind::Access => new.names_one_of(only, &[rtti::THROW_FUNCTION]),
         _ => false,
     };
     new.atom(index).is_some_and(is_named) || leads_to_import()

@@ -6,9 +6,11 @@
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use hpgen_diff::effects::Place;
+use hpgen_diff::first_arguments;
 use hpgen_diff::listing;
 use hpgen_diff::program::{Function, Location};
 use hpgen_diff::rva::Rva;
+use hpgen_diff::static_guards;
 use hpgen_diff::x64::{Reference, ReferenceKind};
 
 use crate::meaning::{Meaning, Meant, Use};
@@ -68,7 +70,7 @@ impl Meaning<'_> {
         }
         let is_address = matches!(reference.kind, ReferenceKind::Address | ReferenceKind::Absolute);
         if is_address && new.atom(plain.atom).is_some_and(is_data) {
-            return self.is_taken_address(function, reference.target, plain, found);
+            return self.is_taken_address(function, reference, plain, found);
         }
         let mut claims = self.is_place_of(plain.atom, plain.offset, found, usage)?;
         claims.extend(self.is_read_on(reference, found)?);
@@ -101,13 +103,13 @@ impl Meaning<'_> {
         Ok(claims)
     }
 
-    fn is_taken_address(self, function: &Function, target: Rva, plain: Reading, found: u64) -> Meant {
+    fn is_taken_address(self, function: &Function, reference: &Reference, plain: Reading, found: u64) -> Meant {
         let meant = self.is_place_of(plain.atom, plain.offset, found, Use::Value);
-        let own = meant.as_ref().map(|_| self.only_own_address(function, target, plain));
+        let own = meant.as_ref().map(|_| self.only_own_address(function, reference, plain));
         if let Ok(Ok(())) = own {
             return meant;
         }
-        let agreed = self.agreed_by_code(function, target, plain);
+        let agreed = self.agreed_by_code(function, reference.target, plain);
         match own {
             Ok(Err(_)) if agreed.contains(&plain) => return meant,
             Ok(Err(Doubt::Use(doubt))) => return Err(doubt),
@@ -136,8 +138,8 @@ impl Meaning<'_> {
     }
 
     /// The function does nothing with the address that would fit a neighbour's end or a biased base.
-    fn only_own_address(self, function: &Function, target: Rva, plain: Reading) -> Result<(), Doubt> {
-        let new = self.facts.new;
+    fn only_own_address(self, function: &Function, reference: &Reference, plain: Reading) -> Result<(), Doubt> {
+        let (new, target) = (self.facts.new, reference.target);
         let name = || self.facts.name(plain.atom);
         let size = new.atom(plain.atom).map_or(0, |atom| atom.size);
         if plain.offset >= i64::from(size) {
@@ -150,15 +152,17 @@ impl Meaning<'_> {
             let doubt = format!("{} in a use that no other object nearby fits, or that the old build shares", name());
             return Err(Doubt::Use(doubt));
         }
-        // What is only read at, inside the object, is no end.
+        // What is only read at, inside the object, is no end, nor is what is passed on as an object of its own.
         let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
-        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0 && !is_only_read);
+        let is_own = is_only_read || first_arguments::passes_object(new, function, reference);
+        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0 && !is_own);
         let rival = before.filter(|before| {
             let is_named =
                 |r: &Reference| matches!(new.locate(r.target), Location::Atom { atom, .. } if atom == *before);
             new.atom(*before).is_some_and(|atom| {
-                let has_end =
-                    listing::text_constant(new, atom).is_none() && !function.jumps_by_all_of(atom.rva..target);
+                let has_end = listing::text_constant(new, atom).is_none()
+                    && !function.jumps_by_all_of(atom.rva..target)
+                    && !static_guards::is_of_compiler(atom);
                 is_data(atom) && atom.end() == target && has_end
             }) && function.code.references.iter().any(is_named)
         });

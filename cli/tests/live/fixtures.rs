@@ -71,6 +71,11 @@ fn block_numbers() {
     there_and_back("block_numbers", Some(Model { initial: 0, round: counted_calls }));
 }
 
+#[test]
+fn magic_statics() {
+    there_and_back("magic_statics", Some(Model { initial: 1000, round: calls_since }));
+}
+
 /// Tables that count from the image's base, in a region that has to be above it.
 #[test]
 fn image_relative() {
@@ -144,6 +149,18 @@ fn counted_calls(calls: &mut u32, round: u32, new: bool) -> String {
     *calls += 1;
     let kind = if round % 2 == 1 { " odd" } else { " even" };
     format!("calls {calls} of {round}{}", if new { kind } else { "" })
+}
+
+/// `calls` of `magic_statics`, with `since` above it, which comes with the patch and holds the round of its first call.
+fn calls_since(both: &mut u32, round: u32, new: bool) -> String {
+    *both += 1;
+    let (calls, since) = (*both & 0xffff, *both >> 16);
+    if !new {
+        return format!("calls {calls}");
+    }
+    let since = if since == 0 { round } else { since };
+    *both = calls | since << 16;
+    format!("calls {calls} since {since}")
 }
 
 /// `total` of `new_function`.

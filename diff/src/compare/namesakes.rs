@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Comparison;
 use crate::atoms::{AtomIndex, Name};
-use crate::ordinals::{function_around, is_guard, stable_name};
+use crate::ordinals::{is_guard, stable_name, surroundings};
 use crate::program::{Function, Program};
 
 /// Variables by the name that they share.
@@ -108,11 +108,6 @@ fn guarded((program, function, variable): (&Program, &Function, AtomIndex)) -> O
         names.filter(|name| !is_guard(&name.key) && surroundings(name).is_some_and(|at| around.contains(at)));
     let variables = in_blocks.map(|name| stable_name(&name.key).into_owned()).collect();
     Some(Guarded { by_bits, variables })
-}
-
-/// The function that a variable of a block belongs to.
-fn surroundings(name: &Name) -> Option<&str> {
-    function_around(&name.key).or_else(|| name.local.as_ref()?.scope.as_deref())
 }
 
 fn only(all: &BTreeSet<AtomIndex>) -> Option<AtomIndex> {
