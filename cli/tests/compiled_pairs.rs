@@ -297,3 +297,36 @@ NOINLINE int show(int n) {
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stdout.contains("[variable-exchanged]"), "{ran:?}");
 }
+
+/// A text without a name, as mingw's compilers make it, that another function prints from a place inside: nothing of it is at the place of before, but an array
+/// with a name stands as far behind that place as before.
+#[test]
+fn a_text_changes_of_which_a_place_inside_is_named() {
+    let source = "
+#ifdef NEW
+#define STATE \"is ready: yet\"
+#define AT 10
+#else
+#define STATE \"ready: now\"
+#define AT 7
+#endif
+const int behind[4] = {11, 22, 33, 44};
+int seen;
+NOINLINE void print(const char *text) { while (*text) { seen = seen * 31 + *text++; } }
+NOINLINE void state(void) { print(STATE); }
+NOINLINE void end_of_state(void) { print(&STATE[AT]); }
+NOINLINE int of_array(int i) { return behind[i & 3]; }
+int start(void) { state(); end_of_state(); return all(in) + of_array(in); }
+";
+    let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu", "-fno-data-sections"]) else { return };
+    for has_objects in [true, false] {
+        if !has_objects {
+            fs::remove_file(folder.path().join("old/main.obj")).unwrap();
+            fs::remove_file(folder.path().join("new/main.obj")).unwrap();
+        }
+        let ran = run(folder.path(), "diff", &[]);
+        assert!(ran.stdout.starts_with("hotpatchable: 2 functions changed, 0 added"), "{ran:?}");
+        let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+}

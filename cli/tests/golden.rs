@@ -68,6 +68,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "text_insides",
+        asked: "a patch of three functions",
+        verdict: HOTPATCHABLE,
+        functions: &["changed end_of_state", "changed session", "changed state"],
+        data: &[],
+        reasons: &[],
+        gap: None,
+    },
+    Outcome {
         fixture: "new_function",
         asked: "a patch with a new function",
         verdict: HOTPATCHABLE,

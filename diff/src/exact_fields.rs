@@ -112,6 +112,12 @@ impl ExactFields {
         fields.into_iter()
     }
 
+    /// Addresses of the objects that fields name by symbols of their own.
+    pub(crate) fn symbols(&self) -> impl Iterator<Item = Rva> {
+        let fields = self.fixups.fields.values().chain(self.objects.fields.values());
+        fields.filter_map(|field| field.symbol)
+    }
+
     /// Addresses of the objects that fields name.
     pub fn named_addresses(&self) -> impl Iterator<Item = Rva> {
         self.fixups.named_addresses().chain(self.objects.named_addresses())

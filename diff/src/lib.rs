@@ -72,6 +72,7 @@ mod variable_storage;
 pub mod variable_types;
 mod visible_users;
 mod vtable_extents;
+mod whole_texts;
 pub mod x64;
 
 pub use error::Error;

@@ -8,6 +8,7 @@ use iced_x86::{
 use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::program::{Location, Program};
 use crate::rva::{Rva, span};
+use crate::whole_texts;
 use crate::x64::{Reference, ReferenceKind};
 
 /// The instruction at an offset of a function, in Intel syntax with symbolic operands.
@@ -170,6 +171,16 @@ pub fn text_constant<'p>(program: &'p Program, atom: &Atom) -> Option<&'p str> {
     let text = std::str::from_utf8(text).ok()?;
     let is_text = end >= 1 && text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace() || c == '\u{1b}');
     (is_text && rest.iter().all(|byte| *byte == 0)).then_some(text)
+}
+
+/// What a text without a name holds from a place in it to its zero; texts in UTF-16 and those without a zero count, too.
+pub fn text_from(program: &Program, index: AtomIndex, offset: u32) -> Option<&[u8]> {
+    let atom = program.atom(index).filter(|atom| atom.kind == AtomKind::ReadOnly && atom.names.is_empty())?;
+    let bytes = program.image.bytes_up_to(atom.rva..atom.end());
+    let (text, rest) = bytes.split_at_checked(whole_texts::length(atom.rva, bytes))?;
+    let is_all =
+        rest.iter().all(|byte| *byte == 0) && program.image.base_relocations_in(atom.rva..atom.end()).is_empty();
+    text.get(usize::try_from(offset).ok()?..).filter(|text| is_all && !text.is_empty())
 }
 
 /// A string in quotes, cut off where it is long.

@@ -6,6 +6,7 @@
 
 use crate::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use crate::identity::{has_identity, may_stand_for};
+use crate::listing;
 use crate::ordinals::stable_name;
 use crate::pairing::{How, Pairing};
 use crate::program::{Location, Program};
@@ -90,6 +91,13 @@ impl<'a> Sides<'a> {
         // An address at which a function begins in both is that function's: it stands as far from some constant only where little moved.
         if usage == Use::Direct || old_offset == 0 && new_offset == 0 && self.are_functions(old_atom, new_atom) {
             return Match::Different;
+        }
+        // Two places in texts are what stands there up to the zero, wherever things nearby are.
+        if (old_offset, new_offset) != (0, 0)
+            && let (Some(text), Some(other)) =
+                (listing::text_from(self.old, old_atom, old_offset), listing::text_from(self.new, new_atom, new_offset))
+        {
+            return if text == other { Match::Same(None) } else { Match::Different };
         }
         match self.match_neighbours(old, new) {
             Some(_) if self.contradicts((old_atom, old_offset), (new_atom, new_offset)) => Match::Ambiguous,

@@ -21,6 +21,7 @@ use crate::static_guards;
 use crate::symbols::Symbols;
 use crate::tables::{self, DataTable, JumpTable};
 use crate::unwind::UnwindInfo;
+use crate::whole_texts::Texts;
 use crate::x64::{self, Code, Named, Reference, ReferenceKind, Unresolved};
 
 /// One build, ready to be compared.
@@ -106,7 +107,9 @@ impl Program {
     fn build(image: Image, symbols: Symbols) -> Program {
         let exact = ExactFields::load(&image, &symbols);
         let (extents, mut codes) = decode_all(&image, &symbols, &exact);
-        let mut targets = data_targets(&image, &exact, &extents, &codes);
+        let mut texts = Texts::of(&image, &symbols, &exact, &codes);
+        let targets = data_targets(&image, &exact, &extents, &codes);
+        let mut targets = texts.without_insides(&image, &symbols, targets);
         let atoms = atoms::partition(&image, &symbols, &extents, &targets);
         let function_atoms = atoms.iter().enumerate().filter(|(_, a)| a.is_function());
         let functions = function_atoms
@@ -126,7 +129,9 @@ impl Program {
         let named_by_tables: Vec<Rva> =
             program.functions.iter().flat_map(|f| &f.data_tables).flat_map(|t| t.targets.iter().copied()).collect();
         if !named_by_tables.is_empty() {
-            targets.extend(named_by_tables);
+            targets.extend(named_by_tables.iter().copied());
+            texts.take(named_by_tables);
+            targets = texts.without_insides(&program.image, &program.symbols, targets);
             program.atoms = atoms::partition(&program.image, &program.symbols, &extents, &targets);
             program.renumber_functions();
             program.find_tables();

@@ -161,6 +161,12 @@ fn is_referenced(new: &Program, function: &Function, atom: AtomIndex) -> bool {
     function.code.references.iter().any(|r| matches!(new.locate(r.target), Location::Atom { atom: a, .. } if a == atom))
 }
 
+/// Whether an address is the start of an object, or a place in a text.
+fn has_meaning_of_its_own(program: &Program, target: Rva) -> bool {
+    let Location::Atom { atom, offset } = program.locate(target) else { return false };
+    offset == 0 || listing::text_from(program, atom, offset).is_some()
+}
+
 /// Readings of a new address that the old version of the function has, too.
 fn agreed_readings(
     programs: &Correspondence<'_>,
@@ -179,11 +185,11 @@ fn agreed_readings(
     let mut found: Vec<Reading> = Vec::new();
     for reference in addresses {
         let readings = programs.common_readings(reference.target, target);
-        let starts_object = matches!(programs.old.locate(reference.target), Location::Atom { offset: 0, .. });
         let reading = if readings.contains(&plain) {
             Some(plain)
-        } else if plain.offset == 0 && starts_object {
-            // Both are starts of objects that do not correspond: that their neighbours do proves nothing.
+        } else if has_meaning_of_its_own(programs.new, target) && has_meaning_of_its_own(programs.old, reference.target)
+        {
+            // Both are starts of objects, or places in texts, that do not correspond: that their neighbours do proves nothing.
             None
         } else {
             readings.first().copied()

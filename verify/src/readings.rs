@@ -8,7 +8,7 @@ use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use hpgen_diff::effects::Place;
 use hpgen_diff::first_arguments;
 use hpgen_diff::listing;
-use hpgen_diff::program::{Function, Location};
+use hpgen_diff::program::{Function, Location, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::static_guards;
 use hpgen_diff::x64::{Reference, ReferenceKind};
@@ -186,8 +186,8 @@ impl Meaning<'_> {
         agreed
     }
 
-    /// Readings that an old and a new address share: the same distance from objects that are the same. Two starts of objects that are
-    /// not the same share none, wherever their neighbours are.
+    /// Readings that an old and a new address share: the same distance from objects that are the same. Two starts of objects, or places in
+    /// texts, that are not the same share none, wherever their neighbours are.
     pub fn agreed(self, old_target: Rva, new_target: Rva, plain: Reading) -> Vec<Reading> {
         let (old, new) = (self.facts.old, self.facts.new);
         let near = plain.atom.0.saturating_sub(NEIGHBOURS)..=plain.atom.0.saturating_add(NEIGHBOURS);
@@ -204,8 +204,13 @@ impl Meaning<'_> {
                 self.facts.corresponds(partner, index).then_some(Reading { atom: index, offset })
             })
             .collect();
-        let both_start = plain.offset == 0 && matches!(old.locate(old_target), Location::Atom { offset: 0, .. });
-        if both_start && !shared.contains(&plain) { Vec::new() } else { shared }
+        let is_own = |program: &Program, target: Rva| match program.locate(target) {
+            Location::Atom { offset: 0, .. } => true,
+            Location::Atom { atom, offset } => listing::text_from(program, atom, offset).is_some(),
+            _ => false,
+        };
+        let both_own = is_own(old, old_target) && is_own(new, new_target);
+        if both_own && !shared.contains(&plain) { Vec::new() } else { shared }
     }
 }
 

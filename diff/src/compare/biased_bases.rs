@@ -42,7 +42,10 @@ fn doubt(program: &Program, function: AtomIndex, changed: &Changed<'_>) -> Optio
     let code = &program.function(function)?.code;
     code.references.iter().filter(|r| r.kind == ReferenceKind::Address && r.symbol.is_none()).find_map(|r| {
         let is_data = match program.locate(r.target) {
-            Location::Atom { atom, offset: 1.. } => program.atom(atom).is_some_and(|atom| !atom.is_function()),
+            Location::Atom { atom, offset: offset @ 1.. } => {
+                let is_in_text = || listing::text_from(program, atom, offset).is_some();
+                program.atom(atom).is_some_and(|atom| !atom.is_function()) && !is_in_text()
+            }
             Location::Nowhere => true,
             _ => false,
         };
