@@ -37,8 +37,8 @@ pub fn write(text: &mut String, outcomes: &[&Outcome], not_run: &[&str]) {
         effective.len(),
         percent(hotpatchable, effective.len()),
     );
-    let shown = count(&|outcome| outcome.is_proven_live() && outcome.case.live.is_some());
-    let regression = count(&|outcome| outcome.is_proven_live() && outcome.case.live.is_none());
+    let shown = count(&Outcome::is_shown_live);
+    let regression = count(&|outcome| outcome.is_proven_live() && !outcome.is_shown_live());
     let _ = writeln!(
         text,
         "In processes: {shown} by an input that shows the fix, {regression} by regression alone. {failed} failed, in the harness or in hpgen."

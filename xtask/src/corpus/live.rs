@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::manifest::Live;
@@ -39,10 +39,16 @@ const NO_PROBE: &str = "none";
 /// switched in a moment when none of them runs.
 pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>, at_once: bool) -> Result<Measured> {
     let same = || Live { probe: NO_PROBE.into(), vulnerable: NO_PROBE.into(), fixed: NO_PROBE.into() };
-    let live = &live.cloned().unwrap_or_else(same);
+    let live = live.cloned().unwrap_or_else(same);
     let (old, new, payload) = (folder.join("old.exe"), folder.join("new.exe"), folder.join("fix.hpx"));
-    // What the fix does by itself, before anything is said of the patched process.
-    let regression = fixed_regression(&new, live)?;
+    // What both builds do by themselves, before anything is said of the patched process.
+    let fixed = alone(&new, &live)?;
+    let regression = fixed_regression(&fixed, &live)?;
+    let difference = compare_unpatched(&alone(&old, &live)?, &fixed, &live)?;
+    let live = &match difference {
+        Shown::Fix => live,
+        Shown::Nothing => Live { vulnerable: live.fixed.clone(), ..live },
+    };
 
     let stop_file = folder.join("stop");
     if stop_file.exists() {
@@ -77,13 +83,41 @@ pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>, at_once: bool) -
         apply_us: number(&applied["processes"][0]["images"][0]["stopped_us"])?,
         rollback_us: number(&rolled_back["stopped_us"])?,
         lines,
+        shows_nothing: difference == Shown::Nothing,
     })
 }
 
-/// Runs the fixed build by itself: the probe must show what the manifest says. Returns its checksum over all the rest.
-fn fixed_regression(new: &Path, live: &Live) -> Result<String> {
-    let mut command = wine::command(new);
-    let ended = child::run(command.args([live.probe.as_str(), "no-stop-file", "0"]), PATIENCE)?;
+/// What a probe shows of two builds that nobody patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// What the manifest says.
+    Fix,
+    /// The same in both: compiled in this way, the baseline does not show its fault.
+    Nothing,
+}
+
+/// Runs a build by itself for a second.
+fn alone(program: &Path, live: &Live) -> Result<Ended> {
+    child::run(wine::command(program).args([live.probe.as_str(), "no-stop-file", "1"]), PATIENCE)
+}
+
+/// Whether the two builds differ in what the probe shows, line by line of both: a payload has no part in that, so that one that does
+/// nothing cannot pass for a fault that does not show. A baseline that shows it now and then is neither.
+fn compare_unpatched(old: &Ended, new: &Ended, live: &Live) -> Result<Shown> {
+    let all = |ended: &Ended, wanted: &str| {
+        let mut lines = ended.stdout.lines().filter_map(read).peekable();
+        ended.code == Some(0) && lines.peek().is_some() && lines.all(|line| line.probe == wanted)
+    };
+    ensure!(all(new, &live.fixed), "the fixed build does not show its fix all the time: {new}");
+    match (all(old, &live.vulnerable), all(old, &live.fixed)) {
+        (true, _) => Ok(Shown::Fix),
+        (_, true) => Ok(Shown::Nothing),
+        _ => bail!("the baseline shows neither its fault nor the fixed behaviour all the time: {old}"),
+    }
+}
+
+/// The fixed build's probe must show what the manifest says. Returns its checksum over all the rest.
+fn fixed_regression(ended: &Ended, live: &Live) -> Result<String> {
     let line = ended.stdout.lines().next().and_then(read).with_context(|| format!("the fixed build: {ended}"))?;
     ensure!(ended.code == Some(0) && line.probe == live.fixed, "the fixed build does not show its fix: {ended}");
     Ok(line.regression.to_owned())
@@ -180,6 +214,21 @@ mod tests {
         assert_eq!(count(&["good", "bad"]), None);
         assert_eq!(count(&["bad", "ugly", "good", "bad"]), None);
         assert_eq!(count(&["bad", "good", "bad", "good"]), None);
+    }
+
+    fn unpatched(old: &[&str], new: &[&str]) -> Option<Shown> {
+        let live = Live { probe: "p".into(), vulnerable: "bad".into(), fixed: "good".into() };
+        compare_unpatched(&ended(old), &ended(new), &live).ok()
+    }
+
+    #[test]
+    fn a_fault_that_does_not_show_is_told_from_both_builds() {
+        assert_eq!(unpatched(&["bad", "bad"], &["good", "good"]), Some(Shown::Fix));
+        assert_eq!(unpatched(&["good", "good"], &["good", "good"]), Some(Shown::Nothing));
+        assert_eq!(unpatched(&["good", "bad"], &["good", "good"]), None, "now and then");
+        assert_eq!(unpatched(&["ugly", "ugly"], &["good", "good"]), None);
+        assert_eq!(unpatched(&["bad", "bad"], &["bad", "bad"]), None, "no fix");
+        assert_eq!(unpatched(&[], &["good"]), None);
     }
 
     #[test]

@@ -83,6 +83,10 @@ pub struct Measured {
     pub rollback_us: u64,
     /// Lines of the driver: before, patched, rolled back.
     pub lines: [usize; 3],
+    /// The input shows the same in both builds when nobody patches them: compiled in this way, the baseline does not show its fault, and what is proven is
+    /// regression alone.
+    #[serde(default)]
+    pub shows_nothing: bool,
 }
 
 /// Where the outcome of a case is kept.
@@ -135,6 +139,11 @@ impl Outcome {
         self.failure.is_none() && self.live.is_some()
     }
 
+    /// Whether an input showed the fix in a running process.
+    pub fn is_shown_live(&self) -> bool {
+        self.is_proven_live() && self.case.live.is_some() && self.live.as_ref().is_some_and(|live| !live.shows_nothing)
+    }
+
     /// Lines of ours that made it go.
     pub fn lines(&self) -> usize {
         self.answered.as_ref().map_or(0, |answered| answered.lines)
@@ -146,6 +155,9 @@ impl Outcome {
         let verdict = authoring.map_or("not authored", |authoring| authoring.verdict.as_str());
         let answered = if self.is_answered() { ", hotpatchable with rules" } else { "" };
         let live = match (&self.live, &self.case.live) {
+            (Some(live), Some(_)) if live.shows_nothing => {
+                ", regression proven live (the input shows no fault in the unpatched baseline either)"
+            }
             (Some(_), Some(_)) => ", fix proven live",
             (Some(_), None) => ", regression proven live",
             (None, _) => "",

@@ -111,6 +111,9 @@ fn live(text: &mut String, outcome: &Outcome) {
     let Some(live) = &outcome.live else { return text.push_str(" | |\n") };
     let [before, patched, after] = live.lines;
     let shown = match &outcome.case.live {
+        Some(probe) if live.shows_nothing => {
+            format!("*regression*; {} shows {} in both builds", probe.probe, probe.fixed)
+        }
         Some(probe) => format!("{}: {} → {} → {}", probe.probe, probe.vulnerable, probe.fixed, probe.vulnerable),
         None => "*regression*".to_owned(),
     };
@@ -189,6 +192,23 @@ fn flavours(text: &mut String, outcomes: &[Outcome]) {
             let line = first_line(&summary);
             let _ = writeln!(text, "* {} {} {}: {line}", outcome.library, outcome.case.cve, outcome.flavour.name());
         }
+    }
+    shown_by_nothing(text, outcomes);
+}
+
+/// Fixes whose input shows no fault in the baseline as it is compiled.
+fn shown_by_nothing(text: &mut String, outcomes: &[Outcome]) {
+    let shows_nothing = |outcome: &&Outcome| outcome.live.as_ref().is_some_and(|live| live.shows_nothing);
+    let mut list = outcomes.iter().filter(shows_nothing).peekable();
+    if list.peek().is_none() {
+        return;
+    }
+    text.push_str(
+        "\nLive by regression alone: compiled so, the baseline does not show its fault when nobody patches it, so that the input tells nothing.\n\n",
+    );
+    for outcome in list {
+        let probe = outcome.case.live.as_ref().map_or("", |live| live.probe.as_str());
+        let _ = writeln!(text, "* {} {} {}: {probe}", outcome.library, outcome.case.cve, outcome.flavour.name());
     }
 }
 
