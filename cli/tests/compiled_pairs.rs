@@ -163,6 +163,70 @@ int start(void) { add(in); return sum() + marks() + all(in); }
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
+/// A table that the linker puts together.
+const LINKER_TABLE: &str = "
+struct option { int id, value; };
+#define IN(section_name) __attribute__((section(section_name), used))
+#define JOIN(a, b) a##b
+#define NAME(line) JOIN(option_, line)
+#define OPTION(id, value) IN(\".opt$m\") const struct option NAME(__LINE__) = {id, value};
+IN(\".opt$a\") const struct option first = {0, 0};
+IN(\".opt$z\") const struct option last = {0, 0};
+NOINLINE int find(int id) {
+    const struct option *volatile start = &first, *volatile end = &last;
+    for (const struct option *o = start + 1; o != end; o++) if (o->id == id) return o->value;
+    return -1;
+}
+";
+
+/// An entry that comes in such a table is not in that of running processes. The author may know that it is not needed.
+#[test]
+fn an_entry_comes_in_a_table_of_the_linker() {
+    for before in ["", "OPTION(1, 10)"] {
+        let source = format!(
+            "{LINKER_TABLE}{before}
+#ifdef NEW
+IN(\".opt$m\") const struct option wanted = {{2, 20}};
+int start(void) {{ return find(in) + find(2) + all(in); }}
+#else
+int start(void) {{ return find(in) + all(in); }}
+#endif
+"
+        );
+        let Some(folder) = compile(&source) else { return };
+        assert_refused(folder.path(), "because wanted: this entry came in section .opt");
+        let ran = run(folder.path(), "build", &["-o", "fix.hpx", "--accept", "wanted=keep"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+}
+
+/// Names of entries are often made of line numbers, and variables may stand in sections of their own without being entries of a table.
+#[test]
+fn other_names_of_entries_and_variables_in_sections_of_their_own_are_no_change() {
+    let source = format!(
+        "{LINKER_TABLE}
+#ifdef NEW
+
+#endif
+OPTION(1, 10)
+
+OPTION(2, 20)
+IN(\".shared\") int clients = 1;
+IN(\".shared\") int limit = 7;
+#ifdef NEW
+IN(\".shared\") int refused = 2;
+NOINLINE int admit(int n) {{ if (clients + n > limit) return refused++; return clients += n; }}
+#else
+NOINLINE int admit(int n) {{ return clients += n + limit; }}
+#endif
+int start(void) {{ return find(in) + admit(in) + all(in); }}
+"
+    );
+    let Some(folder) = compile(&source) else { return };
+    let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
 /// A larger array that is aligned as the smaller one was not; the variables behind it move.
 #[test]
 fn a_gap_behind_a_variable_is_no_growth() {

@@ -259,6 +259,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "linker_table",
+        asked: "restart required, unless rules say that the old table will do",
+        verdict: RESTART,
+        functions: &[],
+        data: &["added command_30", "removed command_32"],
+        reasons: &["table-entry command_30", "table-entry command_32"],
+        gap: None,
+    },
+    Outcome {
         fixture: "held_tables",
         asked: "a refusal for two tables, and none for the third",
         verdict: RESTART,

@@ -15,6 +15,7 @@ use crate::exports;
 use crate::held_tables;
 use crate::initialisers::{Initialiser, InitialiserKind, initialisers, named_by_silent_data};
 use crate::layouts;
+use crate::linker_tables;
 use crate::moved_imports;
 use crate::ordinals::stable_name;
 use crate::pairing::{How, indexed};
@@ -168,6 +169,7 @@ impl ChangeSet {
         collector.kept_apart();
         collector.reasons.extend(variable_storage::reasons(old, new, comparison));
         collector.exports();
+        collector.reasons.extend(linker_tables::reasons(old, new, comparison));
         collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
         if !collector.functions.is_empty() {
             collector.reasons.extend(moved_imports::reasons(&old.image, &new.image));

@@ -39,6 +39,7 @@ mod known_calls;
 mod layout_words;
 pub mod layouts;
 pub mod lines;
+mod linker_tables;
 pub mod listing;
 mod mangling;
 mod mapped_file;
