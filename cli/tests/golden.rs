@@ -259,6 +259,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "enumerators",
+        asked: "restart required, unless a rule says that no object has the old number",
+        verdict: RESTART,
+        functions: &["changed advance", "changed is_open"],
+        data: &[],
+        reasons: &["enumerator-renumbered STATE_OPEN"],
+        gap: None,
+    },
+    Outcome {
         fixture: "linker_table",
         asked: "restart required, unless rules say that the old table will do",
         verdict: RESTART,

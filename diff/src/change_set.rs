@@ -9,6 +9,7 @@ use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::closures;
 use crate::compare::{Comparison, Outcome};
 use crate::contracts::Apart;
+use crate::enumerators;
 use crate::exchanged_variables;
 use crate::explain::{self, Cause, Explanation};
 use crate::exports;
@@ -179,6 +180,7 @@ impl ChangeSet {
             collector.held_tables();
             collector.recognised_constants();
             collector.layouts();
+            collector.reasons.extend(enumerators::reasons(&old.symbols, &new.symbols));
             collector.variable_types();
         }
         let Collector { mut functions, mut data, unchanged, mut reasons, .. } = collector;

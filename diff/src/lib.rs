@@ -19,6 +19,7 @@ pub mod dataflow;
 pub mod demangle;
 mod discriminants;
 pub mod effects;
+pub mod enumerators;
 pub mod error;
 pub mod exact_fields;
 pub mod exceptions;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ms_codeview::parser::Number;
-use ms_codeview::syms::{OffsetSegment, SymData, SymIter, SymKind};
+use ms_codeview::syms::{Constant, OffsetSegment, SymData, SymIter, SymKind};
 use ms_codeview::types::fields::{Field, VirtualBaseClassFixed};
 use ms_codeview::types::{MethodList, TypeData, TypeIndex, introduces_virtual};
 use ms_pdb::Pdb;
@@ -16,6 +16,7 @@ use ms_pdb::tpi::TypeStream;
 use zerocopy::IntoBytes;
 
 use crate::discriminants::Discriminants;
+use crate::enumerators;
 use crate::error::Error;
 use crate::funclets;
 use crate::image::Image;
@@ -312,6 +313,17 @@ impl Reader<'_> {
         });
     }
 
+    /// Enumerators are plain integers in C, and of their enumeration's type in C++; what is `const` is another kind of constant.
+    fn add_constant(&mut self, constant: &Constant<'_>) {
+        let size = self.types.enumerator_size(constant.type_);
+        let value = i64::try_from(constant.value);
+        let value = value.or_else(|_| u64::try_from(constant.value).map(u64::cast_signed));
+        let (Some(size), Ok(value), name) = (size, value, constant.name.to_string()) else { return };
+        if !name.contains("::") {
+            self.symbols.constants.entry(name).or_default().insert(enumerators::signed(value, size));
+        }
+    }
+
     /// The global stream: publics, and variables that some linkers list nowhere else.
     fn read_globals(&mut self, pdb: &Pdb<&[u8]>) -> Result<(), Error> {
         let globals = pdb.read_gss().map_err(|e| self.bad("global symbols", e))?;
@@ -322,7 +334,10 @@ impl Reader<'_> {
                         self.symbols.publics.push(Public { rva, name: public.name.to_string() });
                     }
                 }
-                Ok(SymData::Constant(constant)) => self.discriminants.add(&constant),
+                Ok(SymData::Constant(constant)) => {
+                    self.discriminants.add(&constant);
+                    self.add_constant(&constant);
+                }
                 Ok(SymData::ThreadData(data)) => {
                     let header = (data.header.type_.get(), data.header.offset_segment);
                     self.add_variable(data.name.to_string(), header, record.kind, None, None);
@@ -429,6 +444,18 @@ impl<'a> Types<'a> {
                 udt.size
             }
         }
+    }
+
+    /// Bytes of an enumerator of the type; none for a type that enumerators do not have.
+    fn enumerator_size(&self, index: TypeIndex) -> Option<u64> {
+        if self.stream.is_primitive(index) {
+            // `long`, `unsigned long`, `__int64`, `int`, and so on.
+            return matches!(index.0, 0x12 | 0x13 | 0x22 | 0x23 | 0x74..=0x77)
+                .then(|| primitive_size(index.0))
+                .flatten();
+        }
+        let record = self.stream.record(index).ok()?;
+        matches!(record.parse().ok()?, TypeData::Enum(_)).then(|| self.size(index)).flatten()
     }
 
     fn layouts(&self) -> HashMap<String, BTreeSet<TypeLayout>> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::enumerators::Constants;
 use crate::rva::Rva;
 use crate::shapes::Shape;
 
@@ -30,6 +31,8 @@ pub struct Symbols {
     pub fixups: Vec<Fixup>,
     /// Layouts of user-defined types by unique name; several where modules disagree about what the name means.
     pub layouts: HashMap<String, BTreeSet<TypeLayout>>,
+    /// Enumerators that code names, with their numbers (`S_CONSTANT`).
+    pub constants: Constants,
 }
 
 /// Index into [`Symbols::modules`].

@@ -92,6 +92,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "import-moved"
         | "signature-changed"
         | "callback-replaced"
+        | "enumerator-renumbered"
         | "table-entry"
         | "variable-exchanged" => &[Action::Keep, Action::Hook],
         _ => &[],
