@@ -227,6 +227,44 @@ int start(void) {{ return find(in) + admit(in) + all(in); }}
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
+/// The new code asks for a text that only the new image has; where no code changes, the text alone is nothing to patch.
+#[test]
+fn a_resource_comes() {
+    let tools = (toolchain::tool(&["llvm-rc-19", "llvm-rc"]), toolchain::tool(&["lld-link-19", "lld-link"]));
+    let (Ok(compiler), Ok(link)) = tools else {
+        println!("skipped: no compiler of resources here");
+        return;
+    };
+    let with_code = "
+#ifdef NEW
+NOINLINE int text(int n) { return n > 3 ? 107 : 101; }
+#else
+NOINLINE int text(int n) { return 101 + (n & 0); }
+#endif
+int start(void) { return text(in) + all(in); }
+";
+    let without_code = "int start(void) { return 101 + all(in); }";
+    for (source, code) in [(with_code, 3), (without_code, 4)] {
+        let Some(folder) = compile(source) else { return };
+        for (variant, resources) in [("old", "101 RCDATA { 1 }"), ("new", "101 RCDATA { 1 }\n107 RCDATA { 2 }")] {
+            let folder = folder.path().join(variant);
+            fs::write(folder.join("main.rc"), resources).unwrap();
+            let run = |tool: &str, arguments: &[&str]| {
+                toolchain::run(Command::new(tool).current_dir(&folder).args(arguments)).unwrap();
+            };
+            run(compiler, &["/FO", "main.res", "main.rc"]);
+            let flags = ["/nologo", "/nodefaultlib", "/entry:start", "/subsystem:console", "/debug", "/Brepro"];
+            run(link, &[&flags[..], &["/opt:ref,noicf", "/out:main.exe", "main.obj", "main.res"]].concat());
+        }
+        let ran = run(folder.path(), "check", &[]);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        if code == 3 {
+            assert_refused(folder.path(), "because data 107: this resource differs (language 0x409 came)");
+            assert_eq!(run(folder.path(), "check", &["--accept", "data 107=keep"]).code, Some(0));
+        }
+    }
+}
+
 /// A larger array that is aligned as the smaller one was not; the variables behind it move.
 #[test]
 fn a_gap_behind_a_variable_is_no_growth() {

@@ -23,6 +23,7 @@ use crate::pairing::{How, indexed};
 use crate::program::Program;
 use crate::recognised;
 use crate::replaced_callbacks::replaced_callbacks;
+use crate::resources;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
 use crate::variable_storage;
@@ -174,6 +175,9 @@ impl ChangeSet {
         collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
         if !collector.functions.is_empty() {
             collector.reasons.extend(moved_imports::reasons(&old.image, &new.image));
+        }
+        if collector.functions.iter().any(|function| function.status == FunctionStatus::Changed) {
+            collector.reasons.extend(resources::reasons(&old.image, &new.image));
         }
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {

@@ -46,6 +46,8 @@ pub struct Image {
     pub thread_local_data: Option<Range<Rva>>,
     /// Ranges that the loader reads and no code names: headers of imports, exports, debug data, and so on.
     pub directories: Vec<Range<Rva>>,
+    /// Where the directory of resources begins; nothing of it was read.
+    pub resources: Option<Rva>,
 }
 
 /// The fields of headers and debug directory by which a build is recognised.
@@ -208,6 +210,7 @@ impl Image {
             forwarders,
             thread_local_data,
             directories,
+            resources: resources(&file),
             sections,
             map,
         })
@@ -582,6 +585,12 @@ impl<'a> Tables<'a> {
         ranges.sort_by_key(|range| range.start);
         ranges
     }
+}
+
+/// Where the directory of resources begins.
+fn resources(file: &PeFile64<'_>) -> Option<Rva> {
+    let (rva, size) = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_RESOURCE)?.address_range();
+    (rva != 0 && size != 0).then_some(Rva(rva))
 }
 
 fn dll_name(name: &[u8]) -> String {

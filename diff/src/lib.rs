@@ -57,6 +57,7 @@ mod recognised;
 mod renamed_types;
 mod replaced_callbacks;
 pub mod report;
+mod resources;
 pub mod rtti;
 mod run_through;
 pub mod rva;

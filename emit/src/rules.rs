@@ -93,6 +93,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "signature-changed"
         | "callback-replaced"
         | "enumerator-renumbered"
+        | "resource-changed"
         | "table-entry"
         | "variable-exchanged" => &[Action::Keep, Action::Hook],
         _ => &[],
