@@ -10,8 +10,28 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use crate::change_set::Reason;
 use crate::symbols::{Symbols, TypeLayout};
 
-/// Numbers that names of the source stand for; several where files disagree.
-pub type Constants = BTreeMap<String, BTreeSet<i64>>;
+/// Enumerators that code names.
+#[derive(Debug, Default)]
+pub struct Constants {
+    /// The numbers that they stand for; several where files disagree.
+    numbers: BTreeMap<String, BTreeSet<i64>>,
+    /// Those of which no type tells what enumeration they are of.
+    plain: BTreeSet<String>,
+}
+
+impl Constants {
+    /// Takes one, of a type of so many bytes.
+    pub fn add(&mut self, name: String, number: i64, size: u64, is_plain: bool) {
+        // What C++ puts into classes and namespaces are variables.
+        if name.contains("::") {
+            return;
+        }
+        if is_plain {
+            self.plain.insert(name.clone());
+        }
+        self.numbers.entry(name).or_default().insert(signed(number, size));
+    }
+}
 
 /// A name that has another number, or whose number another name has now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,18 +86,19 @@ impl std::fmt::Display for Moved<'_> {
 
 /// Names of both builds that each has a number for which the other one has not.
 fn other_numbers<'a>(old: &'a Symbols, new: &'a Symbols) -> impl Iterator<Item = Moved<'a>> {
-    old.constants.iter().filter_map(|(name, olds)| {
-        let news = new.constants.get(name)?;
+    old.constants.numbers.iter().filter_map(|(name, olds)| {
+        let news = new.constants.numbers.get(name)?;
         let (before, now) = (*olds.difference(news).next()?, *news.difference(olds).next()?);
         Some(Moved { before, name, now: Now::Number(now) })
     })
 }
 
-/// Names that code uses no more, whose number a new name of the same family has.
+/// Names that code uses no more, whose number a new name of the same family has; those of types, types tell.
 fn reused<'a>(old: &'a Symbols, new: &'a Symbols) -> impl Iterator<Item = Moved<'a>> {
     let alone = |constants: &'a Constants, other: &'a Constants| {
-        let alone = constants.iter().filter(|(name, _)| !other.contains_key(*name));
-        alone.flat_map(|(name, numbers)| numbers.iter().map(move |number| (name.as_str(), *number)))
+        let alone = constants.plain.iter().filter(|name| !other.numbers.contains_key(*name));
+        let numbers = |name: &String| constants.numbers.get(name).into_iter().flatten();
+        alone.flat_map(move |name| numbers(name).map(move |number| (name.as_str(), *number)))
     };
     let come: BTreeMap<(&str, i64), &str> =
         alone(&new.constants, &old.constants).map(|(name, number)| ((family(name), number), name)).collect();
@@ -104,7 +125,7 @@ fn judged<'a>(old: &'a Symbols, new: &Symbols) -> HashSet<(&'a str, i64)> {
 }
 
 /// A number of so many bytes. Whether it has a sign, records of one enumerator disagree about.
-pub(crate) fn signed(number: i64, size: u64) -> i64 {
+fn signed(number: i64, size: u64) -> i64 {
     if size == 4 { i64::from(number as i32) } else { number }
 }
 
@@ -117,7 +138,7 @@ mod tests {
     fn symbols(constants: &[(&str, i64)]) -> Symbols {
         let mut symbols = Symbols::default();
         for (name, number) in constants {
-            symbols.constants.entry((*name).to_owned()).or_default().insert(*number);
+            symbols.constants.add((*name).to_owned(), *number, 4, true);
         }
         symbols
     }
@@ -147,6 +168,12 @@ mod tests {
         assert_eq!(found(&[("ST_OPEN", 1)], &[("ST_AUTH", 1)]), one("ST_OPEN", "ST_AUTH is 1, which ST_OPEN was"));
         // Another enumeration's, to all appearance.
         assert_eq!(found(&[("ST_OPEN", 1)], &[("MODE_READ", 1)]), []);
+        let typed = |name: &str| {
+            let mut symbols = Symbols::default();
+            symbols.constants.add(name.to_owned(), 1, 4, false);
+            symbols
+        };
+        assert_eq!(reasons(&typed("ST_OPEN"), &typed("ST_AUTH")), []);
     }
 
     #[test]

@@ -16,7 +16,6 @@ use ms_pdb::tpi::TypeStream;
 use zerocopy::IntoBytes;
 
 use crate::discriminants::Discriminants;
-use crate::enumerators;
 use crate::error::Error;
 use crate::funclets;
 use crate::image::Image;
@@ -319,9 +318,8 @@ impl Reader<'_> {
         let value = i64::try_from(constant.value);
         let value = value.or_else(|_| u64::try_from(constant.value).map(u64::cast_signed));
         let (Some(size), Ok(value), name) = (size, value, constant.name.to_string()) else { return };
-        if !name.contains("::") {
-            self.symbols.constants.entry(name).or_default().insert(enumerators::signed(value, size));
-        }
+        let is_plain = self.types.stream.is_primitive(constant.type_);
+        self.symbols.constants.add(name, value, size, is_plain);
     }
 
     /// The global stream: publics, and variables that some linkers list nowhere else.
