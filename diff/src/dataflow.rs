@@ -263,16 +263,20 @@ impl AddressSets {
             }
             (Value::Moved(_), _) => a,
             (_, Value::Moved(_)) => b,
-            (Value::AtMost(a), Value::AtMost(b)) => Value::AtMost(a.max(b)),
-            (Value::AtMost(a) | Value::LowAtMost(a), Value::AtMost(b) | Value::LowAtMost(b)) => {
-                Value::LowAtMost(a.max(b))
+            (Value::LowAtMost(a), Value::LowAtMost(b)) => Value::LowAtMost(a.max(b)),
+            // A constant is a bounded number, too: the default of a `switch` whose other paths were compared.
+            (Value::LowAtMost(low), other) | (other, Value::LowAtMost(low)) if let Some(known) = other.largest() => {
+                Value::LowAtMost(low.max(known))
             }
             (Value::PartAtMost { bits, largest: a }, Value::PartAtMost { bits: other, largest: b })
                 if bits == other =>
             {
                 Value::PartAtMost { bits, largest: a.max(b) }
             }
-            _ => Value::Unknown,
+            _ => match (a.largest(), b.largest()) {
+                (Some(a), Some(b)) => Value::AtMost(a.max(b)),
+                _ => Value::Unknown,
+            },
         }
     }
 }

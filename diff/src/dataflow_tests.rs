@@ -358,6 +358,43 @@ fn a_comparison_bounds_an_index() {
     assert!(below.is_indexed_within(72) && !below.is_indexed_within(71));
 }
 
+/// Where all other values are out of bounds, a `switch` goes on with one of its constants, as link-time optimisation makes it.
+#[test]
+fn a_default_that_is_a_constant_bounds_an_index() {
+    let or_else = |constant: u32| {
+        indexed_after(|a, _| {
+            let mut known = a.create_label();
+            a.dec(ecx).unwrap();
+            a.cmp(ecx, 9).unwrap();
+            a.jb(known).unwrap();
+            a.mov(ecx, constant).unwrap();
+            a.set_label(&mut known).unwrap();
+            a.mov(eax, ecx).unwrap();
+        })
+    };
+    let reach = |reach| Uses { indexed: true, reach, ..NONE };
+    assert_eq!([or_else(3), or_else(8), or_else(9)], [reach(72), reach(72), reach(80)]);
+    let either = indexed_after(|a, _| {
+        let mut other = a.create_label();
+        a.mov(eax, 2).unwrap();
+        a.test(ecx, ecx).unwrap();
+        a.je(other).unwrap();
+        a.mov(eax, 5).unwrap();
+        a.set_label(&mut other).unwrap();
+    });
+    assert_eq!(either, reach(48));
+    // What the other path brings is not known.
+    let loaded = indexed_after(|a, _| {
+        let mut other = a.create_label();
+        a.mov(eax, 2).unwrap();
+        a.test(ecx, ecx).unwrap();
+        a.je(other).unwrap();
+        a.mov(eax, dword_ptr(rdx)).unwrap();
+        a.set_label(&mut other).unwrap();
+    });
+    assert_eq!(loaded, UNBOUNDED);
+}
+
 #[test]
 fn what_bounds_something_else_bounds_no_index() {
     // The upper half was not compared.
