@@ -432,3 +432,28 @@ int start(void) { state(); end_of_state(); return all(in) + of_array(in); }
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
 }
+
+/// A text stands where an array ends, and the function uses both. Who prints reads there, and nothing is read at an end.
+#[test]
+fn a_text_that_is_printed_is_no_end() {
+    let source = "
+const short table[4] = {11, 22, 33, 44};
+NOINLINE int puts(const char *text) { int sum = 0; while (*text) { sum = sum * 31 + *text++; } return sum; }
+NOINLINE int pick(int i) {
+#ifdef NEW
+    if (i > 3) { puts(\"out of bounds\"); return 0; }
+#endif
+    return table[i & 3];
+}
+NOINLINE int entry(int i) { return puts(\"entry\") + table[i & 1]; }
+int start(void) { return pick(in) + entry(in) + all(in); }
+";
+    let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu", "-fno-data-sections", "-fno-builtin"])
+    else {
+        return;
+    };
+    fs::remove_file(folder.path().join("old/main.obj")).unwrap();
+    fs::remove_file(folder.path().join("new/main.obj")).unwrap();
+    let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

@@ -562,6 +562,11 @@ impl Analysis<'_> {
         if base != Register::RSP && !matches!(state.get(base), Value::Stack(_)) {
             self.facts.alignment = self.facts.alignment.max(alignment);
         }
+        let operands = [state.get(base), state.get(index)];
+        let from_image = operands.iter().any(|value| self.sets.exactly(*value) == Some(Rva(0)));
+        if i.memory_index_scale() == 1 && !from_image && self.reads_by_table(operands[0], operands[1]) {
+            return;
+        }
         for (register, other) in [(base, index), (index, base)] {
             let value = state.get(register);
             self.facts.thread_local_lost |= value == Value::MaybeBlock;
@@ -589,6 +594,19 @@ impl Analysis<'_> {
                     uses.direct = true;
                 }
             });
+        }
+    }
+
+    /// A memory operand that adds an entry of a table to what the entries count from: it lies in what the table leads to.
+    fn reads_by_table(&mut self, base: Value, index: Value) -> bool {
+        match (base, index) {
+            (Value::Entry { table, base }, other) | (other, Value::Entry { table, base })
+                if self.sets.exactly(other) == Some(base) =>
+            {
+                self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: false });
+                true
+            }
+            _ => false,
         }
     }
 
@@ -780,10 +798,7 @@ impl Analysis<'_> {
     /// Base plus entry of one table, in either order.
     fn sum(&mut self, a: Value, b: Value) -> Value {
         match (a, b) {
-            (Value::Entry { table, base }, other) | (other, Value::Entry { table, base })
-                if self.sets.exactly(other) == Some(base) =>
-            {
-                self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: false });
+            (Value::Entry { table, base }, _) | (_, Value::Entry { table, base }) if self.reads_by_table(a, b) => {
                 Value::Target { table, base }
             }
             (Value::Number { value, at }, other) | (other, Value::Number { value, at })

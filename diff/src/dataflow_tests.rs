@@ -56,6 +56,29 @@ fn a_table_of_data_is_not_one_of_code() {
     assert_eq!(code.facts.tables, BTreeSet::from([OffsetTable { rva: TABLE, base: TABLE, is_jump: false }]));
 }
 
+/// The address is never made: a member of what the table leads to is read at once.
+#[test]
+fn a_table_of_data_that_is_read_through_at_once() {
+    let read = |base, index| {
+        decode(|a| {
+            a.lea(rcx, qword_ptr(DATA)).unwrap();
+            a.movsxd(rax, dword_ptr(rcx + rax * 4)).unwrap();
+            a.mov(edx, dword_ptr(base + index + 4)).unwrap();
+            a.ret().unwrap();
+        })
+    };
+    for code in [read(rax, rcx), read(rcx, rax)] {
+        assert_eq!(code.facts.tables, BTreeSet::from([OffsetTable { rva: TABLE, base: TABLE, is_jump: false }]));
+    }
+    let doubled = decode(|a| {
+        a.lea(rcx, qword_ptr(DATA)).unwrap();
+        a.movsxd(rax, dword_ptr(rcx + rax * 4)).unwrap();
+        a.mov(edx, dword_ptr(rcx + rax * 2)).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(doubled.facts.tables, BTreeSet::new());
+}
+
 /// The first index is 1: the table begins where the entries count from, if what stands before it is no entry.
 #[test]
 fn a_table_that_is_read_from_before_its_start() {

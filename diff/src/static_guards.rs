@@ -8,8 +8,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::atoms::{Atom, AtomIndex, AtomKind, Name};
-use crate::first_arguments;
 use crate::ordinals::{is_guard, surroundings};
+use crate::passed_addresses::passed;
 use crate::program::{Function, Location, Program};
 use crate::rva::Rva;
 use crate::x64::Reference;
@@ -95,10 +95,8 @@ fn guards_of(program: &Program, function: &Function, calls: &Calls) -> Vec<(Atom
         let guard = variable(program, reference)?;
         let is_nameless_at = |atom: &Atom| atom.names.is_empty() && atom.rva == reference.target;
         program.atom(guard).filter(|atom| is_nameless_at(atom))?;
-        Some((
-            guard,
-            first_arguments::passed_to(program, function, reference).filter(|call| leads_to(*call, &calls.begin))?,
-        ))
+        let passed = passed(program, function, reference)?;
+        (passed.argument == 0 && leads_to(passed.call, &calls.begin)).then_some((guard, passed.call))
     });
     let guards = beginnings.filter_map(|(guard, call)| {
         let behind = call.saturating_add(1)..function.code.instructions.len();

@@ -5,8 +5,8 @@
 //! the function takes the same address, or the way in which the new one uses it leaves no other.
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind};
-use hpgen_diff::first_arguments;
 use hpgen_diff::listing;
+use hpgen_diff::passed_addresses;
 use hpgen_diff::program::{Function, Location, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::static_guards;
@@ -73,7 +73,7 @@ pub(crate) fn of_reference(
     if leaves || uses.compared || uses.computed {
         return Err(format!("computes with the address {name}+{offset:#x}, which may stand for another object nearby"));
     }
-    if offset == 0 && first_arguments::passes_object(new, function, reference) {
+    if offset == 0 && passed_addresses::passes_object(new, function, reference) {
         return Ok(plain);
     }
     // Nothing is read at an end, and where it can only be reads inside the object, no end is meant.

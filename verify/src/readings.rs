@@ -6,8 +6,8 @@
 
 use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use hpgen_diff::effects::Place;
-use hpgen_diff::first_arguments;
 use hpgen_diff::listing;
+use hpgen_diff::passed_addresses;
 use hpgen_diff::program::{Function, Location, Program};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::static_guards;
@@ -154,7 +154,7 @@ impl Meaning<'_> {
         }
         // What is only read at, inside the object, is no end, nor is what is passed on as an object of its own.
         let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
-        let is_own = is_only_read || first_arguments::passes_object(new, function, reference);
+        let is_own = is_only_read || passed_addresses::passes_object(new, function, reference);
         let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0 && !is_own);
         let rival = before.filter(|before| {
             let is_named =
