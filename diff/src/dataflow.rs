@@ -650,6 +650,11 @@ impl Analysis<'_> {
         let source_is_register = i.op1_kind() == OpKind::Register;
         let wide = target.is_gpr64();
         match i.mnemonic() {
+            Mnemonic::Lea
+                if let Some(largest) = index_bounds::largest_multiple(i, state.get(i.memory_index()).largest()) =>
+            {
+                Some((target, Value::AtMost(largest)))
+            }
             Mnemonic::Lea if wide => {
                 let value = if i.is_ip_rel_memory_operand() {
                     let rva = Rva(u32::try_from(i.ip_rel_memory_address()).ok()?);

@@ -406,6 +406,19 @@ fn a_default_that_is_a_constant_bounds_an_index() {
         a.set_label(&mut other).unwrap();
     });
     assert_eq!(either, reach(48));
+    // One index for several tables, in bytes.
+    let multiple = uses(|a| {
+        let mut out = a.create_label();
+        a.movzx(ecx, byte_ptr(rcx)).unwrap();
+        a.cmp(ecx, 3).unwrap();
+        a.jae(out).unwrap();
+        a.lea(eax, ptr(rcx * 4)).unwrap();
+        a.lea(rdx, qword_ptr(DATA)).unwrap();
+        a.mov(eax, dword_ptr(rax + rdx)).unwrap();
+        a.set_label(&mut out).unwrap();
+        a.ret().unwrap();
+    });
+    assert_eq!(multiple, reach(12));
     // What the other path brings is not known.
     let loaded = indexed_after(|a, _| {
         let mut other = a.create_label();

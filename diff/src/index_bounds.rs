@@ -100,6 +100,13 @@ pub(crate) fn largest_shifted(i: &Instruction, largest: u32) -> Option<u32> {
     largest.checked_mul(1 << by)
 }
 
+/// The largest number that a `lea` makes of an index alone, times its scale and plus a constant, where no bit is lost.
+pub(crate) fn largest_multiple(i: &Instruction, largest: Option<u32>) -> Option<u32> {
+    let is_index = i.memory_base() == Register::None && i.memory_index().is_gpr64() && !i.op0_register().is_gpr16();
+    let constant = u32::try_from(i.memory_displacement64()).ok().filter(|_| is_index)?;
+    largest?.checked_mul(i.memory_index_scale())?.checked_add(constant)
+}
+
 /// How many bytes from its base register's value on a memory operand can touch, where its index is at most `largest`.
 pub(crate) fn reach(i: &Instruction, scale: u32, largest: u32) -> Option<u32> {
     let size = u32::try_from(i.memory_size().size()).ok().filter(|size| *size > 0)?;
