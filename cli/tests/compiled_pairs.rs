@@ -457,3 +457,53 @@ int start(void) { return pick(in) + entry(in) + all(in); }
     let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
+
+/// Without types, a table ends where code names a place inside. One entry behind that place changes: who indexes the table from its start may read it, too, and
+/// an author can know that it does not.
+#[test]
+fn a_table_without_a_type_changes_behind_a_place_that_is_named() {
+    let source = "
+#ifdef NEW
+#define LATE 77
+#else
+#define LATE 7
+#endif
+static const int table[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, LATE, 15, 16};
+NOINLINE int sum(const int *p, int n) { int s = 0; for (int i = 0; i < n; i++) s = s * 3 + p[i] + in; return s; }
+NOINLINE int rate(unsigned n) { return table[n] + 1; }
+NOINLINE int late(void) { return sum(&table[8], 8); }
+int start(void) { return rate(in) + late() + all(in); }
+";
+    let Some(folder) = compile_with(source, &["-g0"]) else { return };
+    for variant in ["old", "new"] {
+        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
+    }
+    let ran = run(folder.path(), "check", &[]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stdout.contains("because rate: it may read on") && ran.stdout.contains("[constant-extent]"), "{ran:?}");
+    let ran = run(folder.path(), "check", &["--accept", "rate=keep"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// The same table behind another one that changes: no index leaves the first, which a comparison shows.
+#[test]
+fn a_table_without_a_type_that_is_not_left_ends_where_the_next_begins() {
+    let source = "
+#ifdef NEW
+#define LATE 77
+#else
+#define LATE 7
+#endif
+static const int table[4] = {1, 2, 3, 4}, other[4] = {5, 6, 7, LATE};
+NOINLINE int sum(const int *p, int n) { int s = 0; for (int i = 0; i < n; i++) s = s * 3 + p[i] + in; return s; }
+NOINLINE int rate(unsigned n) { return n < 4 ? table[n] + 1 : 0; }
+NOINLINE int late(void) { return sum(other, 4); }
+int start(void) { return rate(in) + late() + all(in); }
+";
+    let Some(folder) = compile_with(source, &["-g0", "-fno-data-sections"]) else { return };
+    for variant in ["old", "new"] {
+        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
+    }
+    let ran = run(folder.path(), "check", &[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

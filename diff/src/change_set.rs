@@ -9,6 +9,7 @@ use crate::atoms::{Atom, AtomIndex, AtomKind};
 use crate::closures;
 use crate::compare::{Comparison, Outcome};
 use crate::contracts::Apart;
+use crate::cut_constants;
 use crate::enumerators;
 use crate::exchanged_variables;
 use crate::explain::{self, Cause, Explanation};
@@ -181,6 +182,7 @@ impl ChangeSet {
         }
         // A layout that changed where nothing else did has no users in this image.
         if !collector.functions.is_empty() || !collector.data.is_empty() {
+            collector.reasons.extend(cut_constants::reasons(old, new, comparison));
             collector.held_tables();
             collector.recognised_constants();
             collector.layouts();

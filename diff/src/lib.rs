@@ -15,6 +15,7 @@ mod closures;
 pub mod compare;
 pub mod contracts;
 mod cosmetic;
+mod cut_constants;
 pub mod dataflow;
 pub mod demangle;
 mod discriminants;

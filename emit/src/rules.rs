@@ -87,6 +87,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "vtable-changed"
         | "constant-without-user"
         | "constant-identity"
+        | "constant-extent"
         | "export-changed"
         | "variable-extent"
         | "import-moved"
