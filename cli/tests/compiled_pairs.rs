@@ -507,3 +507,49 @@ int start(void) { return rate(in) + late() + all(in); }
     let ran = run(folder.path(), "check", &[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
+
+/// A literal of Microsoft's ABI that is no UTF-8, of which another function names a place inside: its name and its section tell how far it goes.
+#[test]
+fn a_literal_in_another_encoding_stays_whole() {
+    let source = r#"
+#ifdef NEW
+#define TEXT "gr\xfcne B\xe4ume, neu"
+#else
+#define TEXT "gr\xfcne B\xe4ume, alt"
+#endif
+NOINLINE int length(const char *text) { int sum = in; while (*text) { sum = sum * 31 + *text++; } return sum; }
+NOINLINE int all_of_it(void) { return length(TEXT); }
+NOINLINE int end_of_it(void) { return length(TEXT + 8) * 3; }
+int start(void) { return all_of_it() + end_of_it() + all(in); }
+"#;
+    let Some(folder) = compile(source) else { return };
+    for variant in ["old", "new"] {
+        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
+    }
+    let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.starts_with("hotpatchable: 2 functions changed, 0 added"), "{ran:?}");
+}
+
+/// The first bytes of a text in UTF-16 look like one in ASCII, up to the first letter below U+0100.
+#[test]
+fn a_wide_text_is_not_taken_for_a_narrow_one_that_ends() {
+    let source = r#"
+#ifdef NEW
+#define TEXT u"\u0431\u0432 \u0433\u0434 1"
+#else
+#define TEXT u"\u0431\u0432 \u0433\u0434 0"
+#endif
+NOINLINE int length(const unsigned short *text) { int sum = in; while (*text) { sum = sum * 31 + *text++; } return sum; }
+NOINLINE int all_of_it(void) { return length(TEXT); }
+NOINLINE int end_of_it(void) { return length(TEXT + 3) * 3; }
+int start(void) { return all_of_it() + end_of_it() + all(in); }
+"#;
+    let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu"]) else { return };
+    for variant in ["old", "new"] {
+        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
+    }
+    let ran = run(folder.path(), "check", &[]);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stdout.contains("because all_of_it: it may read on"), "{ran:?}");
+}

@@ -48,9 +48,10 @@ impl<'a> Cut<'a> {
     /// A constant without name or type that is no text, with what may be more of it: the pieces right behind it.
     fn pieces(&self, first: AtomIndex) -> Vec<&'a Atom> {
         let is_piece = |index: AtomIndex| {
-            let is_text = || listing::text_from(self.program, index, 0).is_some();
+            let is_text = || listing::text_from(self.program, index, 0).is_some_and(is_written);
             let atom = self.program.atom(index)?;
-            let is_plain = atom.kind == AtomKind::ReadOnly && atom.names.is_empty() && !atom.is_sized;
+            let is_plain =
+                atom.kind == AtomKind::ReadOnly && !atom.is_sized && (index == first || atom.names.is_empty());
             (is_plain && !self.tables.contains(&atom.rva) && !is_text()).then_some(atom)
         };
         let own = |atom: &Atom| self.program.symbols.contribution_at(atom.rva).map(|c| c.range.start);
@@ -168,6 +169,11 @@ impl Pieces<'_> {
                 .all(|(x, y)| x.offset == y.offset && x.named.zip(y.named).is_some_and(|(x, y)| leads_alike(x, y)))
             && (0..x.len().max(y.len())).all(|at| byte(x, at) == byte(y, at) || is_pointer(at))
     }
+}
+
+/// Whether bytes look like what somebody writes in a text, not like numbers of which some are zero.
+fn is_written(text: &[u8]) -> bool {
+    text.iter().all(|byte| *byte >= b' ' || (7..=13).contains(byte) || matches!(byte, 0 | 27))
 }
 
 /// All pieces as one.

@@ -173,11 +173,18 @@ pub fn text_constant<'p>(program: &'p Program, atom: &Atom) -> Option<&'p str> {
     (is_text && rest.iter().all(|byte| *byte == 0)).then_some(text)
 }
 
-/// What a text without a name holds from a place in it to its zero; texts in UTF-16 and those without a zero count, too.
+/// What a literal holds from a place in it to its end: one that is named as such, or a text without a name up to its zero. Texts in UTF-16 and
+/// those without a zero count, too.
 pub fn text_from(program: &Program, index: AtomIndex, offset: u32) -> Option<&[u8]> {
-    let atom = program.atom(index).filter(|atom| atom.kind == AtomKind::ReadOnly && atom.names.is_empty())?;
+    let atom = program.atom(index).filter(|atom| atom.kind == AtomKind::ReadOnly)?;
     let bytes = program.image.bytes_up_to(atom.rva..atom.end());
-    let (text, rest) = bytes.split_at_checked(whole_texts::length(atom.rva, bytes))?;
+    let is_literal = !atom.names.is_empty() && atom.names.iter().all(|name| name.key.starts_with(whole_texts::LITERAL));
+    let length = match is_literal {
+        true => bytes.len(),
+        false if atom.names.is_empty() => whole_texts::length(atom.rva, bytes),
+        false => return None,
+    };
+    let (text, rest) = bytes.split_at_checked(length)?;
     let is_all =
         rest.iter().all(|byte| *byte == 0) && program.image.base_relocations_in(atom.rva..atom.end()).is_empty();
     text.get(usize::try_from(offset).ok()?..).filter(|text| is_all && !text.is_empty())

@@ -14,6 +14,9 @@ use crate::rva::Rva;
 use crate::symbols::Symbols;
 use crate::x64::{Code, ReferenceKind};
 
+/// How Microsoft's C++ ABI names literals, each of which is a section of its own.
+pub(crate) const LITERAL: &str = "??_C@";
+
 /// What tells where texts begin, and what is no part of one.
 pub(crate) struct Texts {
     /// Addresses that are taken or stored: whoever has one may read on from there.
@@ -51,17 +54,18 @@ impl Texts {
 
     /// The addresses without those that stand inside a text.
     pub fn without_insides(&self, image: &Image, symbols: &Symbols, mut targets: BTreeSet<Rva>) -> BTreeSet<Rva> {
+        for text in symbols.publics.iter().filter(|public| public.name.starts_with(LITERAL)) {
+            let own = symbols.contribution_at(text.rva).filter(|c| c.range.start == text.rva);
+            let inside = Rva(text.rva.0.saturating_add(1))..own.map_or(text.rva, |c| c.range.end);
+            remove(&mut targets, inside);
+        }
         let mut behind = Rva(0);
         for start in self.taken.intersection(&targets.clone()) {
             if *start < behind || self.objects.contains(start) {
                 continue;
             }
             let text = self.text_at(image, symbols, *start);
-            let inside = Rva(start.0.saturating_add(1))..text.end;
-            let named: Vec<Rva> = if inside.is_empty() { Vec::new() } else { targets.range(inside).copied().collect() };
-            for rva in named {
-                targets.remove(&rva);
-            }
+            remove(&mut targets, Rva(start.0.saturating_add(1))..text.end);
             behind = text.end;
         }
         targets
@@ -76,6 +80,13 @@ impl Texts {
         let next = self.objects.range(Rva(start.0.saturating_add(1))..).next().copied().unwrap_or(known);
         let bytes = image.bytes_up_to(start..known.min(next));
         start..Rva(start.0.saturating_add(u32::try_from(length(start, bytes)).unwrap_or(u32::MAX)))
+    }
+}
+
+fn remove(targets: &mut BTreeSet<Rva>, inside: Range<Rva>) {
+    let named: Vec<Rva> = if inside.is_empty() { Vec::new() } else { targets.range(inside).copied().collect() };
+    for rva in named {
+        targets.remove(&rva);
     }
 }
 
