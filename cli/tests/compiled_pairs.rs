@@ -32,6 +32,11 @@ fn compile(source: &str) -> Option<TempDir> {
 
 /// The same with further flags.
 fn compile_with(source: &str, further: &[&str]) -> Option<TempDir> {
+    compile_files(&[("main", &format!("{COMMON}{source}"))], |_, _| further.to_vec())
+}
+
+/// Compiles two builds of several files. What flags each has besides, its name and that of its build (`old`, `new`) tell.
+fn compile_files<'f>(files: &[(&str, &str)], further: impl Fn(&str, &str) -> Vec<&'f str>) -> Option<TempDir> {
     let tools = (toolchain::tool(&["clang-19", "clang"]), toolchain::tool(&["lld-link-19", "lld-link"]));
     let (Ok(clang), Ok(link)) = tools else {
         println!("skipped: no clang here");
@@ -41,15 +46,22 @@ fn compile_with(source: &str, further: &[&str]) -> Option<TempDir> {
     for (variant, define) in [("old", "-DOLD"), ("new", "-DNEW")] {
         let folder = folder.path().join(variant);
         fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("main.c"), format!("{COMMON}{source}")).unwrap();
         let run = |tool: &str, arguments: &[&str]| {
             toolchain::run(Command::new(tool).current_dir(&folder).args(arguments)).unwrap();
         };
-        let flags = ["--target=x86_64-pc-windows-msvc", "-O2", "-g", "-gcodeview", "-ffreestanding"];
-        let of_sections = ["-fdata-sections", "-ffunction-sections", define];
-        run(clang, &[&flags[..], &of_sections, further, &["-c", "main.c", "-o", "main.obj"]].concat());
+        let mut objects = Vec::new();
+        for (name, source) in files {
+            let (source_file, object) = (format!("{name}.c"), format!("{name}.obj"));
+            fs::write(folder.join(&source_file), source).unwrap();
+            let flags = ["--target=x86_64-pc-windows-msvc", "-O2", "-g", "-gcodeview", "-ffreestanding"];
+            let of_sections = ["-fdata-sections", "-ffunction-sections", define];
+            let further = further(name, variant);
+            run(clang, &[&flags[..], &of_sections, &further, &["-c", &source_file, "-o", &object]].concat());
+            objects.push(object);
+        }
         let flags = ["/nologo", "/nodefaultlib", "/entry:start", "/subsystem:console", "/debug", "/Brepro"];
-        run(link, &[&flags[..], &["/opt:ref,noicf", "/out:main.exe", "main.obj"]].concat());
+        let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+        run(link, &[&flags[..], &["/opt:ref,noicf", "/out:main.exe"], &objects].concat());
     }
     Some(folder)
 }
@@ -133,8 +145,14 @@ int start(void) { reset(in); return (int)(values[in & 3] + pick(weights, in % 3)
 /// The change set's only reason.
 #[track_caller]
 fn assert_refused(folder: &Path, reason: &str) {
+    assert_refused_with(folder, &[], reason);
+}
+
+/// The only reason that rules leave.
+#[track_caller]
+fn assert_refused_with(folder: &Path, rules: &[&str], reason: &str) {
     for (command, arguments) in [("check", &[][..]), ("build", &["-o", "fix.hpx"])] {
-        let ran = run(folder, command, arguments);
+        let ran = run(folder, command, &[arguments, rules].concat());
         assert_eq!(ran.code, Some(3), "{ran:?}");
         let reasons: Vec<_> = ran.stdout.lines().filter(|line| line.contains("because")).collect();
         assert!(matches!(reasons[..], [only] if only.contains(reason)), "no {reason:?} in {ran:?}");
@@ -158,8 +176,9 @@ NOINLINE int marks(void) { int t = 0; for (int i = 0; i < 40; i++) t += mark[i];
 int start(void) { add(in); return sum() + marks() + all(in); }
 ";
     let Some(folder) = compile_with(SOURCE, &["-gline-tables-only"]) else { return };
-    assert_refused(folder.path(), "because ring: it seems to have 256 bytes in the new build");
-    let ran = run(folder.path(), "check", &["--accept", "ring=keep"]);
+    let rules = ["--accept", "main.obj=keep"];
+    assert_refused_with(folder.path(), &rules, "because ring: it seems to have 256 bytes in the new build");
+    let ran = run(folder.path(), "check", &[&rules[..], &["--accept", "ring=keep"]].concat());
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
@@ -285,7 +304,7 @@ NOINLINE int get(int i) {
 int start(void) { put(in); return get(in) + all(in); }
 ";
     let Some(folder) = compile_with(SOURCE, &["-gline-tables-only"]) else { return };
-    let ran = run(folder.path(), "check", &[]);
+    let ran = run(folder.path(), "check", &["--accept", "main.obj=keep"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
@@ -552,4 +571,76 @@ int start(void) { return all_of_it() + end_of_it() + all(in); }
     let ran = run(folder.path(), "check", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stdout.contains("because all_of_it: it may read on"), "{ran:?}");
+}
+
+/// A structure gets a member.
+const CONNECTION: &str = "
+struct connection { int fd;
+#ifdef NEW
+    long long seen;
+#endif
+    int left; };
+__attribute__((noinline)) int step(struct connection *c) {
+#ifdef NEW
+    c->seen++;
+#endif
+    return c->left-- + c->fd;
+}
+";
+
+/// A structure gets a member, in a file of which a build has no types. The file's name answers for it.
+#[test]
+fn layouts_of_a_file_without_types_are_unknown() {
+    const MAIN: &str = "
+struct connection;
+int step(struct connection *c);
+long long room[8];
+int start(void) { return step((struct connection *)room) + all(in); }
+";
+    let main = format!("{COMMON}{MAIN}");
+    let files = [("connection", CONNECTION), ("main", main.as_str())];
+    for (flag, untyped, who) in [
+        ("-g0", "old new", "neither build has"),
+        ("-gline-tables-only", "old new", "neither build has"),
+        ("-gline-tables-only", "new", "the new build has no"),
+        ("-g0", "old", "the old build has no"),
+    ] {
+        let flags = |file: &str, build: &str| match file == "connection" && untyped.contains(build) {
+            true => vec![flag],
+            false => Vec::new(),
+        };
+        let Some(folder) = compile_files(&files, flags) else { return };
+        assert_refused(folder.path(), &format!("because connection.obj: {who} type information for this file"));
+        let ran = run(folder.path(), "check", &["--accept", "connection.obj=keep"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+}
+
+/// Link-time optimisation makes one file of those with types and those without.
+#[test]
+fn link_time_optimisation_hides_no_file_without_types() {
+    const MAIN: &str = "
+struct connection;
+int step(struct connection *c);
+long long room[8];
+NOINLINE int more(int n) {
+#ifdef NEW
+    if (n > 100) return 100;
+#endif
+    return n * 3;
+}
+int start(void) { return step((struct connection *)room) + more(in) + all(in); }
+";
+    let main = format!("{COMMON}{MAIN}");
+    let files = [("connection", CONNECTION), ("main", main.as_str())];
+    for (flag, what) in [("-g0", "for this function"), ("-gline-tables-only", "because connection.c: ")] {
+        let flags = |file: &str, _: &str| match file {
+            "connection" => vec!["-flto", flag],
+            _ => vec!["-flto"],
+        };
+        let Some(folder) = compile_files(&files, flags) else { return };
+        let ran = run(folder.path(), "check", &[]);
+        let reasons: Vec<_> = ran.stdout.lines().filter(|line| line.contains("[types-unknown]")).collect();
+        assert!(matches!(reasons[..], [only] if only.contains(what)), "no {what:?} in {ran:?}");
+    }
 }

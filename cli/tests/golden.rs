@@ -373,6 +373,15 @@ const OUTCOMES: &[Outcome] = &[
         gap: None,
     },
     Outcome {
+        fixture: "untyped_file",
+        asked: "restart required, unless a rule answers for the file",
+        verdict: RESTART,
+        functions: &["changed account_open", "changed account_use", "changed limit"],
+        data: &[],
+        reasons: &["types-unknown account.obj"],
+        gap: None,
+    },
+    Outcome {
         fixture: "retyped",
         asked: "restart required",
         verdict: RESTART,

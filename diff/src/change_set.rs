@@ -27,6 +27,7 @@ use crate::replaced_callbacks::replaced_callbacks;
 use crate::resources;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
+use crate::untyped_files;
 use crate::variable_storage;
 use crate::variable_types;
 use crate::visible_users::VisibleUsers;
@@ -176,6 +177,7 @@ impl ChangeSet {
         collector.reasons.extend(exchanged_variables::reasons(old, new, comparison));
         if !collector.functions.is_empty() {
             collector.reasons.extend(moved_imports::reasons(&old.image, &new.image));
+            collector.reasons.extend(untyped_files::reasons(old, new, &collector.functions));
         }
         if collector.functions.iter().any(|function| function.status == FunctionStatus::Changed) {
             collector.reasons.extend(resources::reasons(&old.image, &new.image));

@@ -26,6 +26,7 @@ use crate::identity;
 use crate::matching::{Claim, Sides};
 use crate::pairing::{How, Pairing, indexed};
 use crate::program::{Function, Program, pointers_in};
+pub(crate) use functions::masked_bytes;
 use nameless::Nameless;
 use walk::{Local, compare_atoms};
 

@@ -45,6 +45,7 @@ pub mod listing;
 mod mangling;
 mod mapped_file;
 mod matching;
+mod memory_reach;
 mod moved_imports;
 pub mod new_part;
 mod objects;
@@ -69,7 +70,9 @@ pub mod symbols;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+mod type_information;
 pub mod type_users;
+mod untyped_files;
 pub mod unwind;
 mod value_numbers;
 mod variable_storage;

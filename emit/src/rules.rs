@@ -96,6 +96,7 @@ fn actions(code: &str) -> &'static [Action] {
         | "enumerator-renumbered"
         | "resource-changed"
         | "table-entry"
+        | "types-unknown"
         | "variable-exchanged" => &[Action::Keep, Action::Hook],
         _ => &[],
     }

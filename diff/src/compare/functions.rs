@@ -269,7 +269,13 @@ fn numbers(
 }
 
 /// An instruction's bytes with its reference fields set to zero.
-fn masked_bytes(image: &Image, atom: &Atom, offset: u32, len: u8, references: &[Reference]) -> Option<([u8; 15], u8)> {
+pub(crate) fn masked_bytes(
+    image: &Image,
+    atom: &Atom,
+    offset: u32,
+    len: u8,
+    references: &[Reference],
+) -> Option<([u8; 15], u8)> {
     let mut bytes = [0; 15];
     let source = image.bytes(atom.rva.checked_add(offset)?, u32::from(len))?;
     bytes.get_mut(..source.len())?.copy_from_slice(source);

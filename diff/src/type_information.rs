@@ -1,0 +1,283 @@
+//! Of which functions a PDB has the types, and of which it has names or source lines alone.
+//!
+//! Compilers can leave types out (`-g0`, `-gline-tables-only`, Rust's `debuginfo=1`; gcc without CodeView; assembly). A function without a
+//! procedure symbol, or with one without a type, plainly has none. With line tables alone, clang still writes what the functions themselves take
+//! and give, but only announces the structures behind pointers, and rustc says of all that they are `void ()`: what gives these away is that no
+//! function of the file has parameters or locals. Microsoft's compiler knows no such thing. Link-time optimisation makes one file of
+//! many, so that nothing but a function's own records tells of it; that is where it may be taken for one without types.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ms_codeview::syms::{SymData, SymIter, SymKind};
+use ms_codeview::types::{TypeData, TypeIndex};
+use ms_pdb::Pdb;
+use ms_pdb::tpi::TypeStream;
+use zerocopy::IntoBytes;
+
+use crate::atoms::{Atom, AtomIndex};
+use crate::error::Error;
+use crate::pdb;
+use crate::program::Program;
+use crate::rva::Rva;
+use crate::shapes::Shape;
+use crate::symbols::ModuleIndex;
+
+/// What a PDB has of the types of some modules' functions.
+#[derive(Debug, Default)]
+pub(crate) struct TypeInformation {
+    procedures: HashMap<Rva, Vec<Described>>,
+    modules: HashMap<ModuleIndex, Compiled>,
+}
+
+/// What a procedure's symbols have besides its name.
+#[derive(Debug, Clone, Copy)]
+struct Described {
+    module: ModuleIndex,
+    type_: OwnType,
+    /// Parameters or locals of its own, not those of calls that were inlined.
+    has_locals: bool,
+}
+
+/// A procedure's own type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnType {
+    None,
+    /// `void ()`
+    Empty,
+    Values,
+}
+
+/// What a module's symbols have.
+#[derive(Debug, Clone, Default)]
+struct Compiled {
+    /// `CV_CFL_LANG`; none where the module does not say.
+    language: Option<u8>,
+    /// The compiler with its version.
+    compiler: String,
+    /// Some function's types stand in the PDB for sure, or a variable's.
+    has_types: bool,
+}
+
+/// `CV_CFL_MASM` and rustc's number.
+const ASSEMBLY: u8 = 0x03;
+const RUST: u8 = 0x15;
+
+impl TypeInformation {
+    /// Reads the modules that some functions came from. Where the PDB cannot be read any more, nothing has a type.
+    pub fn of(program: &Program, functions: impl IntoIterator<Item = AtomIndex>) -> TypeInformation {
+        let wanted: BTreeSet<ModuleIndex> =
+            functions.into_iter().filter_map(|index| program.atom(index)?.module).collect();
+        let path = &program.symbols.pdb_path;
+        let found = pdb::with_open(path, &program.image, |pdb| {
+            let stream = pdb.read_type_stream().map_err(|e| Error::pdb(path, e.to_string()))?;
+            let mut reader = Reader { program, stream: &stream, found: TypeInformation::default() };
+            reader.modules(pdb, &wanted).map_err(|e| Error::pdb(path, e.to_string()))?;
+            reader.variables();
+            Ok(reader.found)
+        });
+        found.unwrap_or_default()
+    }
+
+    /// Whether the PDB has a function's types, as far as that can be told.
+    pub fn has_types(&self, program: &Program, atom: &Atom) -> bool {
+        let Some(module) = atom.module else { return false };
+        let is_merged = self.is_merged(program, module);
+        let own = self.procedures.get(&atom.rva).map_or(&[][..], Vec::as_slice);
+        if own.is_empty() {
+            return if is_merged { is_made_by_compiler(atom) } else { self.module_has_types(module) };
+        }
+        own.iter().any(|procedure| {
+            procedure.type_ != OwnType::None
+                && (self.is_proof(procedure) || !is_merged && self.module_has_types(procedure.module))
+        })
+    }
+
+    /// Whether a module is what link-time optimisation made of several files.
+    pub fn is_merged(&self, program: &Program, module: ModuleIndex) -> bool {
+        let mut names = program.symbols.modules.iter().map(|module| module.short_name());
+        let is_of_linker = names.clone().nth(module).is_some_and(|name| name.starts_with("lto."));
+        // rustc does it before the linker sees anything, and then nothing is left of the standard library's own file.
+        is_of_linker || self.is_rust(module) && !names.any(|name| name.starts_with("std-"))
+    }
+
+    /// The versions of rustc that made the modules.
+    pub fn rust_compilers(&self) -> BTreeSet<&str> {
+        let rust = self.modules.values().filter(|compiled| compiled.language == Some(RUST));
+        rust.map(|compiled| compiled.compiler.as_str()).collect()
+    }
+
+    fn module_has_types(&self, module: ModuleIndex) -> bool {
+        self.modules.get(&module).is_some_and(|compiled| compiled.has_types)
+    }
+
+    fn is_rust(&self, module: ModuleIndex) -> bool {
+        self.modules.get(&module).is_some_and(|compiled| compiled.language == Some(RUST))
+    }
+
+    /// Whether its own records show that its compiler wrote types.
+    fn is_proof(&self, procedure: &Described) -> bool {
+        let Some(compiled) = self.modules.get(&procedure.module) else { return false };
+        let is_microsoft = compiled.compiler.starts_with("Microsoft") && compiled.language != Some(ASSEMBLY);
+        match procedure.type_ {
+            OwnType::None => false,
+            OwnType::Values if compiled.language == Some(RUST) => true,
+            OwnType::Empty | OwnType::Values => procedure.has_locals || is_microsoft,
+        }
+    }
+}
+
+/// Functions that compilers add, and describe to nobody: what ends the program where an exception leaves `noexcept`, what leads to thread-local
+/// variables, parts that were cut out, rustc's allocator and entry point.
+fn is_made_by_compiler(atom: &Atom) -> bool {
+    const PREFIXES: [&str; 9] = [
+        "__clang_call_terminate",
+        "_ZTW",
+        "_ZTH",
+        "__cxx_global_",
+        "_GLOBAL__",
+        "OUTLINED_FUNCTION_",
+        "__rust_",
+        "__rdl_",
+        "__rg_",
+    ];
+    atom.names.iter().any(|name| PREFIXES.iter().any(|prefix| name.key.starts_with(prefix)))
+}
+
+struct Reader<'a> {
+    program: &'a Program,
+    stream: &'a TypeStream<Vec<u8>>,
+    found: TypeInformation,
+}
+
+impl Reader<'_> {
+    fn modules(&mut self, pdb: &Pdb<&[u8]>, wanted: &BTreeSet<ModuleIndex>) -> anyhow::Result<()> {
+        for (number, module) in pdb.read_modules()?.iter().enumerate().filter(|(number, _)| wanted.contains(number)) {
+            let records = pdb.read_module_symbols(&module)?;
+            let (compiled, procedures) = self.records(number, records.as_bytes());
+            self.found.modules.insert(number, compiled);
+            let mut has_types = false;
+            for (rva, procedure) in procedures {
+                has_types |= self.found.is_proof(&procedure);
+                self.found.procedures.entry(rva).or_default().push(procedure);
+            }
+            self.note_types(number, has_types);
+        }
+        Ok(())
+    }
+
+    fn note_types(&mut self, module: ModuleIndex, has_types: bool) {
+        if let Some(compiled) = self.found.modules.get_mut(&module) {
+            compiled.has_types |= has_types;
+        }
+    }
+
+    fn records(&self, module: ModuleIndex, records: &[u8]) -> (Compiled, Vec<(Rva, Described)>) {
+        let mut compiled = Compiled::default();
+        let mut procedures: Vec<(Rva, Described)> = Vec::new();
+        // The scopes that are open in the procedure, true for those of inlined calls.
+        let mut scopes: Vec<bool> = Vec::new();
+        let mut is_open = false;
+        for record in SymIter::for_module_syms(records) {
+            if is_local(record.kind)
+                && is_open
+                && !scopes.contains(&true)
+                && let Some((_, procedure)) = procedures.last_mut()
+            {
+                procedure.has_locals = true;
+                continue;
+            }
+            match record.parse() {
+                Ok(SymData::Compile3(compile)) => {
+                    compiled.language = compile.fixed.flags.get().to_le_bytes().first().copied();
+                    compiled.compiler = compile.name.to_string();
+                }
+                Ok(SymData::Proc(procedure)) => {
+                    let place = procedure.fixed.offset_segment;
+                    let rva = pdb::rva_in_section(&self.program.image, place.segment(), place.offset());
+                    let type_ = self.own_type(procedure.fixed.proc_type.get());
+                    procedures.extend(rva.map(|rva| (rva, Described { module, type_, has_locals: false })));
+                    is_open = rva.is_some();
+                    scopes.clear();
+                }
+                Ok(SymData::InlineSite(_) | SymData::InlineSite2(_)) => scopes.push(true),
+                Ok(SymData::Block(_) | SymData::Thunk(_)) => scopes.push(false),
+                Ok(SymData::End | SymData::InlineSiteEnd) => is_open &= scopes.pop().is_some(),
+                _ => {}
+            }
+        }
+        (compiled, procedures)
+    }
+
+    fn own_type(&self, index: TypeIndex) -> OwnType {
+        if self.stream.is_primitive(index) {
+            return OwnType::None;
+        }
+        let Ok(record) = self.stream.record(index) else { return OwnType::None };
+        match record.parse() {
+            Ok(TypeData::Proc(procedure))
+                if procedure.return_value.get() == VOID && procedure.num_params.get() == 0 =>
+            {
+                OwnType::Empty
+            }
+            Ok(_) => OwnType::Values,
+            Err(_) => OwnType::None,
+        }
+    }
+
+    /// Who writes the types of variables writes all.
+    fn variables(&mut self) {
+        let symbols = &self.program.symbols;
+        let typed = symbols.variables.iter().filter(|variable| variable.shape != Shape::Opaque);
+        let modules: BTreeSet<ModuleIndex> =
+            typed.filter_map(|v| v.module.or_else(|| Some(symbols.contribution_at(v.rva)?.module))).collect();
+        for module in modules {
+            self.note_types(module, true);
+        }
+    }
+}
+
+/// `T_VOID`
+const VOID: TypeIndex = TypeIndex(0x03);
+
+/// Parameters and locals in all the forms that compilers give them.
+fn is_local(kind: SymKind) -> bool {
+    matches!(kind, SymKind::S_LOCAL | SymKind::S_REGREL32 | SymKind::S_BPREL32 | SymKind::S_REGISTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::pairing::indexed;
+
+    /// Functions with names in a fixture's old build, each with whether its types are known.
+    fn known(fixture: &str) -> Vec<(String, bool)> {
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/fixtures").join(fixture).join("old.exe");
+        let program = Program::load(&image, None).unwrap();
+        let types = TypeInformation::of(&program, program.functions.iter().map(|function| function.atom));
+        let named = indexed(&program).filter(|(_, atom)| atom.is_function() && !atom.names.is_empty());
+        named.map(|(_, atom)| (program.linkage_name(atom), types.has_types(&program, atom))).collect()
+    }
+
+    #[test]
+    fn files_of_gcc_have_no_types() {
+        let untyped: BTreeSet<String> = known("untyped_file").into_iter().filter(|f| !f.1).map(|f| f.0).collect();
+        assert_eq!(untyped, BTreeSet::from(["account_open", "account_use", "limit"].map(str::to_owned)));
+    }
+
+    #[test]
+    fn assembly_has_none_and_all_of_clang_has() {
+        assert!(known("image_relative").iter().filter(|f| f.0.ends_with("_kept")).all(|f| !f.1));
+        for fixture in ["overloads", "cpp_tables", "itanium_tables", "coroutine", "new_object", "signatures", "hooks"] {
+            assert_eq!(known(fixture).iter().find(|f| !f.1), None, "{fixture}");
+        }
+    }
+
+    #[test]
+    fn after_link_time_optimisation_only_parameters_and_locals_tell() {
+        let found = known("lto_statics");
+        assert!(found.contains(&("kept".to_owned(), true)), "{found:?}");
+        assert!(found.contains(&("changed".to_owned(), false)), "{found:?}");
+    }
+}
