@@ -644,3 +644,46 @@ int start(void) { return step((struct connection *)room) + more(in) + all(in); }
         assert!(matches!(reasons[..], [only] if only.contains(what)), "no {what:?} in {ran:?}");
     }
 }
+
+/// clang leaves the definition of a class to the files that construct it: where those have no types, nobody else's say what it consists of.
+#[test]
+fn a_class_that_only_a_file_without_types_constructs_is_unknown() {
+    const CLASS: &str = "
+struct connection { connection(int fd); int step(); int fd;
+#ifdef NEW
+    long long seen;
+#endif
+    int left; };
+";
+    const STEP: &str = "
+int connection::step() {
+#ifdef NEW
+    seen++;
+#endif
+    return left-- + fd;
+}
+extern \"C\" int step(void *c) { return static_cast<connection *>(c)->step(); }
+";
+    const OPEN: &str = "
+inline void *operator new(unsigned long long, void *at) noexcept { return at; }
+connection::connection(int f) : fd(f) {}
+extern \"C\" void open_one(void *at, int f) { new (at) connection(f); }
+";
+    const MAIN: &str = "
+void open_one(void *at, int f);
+int step(void *c);
+long long room[8];
+int start(void) { open_one(room, in); return step(room) + all(in); }
+";
+    let (open, step, main) = (format!("{CLASS}{OPEN}"), format!("{CLASS}{STEP}"), format!("{COMMON}{MAIN}"));
+    let files = [("open", open.as_str()), ("step", step.as_str()), ("main", main.as_str())];
+    let flags = |file: &str, _: &str| match file {
+        "open" => vec!["-xc++", "-g0"],
+        "step" => vec!["-xc++"],
+        _ => Vec::new(),
+    };
+    let Some(folder) = compile_files(&files, flags) else { return };
+    assert_refused(folder.path(), "because connection: neither build says what this type consists of");
+    let ran = run(folder.path(), "check", &["--accept", "connection=keep"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

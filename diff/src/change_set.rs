@@ -27,6 +27,7 @@ use crate::replaced_callbacks::replaced_callbacks;
 use crate::resources;
 use crate::rva::Rva;
 use crate::type_users::{self, TypeUsers};
+use crate::undefined_types;
 use crate::untyped_files;
 use crate::variable_storage;
 use crate::variable_types;
@@ -178,6 +179,7 @@ impl ChangeSet {
         if !collector.functions.is_empty() {
             collector.reasons.extend(moved_imports::reasons(&old.image, &new.image));
             collector.reasons.extend(untyped_files::reasons(old, new, &collector.functions));
+            collector.reasons.extend(undefined_types::reasons(old, new, &collector.functions));
         }
         if collector.functions.iter().any(|function| function.status == FunctionStatus::Changed) {
             collector.reasons.extend(resources::reasons(&old.image, &new.image));

@@ -146,6 +146,11 @@ impl Lines {
         frames
     }
 
+    /// All source files that the modules which were read name.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
     /// The functions that were inlined into each procedure of the modules that were read.
     pub fn inlined_functions(&self) -> impl Iterator<Item = (Rva, BTreeSet<&str>)> {
         self.modules.values().flat_map(|module| &module.procedures).map(|(rva, sites)| {

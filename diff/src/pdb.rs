@@ -1,7 +1,7 @@
 //! Reads [`Symbols`] out of a PDB with `ms-pdb`. Formats: "PDB file format" of the LLVM documentation, and `cvinfo.h`.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -374,6 +374,7 @@ impl Reader<'_> {
             same
         });
         symbols.layouts = self.types.layouts();
+        symbols.announced = self.types.announced();
         self.discriminants.add_to(&mut symbols.layouts);
         self.symbols
     }
@@ -385,6 +386,8 @@ struct Types<'a> {
     /// Complete definitions by unique name, since other records name forward references. Modules written in C may
     /// define different types of one name.
     definitions: HashMap<String, Vec<TypeIndex>>,
+    /// Names of types by unique name, as other records announce them.
+    announced: HashMap<String, &'a str>,
     /// Descriptions of structures without a name.
     unnamed: RefCell<HashMap<u32, Arc<str>>>,
 }
@@ -402,15 +405,24 @@ impl<'a> Types<'a> {
     fn new(stream: &'a TypeStream<Vec<u8>>) -> Self {
         let first = stream.type_index_begin().0;
         let mut definitions: HashMap<String, Vec<TypeIndex>> = HashMap::new();
+        let (mut announced, mut defined) = (HashMap::new(), HashSet::new());
         for (index, record) in (first..=u32::MAX).zip(stream.iter_type_records()) {
-            if let Ok(data) = record.parse()
-                && let Some(udt) = Udt::of(&data)
-                && !udt.is_forward
-            {
+            let Ok(data) = record.parse() else { continue };
+            let Some(udt) = Udt::of(&data) else { continue };
+            if udt.is_forward {
+                announced.insert(udt.key(), udt.name);
+            } else {
+                defined.insert(udt.name);
                 definitions.entry(udt.key()).or_default().push(TypeIndex(index));
             }
         }
-        Types { stream, definitions, unnamed: RefCell::default() }
+        // clang leaves the unique name out of some definitions.
+        announced.retain(|key, name| !definitions.contains_key(key) && !defined.contains(name));
+        Types { stream, definitions, announced, unnamed: RefCell::default() }
+    }
+
+    fn announced(&self) -> HashMap<String, String> {
+        self.announced.iter().map(|(key, name)| (key.clone(), (*name).to_owned())).collect()
     }
 
     /// Size in bytes of a value of the type.

@@ -33,6 +33,8 @@ pub struct Symbols {
     pub layouts: HashMap<String, BTreeSet<TypeLayout>>,
     /// Enumerators that code names, with their numbers (`S_CONSTANT`).
     pub constants: Constants,
+    /// Names of the types that the PDB announces and defines nowhere, by unique name.
+    pub announced: HashMap<String, String>,
 }
 
 /// Index into [`Symbols::modules`].

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ms_codeview::syms::{SymData, SymIter, SymKind};
+use ms_codeview::syms::{InlineSite, InlineSite2, InlineSite2Fixed, InlineSiteFixed, SymData, SymIter, SymKind};
 use ms_codeview::types::{TypeData, TypeIndex};
 use ms_pdb::Pdb;
 use ms_pdb::tpi::TypeStream;
@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 
 use crate::atoms::{Atom, AtomIndex};
 use crate::error::Error;
-use crate::pdb;
+use crate::pdb::{self, Udt};
 use crate::program::Program;
 use crate::rva::Rva;
 use crate::shapes::Shape;
@@ -27,6 +27,17 @@ use crate::symbols::ModuleIndex;
 pub(crate) struct TypeInformation {
     procedures: HashMap<Rva, Vec<Described>>,
     modules: HashMap<ModuleIndex, Compiled>,
+    /// Classes that the PDB defines nowhere, and of which a procedure is a member, or a function that it inlined.
+    undefined_classes: HashMap<Rva, BTreeSet<UndefinedClass>>,
+}
+
+/// A class that a PDB announces and defines nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UndefinedClass {
+    /// Unique name.
+    pub key: String,
+    /// Name in the source's terms.
+    pub name: String,
 }
 
 /// What a procedure's symbols have besides its name.
@@ -34,7 +45,7 @@ pub(crate) struct TypeInformation {
 struct Described {
     module: ModuleIndex,
     type_: OwnType,
-    /// Parameters or locals of its own, not those of calls that were inlined.
+    /// Parameters or locals of its own, not those of calls that were inlined; rustc's of these, too.
     has_locals: bool,
 }
 
@@ -70,7 +81,9 @@ impl TypeInformation {
         let path = &program.symbols.pdb_path;
         let found = pdb::with_open(path, &program.image, |pdb| {
             let stream = pdb.read_type_stream().map_err(|e| Error::pdb(path, e.to_string()))?;
-            let mut reader = Reader { program, stream: &stream, found: TypeInformation::default() };
+            let ids = pdb.read_ipi_stream().map_err(|e| Error::pdb(path, e.to_string()))?;
+            let (found, members) = (TypeInformation::default(), HashMap::new());
+            let mut reader = Reader { program, stream: &stream, ids: &ids, found, members };
             reader.modules(pdb, &wanted).map_err(|e| Error::pdb(path, e.to_string()))?;
             reader.variables();
             Ok(reader.found)
@@ -92,6 +105,11 @@ impl TypeInformation {
         })
     }
 
+    /// The classes that a function and what it inlined are members of, where the PDB says nothing of what they consist of.
+    pub fn undefined_classes(&self, atom: &Atom) -> impl Iterator<Item = &UndefinedClass> {
+        self.undefined_classes.get(&atom.rva).into_iter().flatten()
+    }
+
     /// Whether a module is what link-time optimisation made of several files.
     pub fn is_merged(&self, program: &Program, module: ModuleIndex) -> bool {
         let mut names = program.symbols.modules.iter().map(|module| module.short_name());
@@ -110,7 +128,8 @@ impl TypeInformation {
         self.modules.get(&module).is_some_and(|compiled| compiled.has_types)
     }
 
-    fn is_rust(&self, module: ModuleIndex) -> bool {
+    /// Whether rustc made a module.
+    pub fn is_rust(&self, module: ModuleIndex) -> bool {
         self.modules.get(&module).is_some_and(|compiled| compiled.language == Some(RUST))
     }
 
@@ -146,7 +165,19 @@ fn is_made_by_compiler(atom: &Atom) -> bool {
 struct Reader<'a> {
     program: &'a Program,
     stream: &'a TypeStream<Vec<u8>>,
+    ids: &'a TypeStream<Vec<u8>>,
     found: TypeInformation,
+    /// Classes without definitions by the types of their functions.
+    members: HashMap<TypeIndex, Option<UndefinedClass>>,
+}
+
+/// A procedure's symbols.
+struct Procedure {
+    rva: Rva,
+    described: Described,
+    /// Its own type, and the functions that it inlined.
+    type_: TypeIndex,
+    inlined: BTreeSet<TypeIndex>,
 }
 
 impl Reader<'_> {
@@ -156,9 +187,15 @@ impl Reader<'_> {
             let (compiled, procedures) = self.records(number, records.as_bytes());
             self.found.modules.insert(number, compiled);
             let mut has_types = false;
-            for (rva, procedure) in procedures {
-                has_types |= self.found.is_proof(&procedure);
-                self.found.procedures.entry(rva).or_default().push(procedure);
+            for procedure in procedures {
+                has_types |= self.found.is_proof(&procedure.described);
+                let types = procedure.inlined.iter().filter_map(|id| self.type_of_inlined(*id));
+                let types: BTreeSet<TypeIndex> = types.chain([procedure.type_]).collect();
+                let classes: Vec<_> = types.into_iter().filter_map(|index| self.undefined_class(index)).collect();
+                if !classes.is_empty() {
+                    self.found.undefined_classes.entry(procedure.rva).or_default().extend(classes);
+                }
+                self.found.procedures.entry(procedure.rva).or_default().push(procedure.described);
             }
             self.note_types(number, has_types);
         }
@@ -171,19 +208,20 @@ impl Reader<'_> {
         }
     }
 
-    fn records(&self, module: ModuleIndex, records: &[u8]) -> (Compiled, Vec<(Rva, Described)>) {
+    fn records(&self, module: ModuleIndex, records: &[u8]) -> (Compiled, Vec<Procedure>) {
         let mut compiled = Compiled::default();
-        let mut procedures: Vec<(Rva, Described)> = Vec::new();
+        let mut procedures: Vec<Procedure> = Vec::new();
         // The scopes that are open in the procedure, true for those of inlined calls.
         let mut scopes: Vec<bool> = Vec::new();
         let mut is_open = false;
         for record in SymIter::for_module_syms(records) {
+            // rustc divides a program by crates, and has the types of all or of none that a crate inlined of others.
             if is_local(record.kind)
                 && is_open
-                && !scopes.contains(&true)
-                && let Some((_, procedure)) = procedures.last_mut()
+                && (compiled.language == Some(RUST) || !scopes.contains(&true))
+                && let Some(procedure) = procedures.last_mut()
             {
-                procedure.has_locals = true;
+                procedure.described.has_locals = true;
                 continue;
             }
             match record.parse() {
@@ -194,12 +232,22 @@ impl Reader<'_> {
                 Ok(SymData::Proc(procedure)) => {
                     let place = procedure.fixed.offset_segment;
                     let rva = pdb::rva_in_section(&self.program.image, place.segment(), place.offset());
-                    let type_ = self.own_type(procedure.fixed.proc_type.get());
-                    procedures.extend(rva.map(|rva| (rva, Described { module, type_, has_locals: false })));
+                    let type_ = procedure.fixed.proc_type.get();
+                    let described = Described { module, type_: self.own_type(type_), has_locals: false };
+                    let inlined = BTreeSet::new();
+                    procedures.extend(rva.map(|rva| Procedure { rva, described, type_, inlined }));
                     is_open = rva.is_some();
                     scopes.clear();
                 }
-                Ok(SymData::InlineSite(_) | SymData::InlineSite2(_)) => scopes.push(true),
+                Ok(
+                    SymData::InlineSite(InlineSite { fixed: InlineSiteFixed { inlinee, .. }, .. })
+                    | SymData::InlineSite2(InlineSite2 { fixed: InlineSite2Fixed { inlinee, .. }, .. }),
+                ) => {
+                    scopes.push(true);
+                    if let Some(procedure) = procedures.last_mut().filter(|_| is_open) {
+                        procedure.inlined.insert(TypeIndex(inlinee.get()));
+                    }
+                }
                 Ok(SymData::Block(_) | SymData::Thunk(_)) => scopes.push(false),
                 Ok(SymData::End | SymData::InlineSiteEnd) => is_open &= scopes.pop().is_some(),
                 _ => {}
@@ -222,6 +270,37 @@ impl Reader<'_> {
             Ok(_) => OwnType::Values,
             Err(_) => OwnType::None,
         }
+    }
+
+    /// The type of a member function that was inlined.
+    fn type_of_inlined(&self, id: TypeIndex) -> Option<TypeIndex> {
+        match self.ids.record(id).ok()?.parse().ok()? {
+            TypeData::MFuncId(function) => Some(function.fixed.func_type.get()),
+            _ => None,
+        }
+    }
+
+    fn undefined_class(&mut self, index: TypeIndex) -> Option<UndefinedClass> {
+        if let Some(known) = self.members.get(&index) {
+            return known.clone();
+        }
+        let found = self.find_undefined_class(index);
+        self.members.insert(index, found.clone());
+        found
+    }
+
+    fn find_undefined_class(&self, index: TypeIndex) -> Option<UndefinedClass> {
+        let record = |index| self.stream.record(index).ok().filter(|_| !self.stream.is_primitive(index));
+        let TypeData::MemberFunc(function) = record(index)?.parse().ok()? else { return None };
+        // A static one has no object, as its class may have none.
+        if function.this.get().0 == 0 {
+            return None;
+        }
+        let class = record(function.class.get())?.parse().ok()?;
+        let key = Udt::of(&class)?.key();
+        // Of the standard library's templates, much is in a DLL or an archive that nobody compiled just now.
+        let name = self.program.symbols.announced.get(&key).filter(|name| !name.starts_with("std::"))?.clone();
+        Some(UndefinedClass { key, name })
     }
 
     /// Who writes the types of variables writes all.

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::atoms::{Atom, AtomIndex};
 use crate::change_set::{FunctionChange, FunctionStatus, Reason};
+use crate::file_names;
 use crate::lines::Lines;
 use crate::memory_reach::Reach;
+use crate::pairing::indexed;
 use crate::program::Program;
-use crate::symbols::{Module, ModuleIndex};
+use crate::symbols::ModuleIndex;
 use crate::type_information::TypeInformation;
 
 /// Names at most that a reason lists.
@@ -46,7 +48,7 @@ pub(crate) fn reasons(old: &Program, new: &Program, functions: &[FunctionChange]
     let added = changed.iter().filter(|(before, _)| before.is_none()).filter_map(|(_, after)| *after);
     for index in added.filter(|index| is_suspect(&new, Some(*index)) && new.reaches(*index)) {
         let is_exchanged = new.origin(index).is_some_and(|origin| origins.contains(&origin));
-        if is_exchanged && !new.is_of_toolchain(index, &old) {
+        if is_exchanged && !new.is_of_library(index, &old) {
             note(&mut files, &new, index, (false, true));
         }
     }
@@ -125,7 +127,7 @@ struct Side<'a> {
     types: TypeInformation,
     /// Parts of others, told with them.
     funclets: BTreeSet<AtomIndex>,
-    /// Source lines of what link-time optimisation left without a file.
+    /// Source lines of object files that are no file of the program's sources.
     lines: Lines,
     /// How many modules have a file name.
     namesakes: BTreeMap<&'a str, Vec<ModuleIndex>>,
@@ -134,11 +136,7 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn of(program: &'a Program, functions: Vec<AtomIndex>) -> Side<'a> {
         let types = TypeInformation::of(program, functions.iter().copied());
-        let is_merged = |index: &AtomIndex| {
-            let Some(atom) = program.atom(*index) else { return false };
-            atom.module.is_some_and(|module| types.is_merged(program, module)) && !types.has_types(program, atom)
-        };
-        let lines = Lines::of(program, functions.into_iter().filter(is_merged));
+        let lines = Lines::of(program, merged_with(program, &types, &functions));
         let mut namesakes: BTreeMap<&str, Vec<ModuleIndex>> = BTreeMap::new();
         for (index, module) in program.symbols.modules.iter().enumerate() {
             namesakes.entry(module.short_name()).or_default().push(index);
@@ -159,24 +157,25 @@ impl<'a> Side<'a> {
         let module = self.program.symbols.modules.get(self.program.atom(index)?.module?)?;
         Some(match module.path == module.object_file {
             true => Origin::Program,
-            false => Origin::Member(last_part(&module.object_file).to_owned(), module.short_name().to_owned()),
+            false => {
+                Origin::Member(file_names::last_part(&module.object_file).to_owned(), module.short_name().to_owned())
+            }
         })
     }
 
-    /// Its source is that of rustc's own library, and the other program was made by the same rustc.
+    /// It is a part of rustc's own library, the types in its name included, and the other program was made by the same rustc.
     fn is_of_toolchain(&self, index: AtomIndex, other: &Side<'_>) -> bool {
-        let source = self.program.atom(index).and_then(|atom| self.source(atom)).unwrap_or_default();
-        let source = source.replace('\\', "/");
-        let Some((commit, _)) = source.strip_prefix("/rustc/").and_then(|rest| rest.split_once("/library/")) else {
-            return false;
-        };
-        // `clang LLVM (rustc version 1.95.0 (59807616e 2026-04-14))`
-        let is_made_by = |version: &&str| {
-            let short = version.rsplit('(').next().and_then(|rest| rest.split(' ').next());
-            short.is_some_and(|short| short.len() >= 7 && commit.starts_with(short))
-        };
-        let own = self.types.rust_compilers();
-        own.iter().any(is_made_by) && other.types.rust_compilers().iter().any(is_made_by)
+        let name = self.program.atom(index).map(|atom| self.program.display(atom)).unwrap_or_default();
+        self.is_of_library(index, other) && crates_in(&name).all(|name| LIBRARIES.contains(&name))
+    }
+
+    /// It is made of rustc's own library, for whatever types, and the other program was made by the same rustc.
+    fn is_of_library(&self, index: AtomIndex, other: &Side<'_>) -> bool {
+        let Some(atom) = self.program.atom(index) else { return false };
+        let compilers = self.types.rust_compilers();
+        let source = self.source(atom).unwrap_or_default().replace('\\', "/");
+        let is_of_library = source.starts_with("/rustc/") || source.contains("/lib/rustlib/src/rust/library/");
+        !compilers.is_empty() && compilers == other.types.rust_compilers() && is_of_library
     }
 
     /// The source file that a function begins in.
@@ -184,44 +183,40 @@ impl<'a> Side<'a> {
         Some(self.lines.at(atom.rva).pop()?.source?.file)
     }
 
-    /// What an author calls the file: its name as the PDB has it, with as many folders as tell it from others. After link-time optimisation
-    /// the name of the source file, where the PDB has it.
+    /// What an author calls the file that a function came from. Behind link-time optimisation, and behind rustc, which divides a program into
+    /// object files as it likes, that is the source file, where the PDB has it.
     fn file_name(&self, atom: &Atom) -> Option<String> {
         let module = atom.module?;
-        if self.types.is_merged(self.program, module) {
-            return self.source(atom).map(|path| last_part(&path).to_owned());
+        if let Some(source) = self.source(atom) {
+            return Some(file_names::of_source(&source, self.lines.files()));
         }
         let modules = &self.program.symbols.modules;
         let namesakes = self.namesakes.get(modules.get(module)?.short_name())?;
-        name_among(modules, namesakes, module)
+        let is_merged = self.types.is_merged(self.program, module);
+        (!is_merged).then(|| file_names::of_module(modules, namesakes, module)).flatten()
     }
 }
 
-/// The name of a module by which none of its namesakes is meant.
-fn name_among(modules: &[Module], namesakes: &[ModuleIndex], module: ModuleIndex) -> Option<String> {
-    let own = modules.get(module)?;
-    let path = parts(own);
-    let others = namesakes.iter().filter(|other| **other != module).filter_map(|other| modules.get(*other));
-    let others: Vec<Vec<&str>> = others.map(parts).collect();
-    // From the file's name to more and more of the folders that it is in.
-    let ends = (0..path.len()).rev().filter_map(|start| path.get(start..));
-    for end in ends {
-        if !others.iter().any(|other| other.ends_with(end)) {
-            return Some(if end.len() == 1 { own.short_name().to_owned() } else { end.join("/") });
-        }
+/// The crates that come with rustc.
+const LIBRARIES: [&str; 3] = ["core", "alloc", "std"];
+
+/// The crates that a name of Rust's names things of: what stands first in each path.
+fn crates_in(name: &str) -> impl Iterator<Item = &str> {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':');
+    name.split(move |c| !is_word(c)).filter_map(|path| Some(path.split_once("::")?.0)).filter(|first| !first.is_empty())
+}
+
+/// All functions of the object files that some functions without types are in, where these are no file of the program's sources.
+fn merged_with(program: &Program, types: &TypeInformation, functions: &[AtomIndex]) -> Vec<AtomIndex> {
+    let suspects = functions.iter().filter_map(|index| program.atom(*index));
+    let suspects = suspects.filter(|atom| !types.has_types(program, atom)).filter_map(|atom| atom.module);
+    let modules: BTreeSet<ModuleIndex> =
+        suspects.filter(|module| types.is_merged(program, *module) || types.is_rust(*module)).collect();
+    if modules.is_empty() {
+        return Vec::new();
     }
-    let number = namesakes.iter().position(|other| *other == module)?.checked_add(1)?;
-    Some(format!("{}#{number}", own.short_name()))
-}
-
-/// Folders, the archive where there is one, and the file.
-fn parts(module: &Module) -> Vec<&str> {
-    let archive = Some(module.object_file.as_str()).filter(|archive| *archive != module.path);
-    archive.into_iter().chain([module.path.as_str()]).flat_map(|path| path.split(['/', '\\'])).collect()
-}
-
-fn last_part(path: &str) -> &str {
-    path.rsplit(['/', '\\']).next().unwrap_or(path)
+    let is_in = |atom: &Atom| atom.module.is_some_and(|module| modules.contains(&module));
+    indexed(program).filter(|(_, atom)| atom.is_function() && is_in(atom)).map(|(index, _)| index).collect()
 }
 
 #[cfg(test)]
@@ -229,21 +224,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_called_what_no_other_is() {
-        let module =
-            |path: &str, object_file: &str| Module { path: path.to_owned(), object_file: object_file.to_owned() };
-        let modules = [
-            module("c:\\work\\main.obj", "c:\\work\\main.obj"),
-            module("c:\\work\\net\\util.obj", "c:\\work\\net\\util.obj"),
-            module("c:\\work\\disk\\util.obj", "c:\\work\\disk\\util.obj"),
-            module("util.obj", "/lib/libnet.a"),
-            module("same.obj", "/lib/libnet.a"),
-            module("same.obj", "/lib/libnet.a"),
-        ];
-        let name = |index, namesakes: &[ModuleIndex]| name_among(&modules, namesakes, index).unwrap();
-        assert_eq!(name(0, &[0]), "main.obj");
-        let all = [1, 2, 3].map(|index| name(index, &[1, 2, 3]));
-        assert_eq!(all, ["net/util.obj", "disk/util.obj", "libnet.a/util.obj"]);
-        assert_eq!([name(4, &[4, 5]), name(5, &[4, 5])], ["same.obj#1", "same.obj#2"]);
+    fn crates_of_a_name() {
+        let of = |name| crates_in(name).collect::<Vec<_>>();
+        assert_eq!(
+            of("core::ptr::drop_in_place<alloc::vec::Vec<u8,alloc::alloc::Global> >"),
+            ["core", "alloc", "alloc"]
+        );
+        assert_eq!(of("alloc::vec::Vec::push<app::Account,alloc::alloc::Global>"), ["alloc", "app", "alloc"]);
+        assert_eq!(of("core::fmt::impl$10::fmt"), ["core"]);
+        assert_eq!(of("main"), Vec::<&str>::new());
     }
 }
