@@ -20,7 +20,7 @@ use crate::pdb::{self, Udt};
 use crate::program::Program;
 use crate::rva::Rva;
 use crate::shapes::Shape;
-use crate::symbols::ModuleIndex;
+use crate::symbols::{ModuleIndex, Symbols};
 
 /// What a PDB has of the types of some modules' functions.
 #[derive(Debug, Default)]
@@ -38,6 +38,16 @@ pub(crate) struct UndefinedClass {
     pub key: String,
     /// Name in the source's terms.
     pub name: String,
+}
+
+impl UndefinedClass {
+    /// The class of a unique name, where it is announced only. Much of the standard library's templates is in files that come with the compiler;
+    /// Microsoft's compiler leaves out the lambdas that it inlined.
+    pub fn of(symbols: &Symbols, key: &str) -> Option<UndefinedClass> {
+        let is_of_interest = |name: &&String| !name.starts_with("std::") && !name.contains("<lambda");
+        let name = symbols.announced.get(key).filter(is_of_interest)?.clone();
+        Some(UndefinedClass { key: key.to_owned(), name })
+    }
 }
 
 /// What a procedure's symbols have besides its name.
@@ -297,10 +307,7 @@ impl Reader<'_> {
             return None;
         }
         let class = record(function.class.get())?.parse().ok()?;
-        let key = Udt::of(&class)?.key();
-        // Of the standard library's templates, much is in a DLL or an archive that nobody compiled just now.
-        let name = self.program.symbols.announced.get(&key).filter(|name| !name.starts_with("std::"))?.clone();
-        Some(UndefinedClass { key, name })
+        UndefinedClass::of(&self.program.symbols, &Udt::of(&class)?.key())
     }
 
     /// Who writes the types of variables writes all.

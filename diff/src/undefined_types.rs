@@ -110,9 +110,9 @@ impl<'a> Side<'a> {
 
     /// Types that this build defines and another one only announces.
     fn undefined_in(&self, other: &Side<'_>) -> BTreeSet<UndefinedClass> {
-        let layouts = &self.program.symbols.layouts;
-        let lost = other.program.symbols.announced.iter().filter(|(key, _)| layouts.contains_key(*key));
-        lost.map(|(key, name)| UndefinedClass { key: key.clone(), name: name.clone() }).collect()
+        let theirs = &other.program.symbols;
+        let lost = theirs.announced.keys().filter(|key| self.program.symbols.layouts.contains_key(*key));
+        lost.filter_map(|key| UndefinedClass::of(theirs, key)).collect()
     }
 
     /// Some types with the functions that use them. Where very many are gone, the first ones say enough.
