@@ -36,7 +36,8 @@ impl<'a> Reach<'a> {
         })
     }
 
-    /// It reads or writes at addresses that it was given or has loaded. What the functions that it calls do is theirs.
+    /// It reads or writes at addresses that it was given or has loaded, or computes with such. What the functions that it calls do is
+    /// theirs.
     pub fn follows_pointers(self) -> bool {
         let Some(instructions) = self.instructions() else { return true };
         let entries = self.entries();
@@ -49,13 +50,13 @@ impl<'a> Reach<'a> {
             }
             let used = info.info(instruction);
             let follows = used.used_memory().iter().any(|memory| {
-                let is_own = matches!(memory.base(), Register::RSP | Register::RIP)
+                let is_own = is_stack_or_code(memory.base())
                     || instruction.is_ip_rel_memory_operand() && memory.index() == Register::None
                     || named.contains(&memory.base());
                 let is_thread = matches!(memory.segment(), Register::FS | Register::GS);
                 memory.access() != OpAccess::NoMemAccess && (!is_own || is_thread)
             });
-            if follows {
+            if follows || computes_address(instruction, &named) {
                 return true;
             }
             for register in used.used_registers().iter().filter(|used| !is_read(used.access())) {
@@ -94,6 +95,40 @@ impl<'a> Reach<'a> {
         self.program.atom(atom).is_some_and(is_known)
     }
 
+    /// It calls others, with numbers among what they are given that the other function does not have: sizes of objects, maybe. A jump alone leads
+    /// to who is given the same.
+    pub fn hands_on_other_numbers(self, other: Option<Reach<'_>>) -> bool {
+        let Some(instructions) = self.instructions() else { return true };
+        let calls = self.function.code.references.iter().any(|reference| reference.kind.is_branch())
+            || instructions.iter().any(|(_, instruction)| instruction.flow_control() == FlowControl::IndirectCall)
+            || self.function.tables.is_empty()
+                && instructions.iter().any(|(_, i)| i.flow_control() == FlowControl::IndirectBranch);
+        if !calls || instructions.len() == 1 {
+            return false;
+        }
+        let known = other.map(Reach::numbers).unwrap_or_default();
+        self.numbers().iter().any(|number| !known.contains(number))
+    }
+
+    /// Numbers that may be sizes: what is handed on as it is, and what is multiplied by.
+    fn numbers(self) -> BTreeSet<u64> {
+        let mut numbers = BTreeSet::new();
+        for (_, instruction) in self.instructions().unwrap_or_default() {
+            // What a function returns goes there, and no parameter.
+            let is_result = instruction.op0_register().full_register() == Register::RAX;
+            let is_size = match instruction.mnemonic() {
+                Mnemonic::Mov => !is_result,
+                Mnemonic::Push | Mnemonic::Imul | Mnemonic::Shl | Mnemonic::Sal => true,
+                _ => false,
+            };
+            if is_size {
+                let operands = 0..instruction.op_count();
+                numbers.extend(operands.filter_map(|operand| instruction.try_immediate(operand).ok()));
+            }
+        }
+        numbers
+    }
+
     /// Both do the same, but for where branches lead and what references name: whatever pointers lead to, they take it for the same.
     pub fn has_instructions_of(self, other: Reach<'_>) -> bool {
         let (own, others) = (self.masked_instructions(), other.masked_instructions());
@@ -129,6 +164,26 @@ impl<'a> Reach<'a> {
     }
 }
 
+/// Whether an instruction makes an address of another one that is not known to be in a named object: a member's, an element's.
+fn computes_address(instruction: &Instruction, named: &BTreeSet<Register>) -> bool {
+    let result = instruction.op0_register();
+    if result.size() != 8 || result == Register::RSP {
+        return false;
+    }
+    match instruction.mnemonic() {
+        Mnemonic::Lea => {
+            let base = instruction.memory_base();
+            base != Register::None && !is_stack_or_code(base) && !named.contains(&base)
+        }
+        Mnemonic::Add | Mnemonic::Sub => !named.contains(&result) && !named.contains(&instruction.op1_register()),
+        _ => false,
+    }
+}
+
+fn is_stack_or_code(register: Register) -> bool {
+    matches!(register, Register::RSP | Register::RIP)
+}
+
 fn is_read(access: OpAccess) -> bool {
     matches!(access, OpAccess::Read | OpAccess::CondRead)
 }
@@ -154,6 +209,19 @@ mod tests {
         assert!(follows("untyped_file/old.exe", "account_use"), "a parameter");
         assert!(!follows("untyped_file/old.exe", "limit"), "values alone");
         assert!(!follows("gcc_code/old.exe", "gcc_switch_changed"), "a table of its own");
+        assert!(follows("untyped_file/old.exe", "account_left"), "the address of a member");
+    }
+
+    #[test]
+    fn numbers_that_are_handed_on() {
+        let others = |fixture: &str, function: &str| {
+            with_reach(&format!("{fixture}/old.exe"), function, |old| {
+                with_reach(&format!("{fixture}/new.exe"), function, |new| new.hands_on_other_numbers(Some(old)))
+            })
+        };
+        assert!(others("untyped_file", "account_copy"), "a size");
+        assert!(!others("untyped_file", "limit"), "nobody is called");
+        assert!(!others("gcc_code", "gcc_switch_changed"), "the same ones");
     }
 
     #[test]

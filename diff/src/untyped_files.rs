@@ -64,7 +64,7 @@ fn is_change(change: &FunctionChange) -> bool {
 fn is_reached(old: &Side<'_>, before: AtomIndex, new: &Side<'_>, after: AtomIndex) -> bool {
     let (Some(a), Some(b)) = (Reach::of(old.program, before), Reach::of(new.program, after)) else { return true };
     let names = a.names_untyped_variable() || b.names_untyped_variable();
-    let follows = || a.follows_pointers() || b.follows_pointers();
+    let follows = || a.follows_pointers() || b.follows_pointers() || b.hands_on_other_numbers(Some(a));
     names || !a.has_instructions_of(b) && follows()
 }
 
@@ -150,7 +150,9 @@ impl<'a> Side<'a> {
 
     /// Whether it matters to a function what some objects look like.
     fn reaches(&self, index: AtomIndex) -> bool {
-        Reach::of(self.program, index).is_none_or(|reach| reach.names_untyped_variable() || reach.follows_pointers())
+        Reach::of(self.program, index).is_none_or(|reach| {
+            reach.names_untyped_variable() || reach.follows_pointers() || reach.hands_on_other_numbers(None)
+        })
     }
 
     fn origin(&self, index: AtomIndex) -> Option<Origin> {
