@@ -493,7 +493,7 @@ NOINLINE int rate(unsigned n) { return table[n] + 1; }
 NOINLINE int late(void) { return sum(&table[8], 8); }
 int start(void) { return rate(in) + late() + all(in); }
 ";
-    let Some(folder) = compile_with(source, &["-g0"]) else { return };
+    let Some(folder) = compile_with(source, &["-g0", "-fno-data-sections"]) else { return };
     for variant in ["old", "new"] {
         fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
     }
@@ -564,7 +564,7 @@ NOINLINE int all_of_it(void) { return length(TEXT); }
 NOINLINE int end_of_it(void) { return length(TEXT + 3) * 3; }
 int start(void) { return all_of_it() + end_of_it() + all(in); }
 "#;
-    let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu"]) else { return };
+    let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu", "-fno-data-sections"]) else { return };
     for variant in ["old", "new"] {
         fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
     }
@@ -686,4 +686,42 @@ int start(void) { open_one(room, in); return step(room) + all(in); }
     assert_refused(folder.path(), "because connection: neither build says what this type consists of");
     let ran = run(folder.path(), "check", &["--accept", "connection=keep"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+/// A constant without a name in a section of its own, of which another function names a place inside: the section tells how far it goes, so that who is given
+/// its start is found, and all of it is carried.
+#[test]
+fn a_constant_in_a_section_of_its_own_stays_whole() {
+    let source = "
+struct rate { const char *name; int value; };
+#ifdef NEW
+#define FIRST 7, 8, 9
+#define LATE {(const char *)\"three\", 33}
+#else
+#define FIRST 1, 2, 3
+#define LATE {(const char *)\"three\", 3}
+#endif
+NOINLINE int sum(const int *p, int n) { int s = 0; for (int i = 0; i < n; i++) s = s * 3 + p[i] + in; return s; }
+NOINLINE int total(const struct rate *r, int n) { int s = in; while (n-- > 0) { s = s * 5 + r[n].value + *r[n].name; } return s; }
+static const int numbers[12] = {FIRST, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+static const struct rate rates[4] = {{\"one\", 1}, {\"two\", 2}, LATE, {\"four\", 4}};
+NOINLINE int all_numbers(void) { return sum(numbers, 12); }
+NOINLINE int late_numbers(void) { return sum(numbers + 2, 10) * 3; }
+NOINLINE int all_rates(void) { return total(rates, 4); }
+NOINLINE int late_rates(void) { return total(rates + 1, 3) * 3; }
+int start(void) { return all_numbers() + late_numbers() + all_rates() + late_rates() + all(in); }
+";
+    for target in ["x86_64-pc-windows-msvc", "x86_64-w64-windows-gnu"] {
+        let Some(folder) = compile_with(source, &[&format!("--target={target}"), "-g0"]) else { return };
+        for variant in ["old", "new"] {
+            fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
+        }
+        let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stdout.starts_with("hotpatchable: 4 functions changed, 0 added"), "{ran:?}");
+        // 48 bytes of numbers, 64 of rates, and what of the names is carried with them.
+        let (before, _) = ran.stdout.split_once(" of constants").unwrap();
+        let carried: u32 = before.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!((112..=144).contains(&carried), "{ran:?}");
+    }
 }

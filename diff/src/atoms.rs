@@ -29,7 +29,7 @@ pub struct Atom {
     pub rva: Rva,
     /// Bytes that belong to it; for anonymous data, up to the next thing that is known.
     pub size: u32,
-    /// Whether the size comes from a type or a procedure rather than from what follows.
+    /// Whether the size comes from a type, a procedure, or a section of its own, rather than from what follows.
     pub is_sized: bool,
     /// What it is.
     pub kind: AtomKind,
@@ -201,7 +201,8 @@ pub(crate) fn partition(
         let kind = if section.is_writable() { AtomKind::Writable } else { AtomKind::ReadOnly };
         for (start, end) in data_pieces(image, symbols, section, &names, &sizes, targets) {
             let size = end.0 - start.0;
-            let is_sized = sizes.get(&start) == Some(&size);
+            let own = symbols.contribution_at(start).filter(|c| c.is_comdat && kind == AtomKind::ReadOnly);
+            let is_sized = sizes.get(&start) == Some(&size) || own.is_some_and(|c| c.range == (start..end));
             atoms.push(Atom { is_sized, ..new_atom(symbols, &names, start, size, kind) });
         }
     }

@@ -50,8 +50,9 @@ impl<'a> Cut<'a> {
         let is_piece = |index: AtomIndex| {
             let is_text = || listing::text_from(self.program, index, 0).is_some_and(is_written);
             let atom = self.program.atom(index)?;
-            let is_plain =
-                atom.kind == AtomKind::ReadOnly && !atom.is_sized && (index == first || atom.names.is_empty());
+            let is_plain = atom.kind == AtomKind::ReadOnly
+                && !atom.is_sized
+                && (atom.names.is_empty() || index == first && has_plain_name(atom));
             (is_plain && !self.tables.contains(&atom.rva) && !is_text()).then_some(atom)
         };
         let own = |atom: &Atom| self.program.symbols.contribution_at(atom.rva).map(|c| c.range.start);
@@ -171,9 +172,15 @@ impl Pieces<'_> {
     }
 }
 
-/// Whether bytes look like what somebody writes in a text, not like numbers of which some are zero.
+/// Whether bytes look like what somebody writes in a text, with a mark here and there, not like numbers, or letters of two bytes that are not Latin.
 fn is_written(text: &[u8]) -> bool {
-    text.iter().all(|byte| *byte >= b' ' || (7..=13).contains(byte) || matches!(byte, 0 | 27))
+    let is_control = |byte: &&u8| !(**byte >= b' ' || (7..=13).contains(*byte) || matches!(**byte, 0 | 27));
+    text.iter().filter(is_control).count() < text.len().div_ceil(4)
+}
+
+/// A constant of C's. What C++ makes for itself (tables of virtual functions, type information) ends where that ends.
+fn has_plain_name(atom: &Atom) -> bool {
+    atom.names.iter().all(|name| !name.key.starts_with("_Z") && !name.key.starts_with('?'))
 }
 
 /// All pieces as one.

@@ -12,6 +12,7 @@ pub mod atoms;
 mod auto_imports;
 pub mod change_set;
 mod closures;
+mod comdat_constants;
 pub mod compare;
 pub mod contracts;
 mod cosmetic;

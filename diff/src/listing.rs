@@ -190,6 +190,16 @@ pub fn text_from(program: &Program, index: AtomIndex, offset: u32) -> Option<&[u
     text.get(usize::try_from(offset).ok()?..).filter(|text| is_all && !text.is_empty())
 }
 
+/// Whether an address says which object is meant by itself: the start of one, or a place in a literal or in a constant without a name that has a section
+/// of its own. Another one is the start of nothing, and may count from an object nearby.
+pub fn is_place_of_its_own(program: &Program, target: Rva) -> bool {
+    let Location::Atom { atom, offset } = program.locate(target) else { return false };
+    let is_inside = |known: &Atom| {
+        known.kind == AtomKind::ReadOnly && known.names.is_empty() && known.is_sized && offset < known.size
+    };
+    offset == 0 || text_from(program, atom, offset).is_some() || program.atom(atom).is_some_and(is_inside)
+}
+
 /// A string in quotes, cut off where it is long.
 pub fn quote(text: &str) -> String {
     let shown: String = text.chars().take(SHOWN).collect();

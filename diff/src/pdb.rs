@@ -195,6 +195,7 @@ impl Reader<'_> {
                     range,
                     module: usize::from(c.module_index.get()),
                     checksum: c.data_crc.get(),
+                    is_comdat: c.characteristics.get() & LNK_COMDAT != 0,
                 })
             })
             .collect();
@@ -400,6 +401,9 @@ const MAX_TYPE_DEPTH: u32 = 64;
 
 /// A field list holds up to 64 KiB; this many are more than any type has.
 const MAX_FIELD_LISTS: usize = 256;
+
+/// `IMAGE_SCN_LNK_COMDAT`, PE format, "Section flags".
+const LNK_COMDAT: u32 = 0x1000;
 
 impl<'a> Types<'a> {
     fn new(stream: &'a TypeStream<Vec<u8>>) -> Self {

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::atoms::{self, Atom, AtomIndex, AtomKind};
 use crate::auto_imports;
+use crate::comdat_constants::ComdatConstants;
 use crate::error::Error;
 use crate::exact_fields::{ExactFields, FieldKind};
 use crate::exceptions::{self, Failure};
@@ -108,7 +109,8 @@ impl Program {
         let exact = ExactFields::load(&image, &symbols);
         let (extents, mut codes) = decode_all(&image, &symbols, &exact);
         let mut texts = Texts::of(&image, &symbols, &exact, &codes);
-        let targets = data_targets(&image, &exact, &extents, &codes);
+        let constants = ComdatConstants::of(&image, &symbols, &codes);
+        let targets = constants.without_insides(data_targets(&image, &exact, &extents, &codes));
         let mut targets = texts.without_insides(&image, &symbols, targets);
         let atoms = atoms::partition(&image, &symbols, &extents, &targets);
         let function_atoms = atoms.iter().enumerate().filter(|(_, a)| a.is_function());
@@ -131,6 +133,7 @@ impl Program {
         if !named_by_tables.is_empty() {
             targets.extend(named_by_tables.iter().copied());
             texts.take(named_by_tables);
+            targets = constants.without_insides(targets);
             targets = texts.without_insides(&program.image, &program.symbols, targets);
             program.atoms = atoms::partition(&program.image, &program.symbols, &extents, &targets);
             program.renumber_functions();

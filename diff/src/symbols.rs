@@ -122,6 +122,8 @@ pub struct Contribution {
     pub module: ModuleIndex,
     /// The linker's checksum of its bytes before relocation.
     pub checksum: u32,
+    /// A section that the linker may leave out or share (`IMAGE_SCN_LNK_COMDAT`): compilers put one object into each.
+    pub is_comdat: bool,
 }
 
 /// A part of a section: what the object files had in sections of one name.

@@ -21,6 +21,8 @@ pub(crate) const LITERAL: &str = "??_C@";
 pub(crate) struct Texts {
     /// Addresses that are taken or stored: whoever has one may read on from there.
     taken: BTreeSet<Rva>,
+    /// Where things with names and tables begin, which are no texts without a name.
+    named: BTreeSet<Rva>,
     /// Where objects begin for certain, which no text goes on into.
     objects: BTreeSet<Rva>,
 }
@@ -33,17 +35,18 @@ impl Texts {
         let pointers = image.base_relocations.iter().filter_map(|place| image.relocated_target(*place));
         let publics = symbols.publics.iter().filter(|public| !is_numbered_constant(&public.name));
         let tables = codes.iter().flat_map(|code| &code.facts.tables);
+        let named: BTreeSet<Rva> = publics
+            .map(|public| public.rva)
+            .chain(symbols.variables.iter().map(|variable| variable.rva))
+            .chain(tables.map(|table| table.rva))
+            .chain(image.imports.iter().map(|slot| slot.rva))
+            .chain(image.directories.iter().map(|taken| taken.start))
+            .collect();
+        let exact_symbols = references().filter_map(|r| r.symbol).chain(exact.symbols());
         Texts {
             taken: from_code.map(|r| r.place()).chain(pointers).chain(exact.named_addresses()).collect(),
-            objects: publics
-                .map(|public| public.rva)
-                .chain(symbols.variables.iter().map(|variable| variable.rva))
-                .chain(references().filter_map(|r| r.symbol))
-                .chain(exact.symbols())
-                .chain(tables.map(|table| table.rva))
-                .chain(image.imports.iter().map(|slot| slot.rva))
-                .chain(image.directories.iter().map(|taken| taken.start))
-                .collect(),
+            objects: named.iter().copied().chain(exact_symbols).collect(),
+            named,
         }
     }
 
@@ -54,14 +57,9 @@ impl Texts {
 
     /// The addresses without those that stand inside a text.
     pub fn without_insides(&self, image: &Image, symbols: &Symbols, mut targets: BTreeSet<Rva>) -> BTreeSet<Rva> {
-        for text in symbols.publics.iter().filter(|public| public.name.starts_with(LITERAL)) {
-            let own = symbols.contribution_at(text.rva).filter(|c| c.range.start == text.rva);
-            let inside = Rva(text.rva.0.saturating_add(1))..own.map_or(text.rva, |c| c.range.end);
-            remove(&mut targets, inside);
-        }
         let mut behind = Rva(0);
         for start in self.taken.intersection(&targets.clone()) {
-            if *start < behind || self.objects.contains(start) {
+            if *start < behind || self.named.contains(start) {
                 continue;
             }
             let text = self.text_at(image, symbols, *start);

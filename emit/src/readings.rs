@@ -161,12 +161,6 @@ fn is_referenced(new: &Program, function: &Function, atom: AtomIndex) -> bool {
     function.code.references.iter().any(|r| matches!(new.locate(r.target), Location::Atom { atom: a, .. } if a == atom))
 }
 
-/// Whether an address is the start of an object, or a place in a text.
-fn has_meaning_of_its_own(program: &Program, target: Rva) -> bool {
-    let Location::Atom { atom, offset } = program.locate(target) else { return false };
-    offset == 0 || listing::text_from(program, atom, offset).is_some()
-}
-
 /// Readings of a new address that the old version of the function has, too.
 fn agreed_readings(
     programs: &Correspondence<'_>,
@@ -187,7 +181,8 @@ fn agreed_readings(
         let readings = programs.common_readings(reference.target, target);
         let reading = if readings.contains(&plain) {
             Some(plain)
-        } else if has_meaning_of_its_own(programs.new, target) && has_meaning_of_its_own(programs.old, reference.target)
+        } else if listing::is_place_of_its_own(programs.new, target)
+            && listing::is_place_of_its_own(programs.old, reference.target)
         {
             // Both are starts of objects, or places in texts, that do not correspond: that their neighbours do proves nothing.
             None

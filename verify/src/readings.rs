@@ -8,7 +8,7 @@ use hpgen_diff::atoms::{Atom, AtomIndex, AtomKind, MAX_BIAS, NEIGHBOURS};
 use hpgen_diff::effects::Place;
 use hpgen_diff::listing;
 use hpgen_diff::passed_addresses;
-use hpgen_diff::program::{Function, Location, Program};
+use hpgen_diff::program::{Function, Location};
 use hpgen_diff::rva::Rva;
 use hpgen_diff::static_guards;
 use hpgen_diff::x64::{Reference, ReferenceKind};
@@ -204,12 +204,7 @@ impl Meaning<'_> {
                 self.facts.corresponds(partner, index).then_some(Reading { atom: index, offset })
             })
             .collect();
-        let is_own = |program: &Program, target: Rva| match program.locate(target) {
-            Location::Atom { offset: 0, .. } => true,
-            Location::Atom { atom, offset } => listing::text_from(program, atom, offset).is_some(),
-            _ => false,
-        };
-        let both_own = is_own(old, old_target) && is_own(new, new_target);
+        let both_own = listing::is_place_of_its_own(old, old_target) && listing::is_place_of_its_own(new, new_target);
         if both_own && !shared.contains(&plain) { Vec::new() } else { shared }
     }
 }
