@@ -172,10 +172,13 @@ impl Pieces<'_> {
     }
 }
 
-/// Whether bytes look like what somebody writes in a text, with a mark here and there, not like numbers, or letters of two bytes that are not Latin.
+/// Whether bytes look like letters of one byte, with a mark here and there, and not like the first of those in UTF-16 that are not Latin.
 fn is_written(text: &[u8]) -> bool {
-    let is_control = |byte: &&u8| !(**byte >= b' ' || (7..=13).contains(*byte) || matches!(**byte, 0 | 27));
-    text.iter().filter(is_control).count() < text.len().div_ceil(4)
+    let is_letter_of_two =
+        |unit: &&[u8]| matches!(unit, [_, high] if (1..b' ').contains(high) && !matches!(high, 9 | 10 | 13));
+    let units = text.chunks_exact(2);
+    let count = units.len();
+    units.filter(is_letter_of_two).count() < count.div_ceil(2).max(2)
 }
 
 /// A constant of C's. What C++ makes for itself (tables of virtual functions, type information) ends where that ends.
@@ -187,4 +190,20 @@ fn has_plain_name(atom: &Atom) -> bool {
 fn whole(pieces: &[&Atom]) -> Option<Atom> {
     let (first, last) = (pieces.first()?, pieces.last()?);
     Some(Atom { size: last.end().0.checked_sub(first.rva.0)?, ..(*first).clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_written;
+
+    #[test]
+    fn letters_of_two_bytes_are_no_text_of_bytes() {
+        for text in [&b"one\0"[..], b"\x01\0", b"\x01host=\x01\0", b"\x1b[1m\0", b"a\tb\n\0"] {
+            assert!(is_written(text), "{text:?}");
+        }
+        // The first letters of a Russian word and of a Greek one.
+        for text in [&b"1\x042\x04"[..], b"\xb1\x03\xb2\x03\xb3\x03"] {
+            assert!(!is_written(text), "{text:?}");
+        }
+    }
 }

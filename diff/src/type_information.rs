@@ -65,6 +65,8 @@ enum OwnType {
     None,
     /// `void ()`
     Empty,
+    /// A result, and no parameters.
+    Result,
     Values,
 }
 
@@ -120,6 +122,12 @@ impl TypeInformation {
         self.undefined_classes.get(&atom.rva).into_iter().flatten()
     }
 
+    /// Whether a function is known to be given nothing. (What rustc's line tables say of all functions, `void ()`, counts for nothing.)
+    pub fn takes_nothing(&self, atom: &Atom) -> bool {
+        let own = self.procedures.get(&atom.rva).map_or(&[][..], Vec::as_slice);
+        !own.is_empty() && own.iter().all(|procedure| procedure.type_ == OwnType::Result)
+    }
+
     /// Whether a module is what link-time optimisation made of several files.
     pub fn is_merged(&self, program: &Program, module: ModuleIndex) -> bool {
         let mut names = program.symbols.modules.iter().map(|module| module.short_name());
@@ -149,8 +157,8 @@ impl TypeInformation {
         let is_microsoft = compiled.compiler.starts_with("Microsoft") && compiled.language != Some(ASSEMBLY);
         match procedure.type_ {
             OwnType::None => false,
-            OwnType::Values if compiled.language == Some(RUST) => true,
-            OwnType::Empty | OwnType::Values => procedure.has_locals || is_microsoft,
+            OwnType::Result | OwnType::Values if compiled.language == Some(RUST) => true,
+            OwnType::Empty | OwnType::Result | OwnType::Values => procedure.has_locals || is_microsoft,
         }
     }
 }
@@ -277,6 +285,7 @@ impl Reader<'_> {
             {
                 OwnType::Empty
             }
+            Ok(TypeData::Proc(procedure)) if procedure.num_params.get() == 0 => OwnType::Result,
             Ok(_) => OwnType::Values,
             Err(_) => OwnType::None,
         }

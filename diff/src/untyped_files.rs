@@ -46,7 +46,7 @@ pub(crate) fn reasons(old: &Program, new: &Program, functions: &[FunctionChange]
         }
     }
     let added = changed.iter().filter(|(before, _)| before.is_none()).filter_map(|(_, after)| *after);
-    for index in added.filter(|index| is_suspect(&new, Some(*index)) && new.reaches(*index)) {
+    for index in added.filter(|index| is_suspect(&new, Some(*index)) && new.reaches_given(*index)) {
         let is_exchanged = new.origin(index).is_some_and(|origin| origins.contains(&origin));
         if is_exchanged && !new.is_of_library(index, &old) {
             note(&mut files, &new, index, (false, true));
@@ -148,10 +148,12 @@ impl<'a> Side<'a> {
         self.program.atom(index).is_some_and(|atom| !self.types.has_types(self.program, atom))
     }
 
-    /// Whether it matters to a function what some objects look like.
-    fn reaches(&self, index: AtomIndex) -> bool {
+    /// Whether it matters to a new function what objects look like that it is given or names.
+    fn reaches_given(&self, index: AtomIndex) -> bool {
+        let takes_nothing = self.program.atom(index).is_some_and(|atom| self.types.takes_nothing(atom));
         Reach::of(self.program, index).is_none_or(|reach| {
-            reach.names_untyped_variable() || reach.follows_pointers() || reach.hands_on_other_numbers(None)
+            let goes_on = reach.follows_pointers() || reach.hands_on_other_numbers(None);
+            reach.names_untyped_variable() || !takes_nothing && goes_on
         })
     }
 
