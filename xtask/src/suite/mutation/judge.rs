@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use hpgen_diff::atoms::AtomIndex;
+use hpgen_diff::atoms::{Atom, AtomIndex};
 use hpgen_diff::change_set::{ChangeSet, DataStatus, FunctionChange, FunctionStatus};
-use hpgen_diff::program::Program;
+use hpgen_diff::program::{Function, Program};
 
 use super::truth::{Change, Kind, Truth};
 use crate::suite::variants::Source;
@@ -60,7 +60,10 @@ pub fn judge(changes: &[Change], source: Source, old: Side<'_>, new: Side<'_>, s
                 let of =
                     |side: Side<'_>, here: &[u32]| here.iter().filter_map(|a| side.name_at(*a)).collect::<Vec<_>>();
                 let mut names = [of(old, &change.old), of(new, &change.new)].concat().into_iter();
+                let [_, users] = &really_reported;
                 names.any(|name| data.contains(name.as_str()))
+                    // A part of a variable that the optimiser splits has no name in the PDB: who uses it is told, and refused.
+                    || change.old.is_empty() && change.new.iter().all(|a| new.is_nameless_variable_of(*a, users))
             }
             // Whoever names a constant changes with it; libraries are what they were.
             Kind::Constant | Kind::Outside => continue,
@@ -76,7 +79,7 @@ pub fn judge(changes: &[Change], source: Source, old: Side<'_>, new: Side<'_>, s
     let chunks = Chunks::of(changes, old, new);
     for function in set.functions.iter().filter(|function| !chunks.have_function(function)) {
         let FunctionChange { status, display, why, .. } = function;
-        if source == Source::Analysis && is_doubt(function, changes) {
+        if source == Source::Analysis && is_doubt(function, changes, old) {
             judgement.explained += 1;
             continue;
         }
@@ -96,14 +99,18 @@ pub fn judge(changes: &[Change], source: Source, old: Side<'_>, new: Side<'_>, s
 
 /// The one class of extras that is explained: without the objects' relocations, an address inside one constant may be a biased base of another
 /// one nearby. hpgen refuses such a function, and says so, where that other constant did change; the truth must say that it did.
-fn is_doubt(function: &FunctionChange, changes: &[Change]) -> bool {
+fn is_doubt(function: &FunctionChange, changes: &[Change], old: Side<'_>) -> bool {
     let doubted = function.why.strip_suffix(", which changed").and_then(|why| {
         let (_, name) = why.rsplit_once(" may compute an address of ")?;
         Some(name)
     });
     let has_changed = |name: &str| {
         let mut constants = changes.iter().filter(|change| change.kind == Kind::Constant);
-        constants.any(|change| change.name == name || change.name.ends_with(&format!(".{name}")))
+        // A text is told by what it holds.
+        let is_at = |address: &u32| old.display_at(*address).is_some_and(|display| display == name);
+        constants.any(|change| {
+            change.name == name || change.name.ends_with(&format!(".{name}")) || change.old.iter().any(is_at)
+        })
     };
     function.status == FunctionStatus::Unresolved && doubted.is_some_and(has_changed)
 }
@@ -119,11 +126,28 @@ fn reported(
     atoms.map(|atom| atom.rva.0).collect()
 }
 
-impl Side<'_> {
+impl<'a> Side<'a> {
+    fn atom_at(self, address: u32) -> Option<&'a Atom> {
+        self.program.atoms.iter().find(|atom| atom.rva.0 == address)
+    }
+
     /// What hpgen calls the thing at an address.
     fn name_at(self, address: u32) -> Option<String> {
-        let atom = self.program.atoms.iter().find(|atom| atom.rva.0 == address)?;
-        Some(self.program.linkage_name(atom))
+        Some(self.program.linkage_name(self.atom_at(address)?))
+    }
+
+    /// What hpgen shows for the thing at an address.
+    fn display_at(self, address: u32) -> Option<String> {
+        Some(self.program.display(self.atom_at(address)?))
+    }
+
+    /// Whether the thing at an address has no name, and all functions that name it are among these, one at least.
+    fn is_nameless_variable_of(self, address: u32, functions: &BTreeSet<u32>) -> bool {
+        let is_named_by = |function: &&Function| function.code.references.iter().any(|r| r.place().0 == address);
+        let mut users = self.program.functions.iter().filter(is_named_by).peekable();
+        self.atom_at(address).is_some_and(|atom| atom.names.is_empty())
+            && users.peek().is_some()
+            && users.all(|user| self.program.atom(user.atom).is_some_and(|atom| functions.contains(&atom.rva.0)))
     }
 }
 
