@@ -66,6 +66,13 @@ fn compile_files<'f>(files: &[(&str, &str)], further: impl Fn(&str, &str) -> Vec
     Some(folder)
 }
 
+/// From here on there are images and PDBs alone, as of a release.
+fn remove_objects(folder: &Path) {
+    for variant in ["old", "new"] {
+        fs::remove_file(folder.join(variant).join("main.obj")).unwrap();
+    }
+}
+
 fn run(folder: &Path, command: &str, arguments: &[&str]) -> Ran {
     hpgen(folder, &[&[command, "old/main.exe", "new/main.exe"], arguments].concat())
 }
@@ -442,8 +449,7 @@ int start(void) { state(); end_of_state(); return all(in) + of_array(in); }
     let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu", "-fno-data-sections"]) else { return };
     for has_objects in [true, false] {
         if !has_objects {
-            fs::remove_file(folder.path().join("old/main.obj")).unwrap();
-            fs::remove_file(folder.path().join("new/main.obj")).unwrap();
+            remove_objects(folder.path());
         }
         let ran = run(folder.path(), "diff", &[]);
         assert!(ran.stdout.starts_with("hotpatchable: 2 functions changed, 0 added"), "{ran:?}");
@@ -471,8 +477,7 @@ int start(void) { return pick(in) + entry(in) + all(in); }
     else {
         return;
     };
-    fs::remove_file(folder.path().join("old/main.obj")).unwrap();
-    fs::remove_file(folder.path().join("new/main.obj")).unwrap();
+    remove_objects(folder.path());
     let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
@@ -494,9 +499,7 @@ NOINLINE int late(void) { return sum(&table[8], 8); }
 int start(void) { return rate(in) + late() + all(in); }
 ";
     let Some(folder) = compile_with(source, &["-g0", "-fno-data-sections"]) else { return };
-    for variant in ["old", "new"] {
-        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
-    }
+    remove_objects(folder.path());
     let ran = run(folder.path(), "check", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stdout.contains("because rate: it may read on") && ran.stdout.contains("[constant-extent]"), "{ran:?}");
@@ -520,9 +523,7 @@ NOINLINE int late(void) { return sum(other, 4); }
 int start(void) { return rate(in) + late() + all(in); }
 ";
     let Some(folder) = compile_with(source, &["-g0", "-fno-data-sections"]) else { return };
-    for variant in ["old", "new"] {
-        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
-    }
+    remove_objects(folder.path());
     let ran = run(folder.path(), "check", &[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
@@ -542,9 +543,7 @@ NOINLINE int end_of_it(void) { return length(TEXT + 8) * 3; }
 int start(void) { return all_of_it() + end_of_it() + all(in); }
 "#;
     let Some(folder) = compile(source) else { return };
-    for variant in ["old", "new"] {
-        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
-    }
+    remove_objects(folder.path());
     let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.starts_with("hotpatchable: 2 functions changed, 0 added"), "{ran:?}");
@@ -565,9 +564,7 @@ NOINLINE int end_of_it(void) { return length(TEXT + 3) * 3; }
 int start(void) { return all_of_it() + end_of_it() + all(in); }
 "#;
     let Some(folder) = compile_with(source, &["--target=x86_64-w64-windows-gnu", "-fno-data-sections"]) else { return };
-    for variant in ["old", "new"] {
-        fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
-    }
+    remove_objects(folder.path());
     let ran = run(folder.path(), "check", &[]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.stdout.contains("because all_of_it: it may read on"), "{ran:?}");
@@ -713,9 +710,7 @@ int start(void) { return all_numbers() + late_numbers() + all_rates() + late_rat
 ";
     for target in ["x86_64-pc-windows-msvc", "x86_64-w64-windows-gnu"] {
         let Some(folder) = compile_with(source, &[&format!("--target={target}"), "-g0"]) else { return };
-        for variant in ["old", "new"] {
-            fs::remove_file(folder.path().join(variant).join("main.obj")).unwrap();
-        }
+        remove_objects(folder.path());
         let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(ran.stdout.starts_with("hotpatchable: 4 functions changed, 0 added"), "{ran:?}");
