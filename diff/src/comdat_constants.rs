@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::image::Image;
-use crate::rva::Rva;
+use crate::rva::{Rva, remove_within};
 use crate::symbols::Symbols;
 use crate::x64::Code;
 
@@ -28,13 +28,8 @@ impl ComdatConstants {
     /// The addresses at which anonymous objects begin, without those inside such constants, and with where these begin.
     pub fn without_insides(&self, mut targets: BTreeSet<Rva>) -> BTreeSet<Rva> {
         for own in &self.0 {
-            let inside = Rva(own.start.0.saturating_add(1))..own.end;
-            let named: Vec<Rva> = if inside.is_empty() { Vec::new() } else { targets.range(inside).copied().collect() };
-            if !named.is_empty() {
+            if remove_within(&mut targets, Rva(own.start.0.saturating_add(1))..own.end) {
                 targets.insert(own.start);
-            }
-            for rva in named {
-                targets.remove(&rva);
             }
         }
         targets

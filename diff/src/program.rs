@@ -17,7 +17,7 @@ use crate::image::{Image, ImportedSymbol, RuntimeFunction};
 use crate::listing;
 use crate::pdb;
 use crate::rtti;
-use crate::rva::{Rva, span};
+use crate::rva::{Rva, remove_within, span};
 use crate::static_guards;
 use crate::symbols::Symbols;
 use crate::tables::{self, DataTable, JumpTable};
@@ -427,10 +427,7 @@ fn without_insides(image: &Image, mut targets: BTreeSet<Rva>, codes: &[Code]) ->
     let reads = codes.iter().flat_map(|code| &code.references).filter(|r| r.symbol.is_none() && r.accessed > 1);
     for read in reads.filter(|r| image.section_at(r.target).is_some_and(|section| !section.is_writable())) {
         let inside = Rva(read.target.0.saturating_add(1))..span(read.target, read.accessed.into()).end;
-        let named: Vec<Rva> = targets.range(inside).copied().collect();
-        for rva in named {
-            targets.remove(&rva);
-        }
+        remove_within(&mut targets, inside);
     }
     targets
 }

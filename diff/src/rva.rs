@@ -1,5 +1,6 @@
 //! Addresses of different kinds are different types, so that one cannot be taken for another.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -40,4 +41,13 @@ impl fmt::Debug for Rva {
 /// A half-open run of addresses; an end beyond 32 bits is cut off at the largest address.
 pub fn span(start: Rva, size: u32) -> Range<Rva> {
     start..Rva(start.0.saturating_add(size))
+}
+
+/// Takes addresses out of a set; true where there were any.
+pub(crate) fn remove_within(addresses: &mut BTreeSet<Rva>, range: Range<Rva>) -> bool {
+    let found: Vec<Rva> = if range.is_empty() { Vec::new() } else { addresses.range(range).copied().collect() };
+    for rva in &found {
+        addresses.remove(rva);
+    }
+    !found.is_empty()
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::exact_fields::ExactFields;
 use crate::image::Image;
 use crate::mangling::is_numbered_constant;
-use crate::rva::Rva;
+use crate::rva::{Rva, remove_within};
 use crate::symbols::Symbols;
 use crate::x64::{Code, ReferenceKind};
 
@@ -63,7 +63,7 @@ impl Texts {
                 continue;
             }
             let text = self.text_at(image, symbols, *start);
-            remove(&mut targets, Rva(start.0.saturating_add(1))..text.end);
+            remove_within(&mut targets, Rva(start.0.saturating_add(1))..text.end);
             behind = text.end;
         }
         targets
@@ -78,13 +78,6 @@ impl Texts {
         let next = self.objects.range(Rva(start.0.saturating_add(1))..).next().copied().unwrap_or(known);
         let bytes = image.bytes_up_to(start..known.min(next));
         start..Rva(start.0.saturating_add(u32::try_from(length(start, bytes)).unwrap_or(u32::MAX)))
-    }
-}
-
-fn remove(targets: &mut BTreeSet<Rva>, inside: Range<Rva>) {
-    let named: Vec<Rva> = if inside.is_empty() { Vec::new() } else { targets.range(inside).copied().collect() };
-    for rva in named {
-        targets.remove(&rva);
     }
 }
 
