@@ -482,6 +482,42 @@ int start(void) { return pick(in) + entry(in) + all(in); }
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
+/// The length of a text is asked for, and then the text is read at an index that nothing in the code bounds. Who asks for the length reads there.
+#[test]
+fn a_text_whose_length_is_asked_for_may_be_read_at_any_index() {
+    let source = "
+int seen;
+NOINLINE unsigned long long strlen(const char *text) { unsigned long long n = 0; while (text[n]) { ++n; } return n; }
+NOINLINE void show(int i) {
+    const char *text;
+    switch (i) {
+    case 0: text = \"none\"; break;
+    case 7: text = \"lucky\"; seen += 1; break;
+#ifdef NEW
+    case 9: text = \"no more than that\"; seen ^= 2; break;
+#endif
+    default: text = \"some\"; seen -= 3; break;
+    }
+    unsigned long long length = LENGTH(text);
+    for (unsigned long long n = 0; n < length; ++n) { seen = seen * 31 + text[n]; }
+}
+int start(void) { show(in); return all(in); }
+";
+    let flags = ["--target=x86_64-w64-windows-gnu", "-fno-data-sections", "-fno-builtin"];
+    let by_name = format!("#define LENGTH strlen\n{source}");
+    let Some(folder) = compile_with(&by_name, &flags) else { return };
+    remove_objects(folder.path());
+    let ran = run(folder.path(), "build", &["-o", "fix.hpx"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // What a function of another name does is not known.
+    let other = format!(
+        "NOINLINE unsigned long long upto(const char *text) {{ return (unsigned long long)text % (unsigned)in; }}\n#define LENGTH upto\n{source}"
+    );
+    let Some(folder) = compile_with(&other, &flags) else { return };
+    remove_objects(folder.path());
+    assert_refused(folder.path(), "computes with the address");
+}
+
 /// Without types, a table ends where code names a place inside. One entry behind that place changes: who indexes the table from its start may read it, too, and
 /// an author can know that it does not.
 #[test]

@@ -148,6 +148,22 @@ impl Value {
         }
     }
 
+    /// The largest number that its lower half can be.
+    fn largest_half(self) -> Option<u32> {
+        match self {
+            Value::LowAtMost(largest) => Some(largest),
+            _ => self.largest(),
+        }
+    }
+
+    /// The same, once its lowest byte is 0 or 1.
+    fn with_truth_value(self) -> Value {
+        match self.largest() {
+            Some(largest) if largest <= u8::MAX.into() => Value::AtMost(1),
+            _ => Value::PartAtMost { bits: u8::BITS, largest: 1 },
+        }
+    }
+
     /// The largest number that its lowest bits can be.
     fn largest_part(self, bits: u32) -> Option<u32> {
         match self {
@@ -643,13 +659,20 @@ impl Analysis<'_> {
 
     /// The new value of a register that the instruction sets to something known.
     fn result(&mut self, i: &Instruction, state: &State) -> Option<(Register, Value)> {
-        if i.op_count() < 2 || i.op0_kind() != OpKind::Register {
+        if i.op_count() == 0 || i.op0_kind() != OpKind::Register {
             return None;
         }
         let target = i.op0_register();
+        if index_bounds::is_set_by_condition(i) {
+            return Some((target, state.get(target).with_truth_value()));
+        }
+        if i.op_count() < 2 {
+            return None;
+        }
         let source_is_register = i.op1_kind() == OpKind::Register;
         let wide = target.is_gpr64();
         match i.mnemonic() {
+            _ if clears(i) && (wide || target.is_gpr32()) => Some((target, Value::AtMost(0))),
             Mnemonic::Lea
                 if let Some(largest) = index_bounds::largest_multiple(i, state.get(i.memory_index()).largest()) =>
             {
@@ -679,10 +702,9 @@ impl Analysis<'_> {
             }
             Mnemonic::Mov if source_is_register && wide => Some((target, state.get(i.op1_register()))),
             // The upper half is cleared.
-            Mnemonic::Mov if source_is_register && target.is_gpr32() => match state.get(i.op1_register()) {
-                Value::AtMost(largest) | Value::LowAtMost(largest) => Some((target, Value::AtMost(largest))),
-                _ => None,
-            },
+            Mnemonic::Mov if source_is_register && target.is_gpr32() => {
+                state.get(i.op1_register()).largest_half().map(|largest| (target, Value::AtMost(largest)))
+            }
             Mnemonic::And | Mnemonic::Movzx => {
                 let part = index_bounds::extended_part(i);
                 let part = part.and_then(|(source, bits)| state.get(source).largest_part(bits));
@@ -690,10 +712,8 @@ impl Analysis<'_> {
                 Some((target, Value::AtMost(part.map_or(largest, |part| part.min(largest)))))
             }
             Mnemonic::Shl if wide || target.is_gpr32() => {
-                let largest = match state.get(target) {
-                    Value::LowAtMost(largest) if !wide => Some(largest),
-                    value => value.largest(),
-                };
+                let value = state.get(target);
+                let largest = if wide { value.largest() } else { value.largest_half() };
                 index_bounds::largest_shifted(i, largest?).map(|largest| (target, Value::AtMost(largest)))
             }
             Mnemonic::Mov if target.is_gpr32() && i.op1_kind() == OpKind::Immediate32 => {
@@ -722,6 +742,11 @@ impl Analysis<'_> {
                 let (kept, moved) = (state.get(target), state.get(i.op1_register()));
                 let merged = self.sets.merge(kept, moved);
                 Some((target, merged))
+            }
+            // The upper half is cleared, whether the condition holds or not.
+            _ if is_conditional_move(i) && source_is_register && target.is_gpr32() => {
+                let halves = [target, i.op1_register()].map(|register| state.get(register).largest_half());
+                halves[0].zip(halves[1]).map(|(kept, moved)| (target, Value::AtMost(kept.max(moved))))
             }
             Mnemonic::Add if wide => {
                 let left = state.get(target);

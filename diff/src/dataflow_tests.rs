@@ -431,6 +431,78 @@ fn a_default_that_is_a_constant_bounds_an_index() {
     assert_eq!(loaded, UNBOUNDED);
 }
 
+/// Conditions that become numbers: cleared and set, moved, one of two constants.
+#[test]
+fn a_condition_that_becomes_a_number_bounds_an_index() {
+    let reach = |reach| Uses { indexed: true, reach, ..NONE };
+    let truth = indexed_after(|a, _| {
+        a.xor(eax, eax).unwrap();
+        a.cmp(ecx, 9).unwrap();
+        a.setb(al).unwrap();
+    });
+    let extended = indexed_after(|a, _| {
+        a.cmp(ecx, 9).unwrap();
+        a.setb(cl).unwrap();
+        a.movzx(eax, cl).unwrap();
+    });
+    assert_eq!([truth, extended], [reach(16), reach(16)]);
+    // As `i < 6 ? 2 : i < 9`.
+    let one_of_three = indexed_after(|a, _| {
+        let mut known = a.create_label();
+        a.mov(ebp, 2).unwrap();
+        a.cmp(ecx, 6).unwrap();
+        a.jb(known).unwrap();
+        a.xor(ebp, ebp).unwrap();
+        a.cmp(ecx, 9).unwrap();
+        a.setb(bpl).unwrap();
+        a.set_label(&mut known).unwrap();
+        a.mov(eax, ebp).unwrap();
+    });
+    assert_eq!(one_of_three, reach(24));
+    let one_of_two = indexed_after(|a, _| {
+        a.sub(eax, eax).unwrap();
+        a.mov(ecx, 4).unwrap();
+        a.test(edx, edx).unwrap();
+        a.cmove(eax, ecx).unwrap();
+    });
+    assert_eq!(one_of_two, reach(40));
+    for not_known in [
+        // The bytes above the lowest one.
+        indexed_after(|a, _| {
+            a.cmp(ecx, 9).unwrap();
+            a.setb(al).unwrap();
+        }),
+        indexed_after(|a, _| {
+            a.mov(eax, 0x100).unwrap();
+            a.cmp(ecx, 9).unwrap();
+            a.setb(al).unwrap();
+        }),
+        indexed_after(|a, _| {
+            a.xor(eax, eax).unwrap();
+            a.setb(ah).unwrap();
+        }),
+        indexed_after(|a, _| a.xor(al, al).unwrap()),
+        // What is moved on one side only.
+        indexed_after(|a, _| {
+            a.xor(eax, eax).unwrap();
+            a.test(edx, edx).unwrap();
+            a.cmove(eax, ecx).unwrap();
+        }),
+    ] {
+        assert_eq!(not_known, UNBOUNDED);
+    }
+    // In a loop, what only grows a little is not followed to its end.
+    let counted = indexed_after(|a, _| {
+        let mut top = a.create_label();
+        a.xor(eax, eax).unwrap();
+        a.set_label(&mut top).unwrap();
+        a.lea(eax, ptr(rax * 1 + 4)).unwrap();
+        a.test(ecx, ecx).unwrap();
+        a.jne(top).unwrap();
+    });
+    assert_eq!(counted, UNBOUNDED);
+}
+
 #[test]
 fn what_bounds_something_else_bounds_no_index() {
     // The upper half was not compared.

@@ -3,7 +3,7 @@
 //! A table that is only read at indices which cannot leave it is the object that was meant, whatever stands around it. Bounds may be
 //! larger than what the program allows, never smaller.
 
-use iced_x86::{ConditionCode, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// How much of a register was compared, from its lowest bit on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,15 @@ fn is_low_byte(register: Register) -> bool {
     register.is_gpr8() && !matches!(register, Register::AH | Register::BH | Register::CH | Register::DH)
 }
 
+/// Whether an instruction sets the lowest byte of its register to whether a condition holds (`setcc`): 0 or 1.
+pub(crate) fn is_set_by_condition(i: &Instruction) -> bool {
+    i.code().condition_code() != ConditionCode::None
+        && i.flow_control() == FlowControl::Next
+        && i.op_count() == 1
+        && i.op0_kind() == OpKind::Register
+        && is_low_byte(i.op0_register())
+}
+
 /// The register of whose bits an instruction leaves some, from the lowest one on, in its first operand, and how many.
 pub(crate) fn extended_part(i: &Instruction) -> Option<(Register, u32)> {
     let source = i.op1_register();
@@ -100,9 +109,13 @@ pub(crate) fn largest_shifted(i: &Instruction, largest: u32) -> Option<u32> {
     largest.checked_mul(1 << by)
 }
 
-/// The largest number that a `lea` makes of an index alone, times its scale and plus a constant, where no bit is lost.
+/// The largest number that a `lea` makes of an index alone, times its scale and plus a constant, where no bit is lost. Not where it only adds:
+/// in a loop, what it makes would grow by a little each time it is looked at.
 pub(crate) fn largest_multiple(i: &Instruction, largest: Option<u32>) -> Option<u32> {
-    let is_index = i.memory_base() == Register::None && i.memory_index().is_gpr64() && !i.op0_register().is_gpr16();
+    let is_index = i.memory_base() == Register::None
+        && i.memory_index().is_gpr64()
+        && i.memory_index_scale() > 1
+        && !i.op0_register().is_gpr16();
     let constant = u32::try_from(i.memory_displacement64()).ok().filter(|_| is_index)?;
     largest?.checked_mul(i.memory_index_scale())?.checked_add(constant)
 }

@@ -5,10 +5,11 @@ use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAcc
 
 use crate::mangling::constructs_or_destroys;
 use crate::program::{Function, Location, Program};
+use crate::rva::{Rva, span};
 use crate::static_guards::takes_guard;
 use crate::x64::{Reference, ReferenceKind};
 
-/// Instructions between the address and the call.
+/// Instructions between the address and the call, on the one way that leads from it.
 const LONGEST_WAY: usize = 8;
 
 /// Where arguments are (x64 calling convention).
@@ -105,10 +106,20 @@ pub(crate) fn passed(program: &Program, function: &Function, reference: &Referen
         return None;
     }
     let mut holder = first.op0_register();
-    for next in (taken_by.checked_add(1)?..).take(LONGEST_WAY) {
+    let mut next = taken_by.checked_add(1)?;
+    for _ in 0..LONGEST_WAY {
         let instruction = program.instruction(atom, function, next)?;
         match instruction.flow_control() {
-            FlowControl::Next => holder = holder_behind(&instruction, holder)?,
+            FlowControl::Next => {
+                holder = holder_behind(&instruction, holder)?;
+                next = next.checked_add(1)?;
+            }
+            FlowControl::UnconditionalBranch => {
+                let target = Rva(u32::try_from(instruction.near_branch_target()).ok()?);
+                let offset =
+                    target.0.checked_sub(atom.rva.0).filter(|_| span(atom.rva, atom.size).contains(&target))?;
+                next = function.code.instruction_at(offset)?;
+            }
             FlowControl::Call | FlowControl::IndirectCall => {
                 let argument = ARGUMENTS.iter().position(|argument| *argument == holder)?;
                 return Some(Passed { call: next, argument });

@@ -63,6 +63,10 @@ pub(crate) fn of_reference(
             "takes an address behind the end of {name}, and the old build does not tell what it means"
         ));
     }
+    // What reads or constructs at an address in any case gets that of an object, whatever else is done with it.
+    if offset == 0 && passed_addresses::passes_object(new, function, reference) {
+        return Ok(plain);
+    }
     // A base of indexed accesses may be an end or biased, unless none can leave the object, and so may what is compared or
     // computed with. An address that is
     // read at directly, passed on or stored is the object's own, unless the function also has the array that ends here. The end of a string
@@ -72,9 +76,6 @@ pub(crate) fn of_reference(
     let leaves = uses.indexed && !uses.is_indexed_within(object.size.saturating_sub(offset));
     if leaves || uses.compared || uses.computed {
         return Err(format!("computes with the address {name}+{offset:#x}, which may stand for another object nearby"));
-    }
-    if offset == 0 && passed_addresses::passes_object(new, function, reference) {
-        return Ok(plain);
     }
     // Nothing is read at an end, and where it can only be reads inside the object, no end is meant.
     let is_only_read = uses.indexed && !uses.direct && !uses.escapes;

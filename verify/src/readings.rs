@@ -145,6 +145,10 @@ impl Meaning<'_> {
         if plain.offset >= i64::from(size) {
             return Err(Doubt::Use(format!("an address that the old build shows to be the end of {}", name())));
         }
+        // What is passed on as an object of its own is that, whatever else is done with it.
+        if plain.offset == 0 && passed_addresses::passes_object(new, function, reference) {
+            return Ok(());
+        }
         let uses = function.code.facts.uses.get(&target).copied().unwrap_or_default();
         let room = u32::try_from(plain.offset).map_or(0, |offset| size.saturating_sub(offset));
         let leaves = uses.indexed && !uses.is_indexed_within(room);
@@ -152,10 +156,9 @@ impl Meaning<'_> {
             let doubt = format!("{} in a use that no other object nearby fits, or that the old build shares", name());
             return Err(Doubt::Use(doubt));
         }
-        // What is only read at, inside the object, is no end, nor is what is passed on as an object of its own.
+        // What is only read at, inside the object, is no end.
         let is_only_read = uses.indexed && !uses.direct && !uses.escapes;
-        let is_own = is_only_read || passed_addresses::passes_object(new, function, reference);
-        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0 && !is_own);
+        let before = plain.atom.0.checked_sub(1).map(AtomIndex).filter(|_| plain.offset == 0 && !is_only_read);
         let rival = before.filter(|before| {
             let is_named =
                 |r: &Reference| matches!(new.locate(r.target), Location::Atom { atom, .. } if atom == *before);
