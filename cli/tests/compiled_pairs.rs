@@ -678,6 +678,41 @@ int start(void) { return step((struct connection *)room) + more(in) + all(in); }
     }
 }
 
+/// Behind link-time optimisation a function that takes nothing and keeps nothing shows no types. Its source file's other functions do.
+#[test]
+fn link_time_optimisation_leaves_functions_that_take_nothing_with_their_file() {
+    const LIST: &str = "
+struct item { int left, n; struct item *next; };
+static struct item *first;
+__attribute__((noinline)) int add(struct item *i) { i->next = first; first = i; return i->n; }
+__attribute__((noinline)) int count(void) {
+#ifdef NEW
+    if (!first) return -1;
+#endif
+    return first->n + first->left;
+}
+";
+    const MAIN: &str = "
+int add(void *);
+int count(void);
+long long room[8];
+int start(void) { return add(room) + count() + all(in); }
+";
+    let main = format!("{COMMON}{MAIN}");
+    let files = [("list", LIST), ("main", main.as_str())];
+    let compiled = |untyped: &'static str, flag: &'static str| {
+        compile_files(&files, |file: &str, _: &str| if file == untyped { vec!["-flto", flag] } else { vec!["-flto"] })
+    };
+    let Some(folder) = compiled("", "") else { return };
+    let ran = run(folder.path(), "check", &[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // With one such file, nothing tells which functions are of it.
+    for untyped in ["list", "main"] {
+        let Some(folder) = compiled(untyped, "-gline-tables-only") else { return };
+        assert_refused(folder.path(), "because list.c: neither build has type information for this file");
+    }
+}
+
 /// clang leaves the definition of a class to the files that construct it: where those have no types, nobody else's say what it consists of.
 #[test]
 fn a_class_that_only_a_file_without_types_constructs_is_unknown() {

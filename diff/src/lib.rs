@@ -74,6 +74,7 @@ pub mod tables;
 mod testing;
 mod type_information;
 pub mod type_users;
+mod typed_sources;
 mod undefined_types;
 mod untyped_files;
 pub mod unwind;

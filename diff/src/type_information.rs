@@ -4,7 +4,8 @@
 //! procedure symbol, or with one without a type, plainly has none. With line tables alone, clang still writes what the functions themselves take
 //! and give, but only announces the structures behind pointers, and rustc says of all that they are `void ()`: what gives these away is that no
 //! function of the file has parameters or locals. Microsoft's compiler knows no such thing. Link-time optimisation makes one file of
-//! many, so that nothing but a function's own records tells of it; that is where it may be taken for one without types.
+//! many, so that nothing but a function's own records tells of it, and where these can tell nothing, those of its source file's other functions (see
+//! `typed_sources`); that is where it may be taken for one without types.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,6 +22,7 @@ use crate::program::Program;
 use crate::rva::Rva;
 use crate::shapes::Shape;
 use crate::symbols::{ModuleIndex, Symbols};
+use crate::typed_sources;
 
 /// What a PDB has of the types of some modules' functions.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(crate) struct TypeInformation {
     modules: HashMap<ModuleIndex, Compiled>,
     /// Classes that the PDB defines nowhere, and of which a procedure is a member, or a function that it inlined.
     undefined_classes: HashMap<Rva, BTreeSet<UndefinedClass>>,
+    /// Functions that show no types themselves, and whose source file does.
+    known_by_source: BTreeSet<Rva>,
 }
 
 /// A class that a PDB announces and defines nowhere.
@@ -88,8 +92,8 @@ const RUST: u8 = 0x15;
 impl TypeInformation {
     /// Reads the modules that some functions came from. Where the PDB cannot be read any more, nothing has a type.
     pub fn of(program: &Program, functions: impl IntoIterator<Item = AtomIndex>) -> TypeInformation {
-        let wanted: BTreeSet<ModuleIndex> =
-            functions.into_iter().filter_map(|index| program.atom(index)?.module).collect();
+        let atoms: Vec<&Atom> = functions.into_iter().filter_map(|index| program.atom(index)).collect();
+        let wanted: BTreeSet<ModuleIndex> = atoms.iter().filter_map(|atom| atom.module).collect();
         let path = &program.symbols.pdb_path;
         let found = pdb::with_open(path, &program.image, |pdb| {
             let stream = pdb.read_type_stream().map_err(|e| Error::pdb(path, e.to_string()))?;
@@ -100,14 +104,19 @@ impl TypeInformation {
             reader.variables();
             Ok(reader.found)
         });
-        found.unwrap_or_default()
+        let mut found = found.unwrap_or_default();
+        found.known_by_source = typed_sources::functions_of(program, &found, &atoms);
+        found
     }
 
     /// Whether the PDB has a function's types, as far as that can be told.
     pub fn has_types(&self, program: &Program, atom: &Atom) -> bool {
         let Some(module) = atom.module else { return false };
+        if self.known_by_source.contains(&atom.rva) {
+            return true;
+        }
         let is_merged = self.is_merged(program, module);
-        let own = self.procedures.get(&atom.rva).map_or(&[][..], Vec::as_slice);
+        let own = self.own(atom);
         if own.is_empty() {
             return if is_merged { is_made_by_compiler(atom) } else { self.module_has_types(module) };
         }
@@ -124,8 +133,30 @@ impl TypeInformation {
 
     /// Whether a function is known to be given nothing. (What rustc's line tables say of all functions, `void ()`, counts for nothing.)
     pub fn takes_nothing(&self, atom: &Atom) -> bool {
-        let own = self.procedures.get(&atom.rva).map_or(&[][..], Vec::as_slice);
+        let own = self.own(atom);
         !own.is_empty() && own.iter().all(|procedure| procedure.type_ == OwnType::Result)
+    }
+
+    /// Whether a function's own records show its types.
+    pub fn shows_types(&self, atom: &Atom) -> bool {
+        self.own(atom).iter().any(|procedure| self.is_proof(procedure))
+    }
+
+    /// Whether a function's own records can show no types: it takes nothing, and keeps nothing.
+    pub fn has_nothing_to_show(&self, atom: &Atom) -> bool {
+        let is_bare = |procedure: &Described| matches!(procedure.type_, OwnType::Empty | OwnType::Result);
+        let own = self.own(atom);
+        !own.is_empty() && own.iter().all(is_bare) && !self.shows_types(atom)
+    }
+
+    /// Whether some function of a module takes something, and its records do not show what: a file of the module has no types.
+    pub fn hides_parameters(&self, module: ModuleIndex) -> bool {
+        let mut procedures = self.procedures.values().flatten().filter(|procedure| procedure.module == module);
+        procedures.any(|procedure| procedure.type_ == OwnType::Values && !self.is_proof(procedure))
+    }
+
+    fn own(&self, atom: &Atom) -> &[Described] {
+        self.procedures.get(&atom.rva).map_or(&[][..], Vec::as_slice)
     }
 
     /// Whether a module is what link-time optimisation made of several files.
