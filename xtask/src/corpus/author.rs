@@ -6,9 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::outcome::Authoring;
+use super::outcome::{Authoring, Figures};
 use crate::binary_patches;
 use crate::live::Hpgen;
+
+/// So many reasons are told of each refusal.
+const REASONS: usize = 5;
 
 /// Calls `hpgen check` and `hpgen build`, which must agree, and `hpgen verify`, which must hold where there is a payload.
 /// `options` are those of an author who answers for a refusal.
@@ -33,7 +36,8 @@ pub fn author(hpgen: &Hpgen, old: &Path, new: &Path, options: &[PathBuf], payloa
     ensure!(authoring.verdict == expected, "exit code {:?}, but the verdict is {}", built.code, authoring.verdict);
     if built.code == Some(0) {
         verify(hpgen, old, new, payload)?;
-        authoring.others = Some(binary_patches::sizes(old, new, &payload.with_file_name("patch"))?);
+        let others = binary_patches::sizes(old, new, &payload.with_file_name("patch"))?;
+        authoring.figures.iter_mut().for_each(|figures| figures.others = Some(others));
     }
     Ok(authoring)
 }
@@ -47,24 +51,25 @@ fn verify(hpgen: &Hpgen, old: &Path, new: &Path, payload: &Path) -> Result<()> {
 fn read(report: &Value, milliseconds: u64) -> Result<Authoring> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
-    let functions = |status: &str| {
-        let of_status = list("functions").into_iter().filter(|function| function["status"] == status);
-        of_status.map(|function| text(&function["display"])).collect::<Vec<_>>()
-    };
+    let functions = |status: &str| list("functions").iter().filter(|function| function["status"] == status).count();
+    let reasons = list("reasons");
     let number = |value: &Value| value.as_u64().with_context(|| format!("{value} where a number should be"));
     Ok(Authoring {
         verdict: text(&report["verdict"]),
-        reasons: list("reasons")
+        reasons: reasons
             .iter()
+            .take(REASONS)
             .map(|reason| ["code", "symbol", "message"].map(|name| text(&reason[name])))
             .collect(),
-        functions: number(&report["old"]["functions"])?,
-        changed: functions("changed"),
-        added: functions("added"),
-        unresolved: functions("unresolved"),
-        image_bytes: number(&report["old"]["size"])?,
-        payload_bytes: report["payload"]["bytes"].as_u64(),
-        others: None,
-        milliseconds,
+        further_reasons: reasons.len().saturating_sub(REASONS),
+        figures: Some(Figures {
+            functions: number(&report["old"]["functions"])?,
+            changed: functions("changed"),
+            added: functions("added"),
+            image_bytes: number(&report["old"]["size"])?,
+            payload_bytes: report["payload"]["bytes"].as_u64(),
+            others: None,
+            milliseconds,
+        }),
     })
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::manifest::Live;
-use super::outcome::Measured;
+use super::outcome::{Measured, Stops};
 use crate::child::{self, Ended};
 use crate::live::{Hpgen, PATIENCE, Target};
 use crate::wine;
@@ -79,12 +79,12 @@ pub fn prove(hpgen: &Hpgen, folder: &Path, live: Option<&Live>, at_once: bool) -
     } else {
         phases(&seen, live)?
     };
-    Ok(Measured {
+    let stops = Stops {
         apply_us: number(&applied["processes"][0]["images"][0]["stopped_us"])?,
         rollback_us: number(&rolled_back["stopped_us"])?,
         lines,
-        shows_nothing: difference == Shown::Nothing,
-    })
+    };
+    Ok(Measured { shows_nothing: difference == Shown::Nothing, stops: Some(stops) })
 }
 
 /// What a probe shows of two builds that nobody patches.

@@ -55,7 +55,7 @@ pub struct Build {
 }
 
 /// A security fix.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// The CVE that the fix is known by, and that names the case.
@@ -74,7 +74,7 @@ pub struct Case {
 }
 
 /// What makes a refused fix go, as files of ours in the library's folder.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// Rules for `hpgen build --rules`.
@@ -112,7 +112,7 @@ impl Answer {
 }
 
 /// What the driver prints of a case.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Live {
     /// The driver's name of the input.

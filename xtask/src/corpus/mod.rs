@@ -6,6 +6,7 @@
 mod author;
 mod bars;
 mod build;
+mod committed;
 mod definitions;
 pub mod flavour;
 mod live;
@@ -128,29 +129,56 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
         }
         Ok(())
     })?;
-    let (mut failed, mut outcomes, mut not_run) = (Vec::new(), Vec::new(), Vec::new());
-    for task in &tasks {
-        let Some(outcome) = Outcome::read(&outcome::file(&task.name, task.flavour)) else {
-            if task.flavour == Flavour::O2 {
-                not_run.push(task.name.as_str());
-            }
-            continue;
-        };
-        let wrong = selection.sample && in_sample(&task.name) != Some(outcome.is_hotpatchable());
-        if selection.has(&task.name, task.flavour) && (wrong || !outcome.is_sound()) {
+    wine::stop()?;
+    let mut failed = Vec::new();
+    for task in &selected {
+        let outcome = Outcome::read(&outcome::file(&task.name, task.flavour));
+        let wrong = selection.sample && in_sample(&task.name) != outcome.as_ref().map(Outcome::is_hotpatchable);
+        if wrong || !outcome.is_some_and(|outcome| outcome.is_sound()) {
             failed.push(format!("{} {}", task.name, task.flavour.name()));
         }
-        outcomes.push(outcome);
     }
-    wine::stop()?;
     if !selection.sample {
-        table::write(&outcomes, &not_run)?;
+        write_table(&tasks)?;
     }
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("\nfailed: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
+}
+
+/// Writes what became of all cases, here and on other machines.
+fn write_table(tasks: &[Task<'_>]) -> Result<()> {
+    for flavour in Flavour::ALL {
+        let mut committed = committed::read(flavour)?;
+        let outcomes = tasks.iter().filter(|task| task.flavour == flavour).filter_map(|task| {
+            let elsewhere = committed.remove(&task.name).filter(|outcome| outcome.case == *task.case);
+            let is_better = |here: &Outcome| here.is_whole(false) || elsewhere.is_none();
+            let here = Outcome::read(&outcome::file(&task.name, flavour)).filter(is_better);
+            let outcome = here.map(|here| committed::form_of(flavour, here)).or(elsewhere)?;
+            Some((task.name.clone(), outcome))
+        });
+        let outcomes = outcomes.collect();
+        committed::write(flavour, outcomes)?;
+    }
+    table::write(&table_of(tasks)?)
+}
+
+/// The table of the outcomes that are committed.
+fn table_of(tasks: &[Task<'_>]) -> Result<String> {
+    let (mut outcomes, mut not_run) = (Vec::new(), Vec::new());
+    for flavour in Flavour::ALL {
+        let mut committed = committed::read(flavour)?;
+        for task in tasks.iter().filter(|task| task.flavour == flavour) {
+            match committed.remove(&task.name) {
+                Some(outcome) => outcomes.push(outcome),
+                None if flavour == Flavour::O2 => not_run.push(task.name.as_str()),
+                None => {}
+            }
+        }
+    }
+    Ok(table::text(&outcomes, &not_run))
 }
 
 /// What payloads and others weigh, of every case whose outcome is that of this hpgen: a name, image, payload, others. With how many cases
@@ -161,13 +189,13 @@ pub fn weighed(hpgen: &Path) -> Result<(Vec<Weighed>, usize)> {
     let (mut weighed, mut missing) = (Vec::new(), 0);
     for task in tasks(&manifests) {
         let outcome = Outcome::read(&outcome::file(&task.name, task.flavour)).filter(|outcome| outcome.hpgen == hpgen);
-        let Some(authoring) = outcome.and_then(|outcome| outcome.authoring) else {
+        let Some(figures) = outcome.and_then(|outcome| outcome.authoring?.figures) else {
             missing += 1;
             continue;
         };
-        if let (Some(payload), Some(others)) = (authoring.payload_bytes, authoring.others) {
+        if let (Some(payload), Some(others)) = (figures.payload_bytes, figures.others) {
             let name = format!("corpus/{} {}", task.name, task.flavour.name());
-            weighed.push(Weighed { name, image: authoring.image_bytes, payload, others });
+            weighed.push(Weighed { name, image: figures.image_bytes, payload, others });
         }
     }
     Ok((weighed, missing))
@@ -336,5 +364,27 @@ impl<'a> Corpus<'a> {
 
     fn needed(&self, name: &str) -> Result<&Manifest> {
         needed(self.manifests, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_what_the_outcomes_say() {
+        let manifests = manifest::all().unwrap();
+        let table = fs::read_to_string(manifest::folder().join("README.md")).unwrap();
+        assert!(table == table_of(&tasks(&manifests)).unwrap(), "`cargo xtask corpus` writes another table");
+    }
+
+    #[test]
+    fn no_place_of_a_machine_is_committed() {
+        for flavour in Flavour::ALL {
+            for (name, outcome) in committed::read(flavour).unwrap() {
+                let failure = outcome.failure.unwrap_or_default();
+                assert_eq!(places::without(&failure), failure, "{name}");
+            }
+        }
     }
 }

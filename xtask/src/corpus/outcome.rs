@@ -1,4 +1,4 @@
-//! What became of a case: kept as JSON below `target/corpus`, so that a run can be resumed and the table made again.
+//! What became of a case: kept as JSON below `target/corpus`, so that a run can be resumed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,16 +45,23 @@ pub struct Outcome {
 pub struct Authoring {
     /// `hotpatchable`, `restart-required` or `unchanged`.
     pub verdict: String,
-    /// The reasons of a refusal: code, symbol, message.
+    /// The first reasons of a refusal: code, symbol, message.
     pub reasons: Vec<[String; 3]>,
+    /// How many more there are.
+    pub further_reasons: usize,
+    /// How much and how long; none in a brief outcome.
+    pub figures: Option<Figures>,
+}
+
+/// How much a fix changes, and what its payload costs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Figures {
     /// Functions of the baseline.
     pub functions: u64,
-    /// Those that changed, and those that are new.
-    pub changed: Vec<String>,
+    /// Those that changed.
+    pub changed: usize,
     /// Those that are new.
-    pub added: Vec<String>,
-    /// Those that were not understood.
-    pub unresolved: Vec<String>,
+    pub added: usize,
     /// The size of the baseline's file.
     pub image_bytes: u64,
     /// The size of the payload, where there is one.
@@ -74,19 +81,25 @@ pub struct Answered {
     pub lines: usize,
 }
 
-/// What `hpgen apply` and `rollback` said.
+/// What was seen in a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
+    /// The input shows the same in both builds when nobody patches them: compiled in this way, the baseline does not show its fault, and what is proven is
+    /// regression alone.
+    pub shows_nothing: bool,
+    /// How long it stood still; none in a brief outcome.
+    pub stops: Option<Stops>,
+}
+
+/// What `hpgen apply` and `rollback` said, and how far the driver came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stops {
     /// How long the process stood still.
     pub apply_us: u64,
     /// The same, for the way back.
     pub rollback_us: u64,
     /// Lines of the driver: before, patched, rolled back.
     pub lines: [usize; 3],
-    /// The input shows the same in both builds when nobody patches them: compiled in this way, the baseline does not show its fault, and what is proven is
-    /// regression alone.
-    #[serde(default)]
-    pub shows_nothing: bool,
 }
 
 /// Where the outcome of a case is kept.
@@ -106,6 +119,21 @@ impl Outcome {
         let fresh = path.with_extension("tmp");
         fs::write(&fresh, serde_json::to_vec_pretty(self)?)?;
         fs::rename(&fresh, path).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The verdict and whether it held, without figures.
+    pub fn in_brief(mut self) -> Self {
+        self.touched = None;
+        let answered = self.answered.iter_mut().map(|answered| &mut answered.authoring);
+        for authoring in self.authoring.iter_mut().chain(answered) {
+            authoring.figures = None;
+            authoring.reasons.truncate(1);
+            authoring.further_reasons = 0;
+        }
+        if let Some(live) = &mut self.live {
+            live.stops = None;
+        }
+        self
     }
 
     /// Whether nothing speaks against it: a refusal is a result, a failure is not.

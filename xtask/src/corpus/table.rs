@@ -1,5 +1,6 @@
 //! `corpus/README.md`: what was measured, and nothing else.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result};
 use super::bars;
 use super::flavour::Flavour;
 use super::manifest;
-use super::outcome::{Authoring, Outcome};
+use super::outcome::{Figures, Outcome};
 use super::places;
 use crate::binary_patches::OTHERS;
 
@@ -35,12 +36,13 @@ sees the two images and their PDBs, no source and no object.
 ";
 
 /// Writes it.
-pub fn write(outcomes: &[Outcome], not_run: &[&str]) -> Result<()> {
+pub fn write(text: &str) -> Result<()> {
     let path = manifest::folder().join("README.md");
-    fs::write(&path, text(outcomes, not_run)).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn text(outcomes: &[Outcome], not_run: &[&str]) -> String {
+/// What it says of some outcomes, and of cases that have none.
+pub fn text(outcomes: &[Outcome], not_run: &[&str]) -> String {
     let mut text = HEAD.to_owned();
     let usual: Vec<_> = outcomes.iter().filter(|outcome| outcome.flavour == Flavour::O2).collect();
     bars::write(&mut text, &usual, not_run);
@@ -71,7 +73,7 @@ fn row(text: &mut String, outcome: &Outcome) {
         Some(touched) => {
             let outside =
                 if touched.outside > 0 { format!(", {} lines outside", touched.outside) } else { String::new() };
-            let _ = write!(text, " {}{outside} |", touched.functions.len());
+            let _ = write!(text, " {}{outside} |", touched.functions);
         }
         None => text.push_str(" |"),
     }
@@ -79,10 +81,9 @@ fn row(text: &mut String, outcome: &Outcome) {
         Some(answered) if outcome.is_answered() => Some(&answered.authoring),
         _ => outcome.authoring.as_ref(),
     };
-    match &outcome.authoring {
-        Some(authoring) => {
-            let (changed, added) = (authoring.changed.len(), authoring.added.len());
-            let _ = write!(text, " {changed} + {added} new of {} |", authoring.functions);
+    match outcome.authoring.as_ref().and_then(|authoring| authoring.figures.as_ref()) {
+        Some(Figures { functions, changed, added, .. }) => {
+            let _ = write!(text, " {changed} + {added} new of {functions} |");
         }
         None => text.push_str(" |"),
     }
@@ -91,25 +92,26 @@ fn row(text: &mut String, outcome: &Outcome) {
         _ => String::new(),
     };
     let _ = write!(text, " {}{with} |", if outcome.failure.is_some() { "failed" } else { verdict(outcome) });
-    sizes(text, payload);
+    sizes(text, payload.and_then(|authoring| authoring.figures.as_ref()));
     live(text, outcome);
 }
 
-fn sizes(text: &mut String, authoring: Option<&Authoring>) {
+fn sizes(text: &mut String, figures: Option<&Figures>) {
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
-    let _ = write!(text, " {} |", bytes(authoring.map(|authoring| authoring.image_bytes)));
-    let _ = write!(text, " {} |", bytes(authoring.and_then(|authoring| authoring.payload_bytes)));
+    let _ = write!(text, " {} |", bytes(figures.map(|figures| figures.image_bytes)));
+    let _ = write!(text, " {} |", bytes(figures.and_then(|figures| figures.payload_bytes)));
     for tool in 0..OTHERS.len() {
-        let others = authoring.and_then(|authoring| authoring.others);
+        let others = figures.and_then(|figures| figures.others);
         let _ = write!(text, " {} |", bytes(others.and_then(|others| others.get(tool).copied())));
     }
-    let _ =
-        write!(text, " {} |", authoring.map(|authoring| format!("{} ms", authoring.milliseconds)).unwrap_or_default());
+    let _ = write!(text, " {} |", figures.map(|figures| format!("{} ms", figures.milliseconds)).unwrap_or_default());
 }
 
 fn live(text: &mut String, outcome: &Outcome) {
-    let Some(live) = &outcome.live else { return text.push_str(" | |\n") };
-    let [before, patched, after] = live.lines;
+    let Some((live, stops)) = outcome.live.as_ref().and_then(|live| Some((live, live.stops.as_ref()?))) else {
+        return text.push_str(" | |\n");
+    };
+    let [before, patched, after] = stops.lines;
     let shown = match &outcome.case.live {
         Some(probe) if live.shows_nothing => {
             format!("*regression*; {} shows {} in both builds", probe.probe, probe.fixed)
@@ -117,7 +119,7 @@ fn live(text: &mut String, outcome: &Outcome) {
         Some(probe) => format!("{}: {} → {} → {}", probe.probe, probe.vulnerable, probe.fixed, probe.vulnerable),
         None => "*regression*".to_owned(),
     };
-    let (apply, back) = (live.apply_us, live.rollback_us);
+    let (apply, back) = (stops.apply_us, stops.rollback_us);
     let _ = writeln!(text, " {apply} us, {back} us | {shown} ({before}, {patched}, {after} lines) |");
 }
 
@@ -132,12 +134,16 @@ fn not_hotpatched(text: &mut String, outcomes: &[&Outcome]) {
             outcome.case.touches,
             verdict(outcome)
         );
-        let reasons = outcome.authoring.as_ref().map(|authoring| authoring.reasons.as_slice()).unwrap_or_default();
-        for [code, symbol, message] in reasons.iter().take(REASONS) {
+        let (reasons, further) = outcome
+            .authoring
+            .as_ref()
+            .map(|authoring| (authoring.reasons.as_slice(), authoring.further_reasons))
+            .unwrap_or_default();
+        for [code, symbol, message] in reasons {
             let _ = writeln!(text, "* `{code}` `{symbol}`: {message}");
         }
-        if reasons.len() > REASONS {
-            let _ = writeln!(text, "* and {} more", reasons.len() - REASONS);
+        if further > 0 {
+            let _ = writeln!(text, "* and {further} more");
         }
         if let (Some(answered), Some(answer)) = (&outcome.answered, &outcome.case.answer) {
             let proven = if outcome.is_proven_live() { ", and correct in a running process" } else { "" };
@@ -161,9 +167,6 @@ fn first_line(text: &str) -> String {
     places::without(text.lines().next().unwrap_or_default())
 }
 
-/// So many reasons are told of each refusal.
-const REASONS: usize = 5;
-
 /// The same fixes compiled in other ways: a row a library.
 fn flavours(text: &mut String, outcomes: &[Outcome]) {
     text.push_str(
@@ -181,6 +184,7 @@ fn flavours(text: &mut String, outcomes: &[Outcome]) {
     }
     let all: Vec<_> = outcomes.iter().collect();
     let _ = writeln!(text, "| all |{}", Flavour::ALL.map(|flavour| cell(&all, flavour)).concat());
+    builds(text, outcomes);
     text.push_str("\nRefused with other flags and not with `-O2`, or failed:\n\n");
     for outcome in outcomes.iter().filter(|outcome| outcome.flavour != Flavour::O2 && verdict(outcome) != "unchanged") {
         let same = |usual: &&Outcome| {
@@ -194,6 +198,18 @@ fn flavours(text: &mut String, outcomes: &[Outcome]) {
         }
     }
     shown_by_nothing(text, outcomes);
+}
+
+/// Where not all of a flavour were asked of one build of hpgen, how many builds there were.
+fn builds(text: &mut String, outcomes: &[Outcome]) {
+    for flavour in Flavour::ALL {
+        let of_flavour = outcomes.iter().filter(|outcome| outcome.flavour == flavour);
+        let builds: BTreeSet<_> = of_flavour.map(|outcome| &outcome.hpgen).collect();
+        if builds.len() > 1 {
+            let _ =
+                writeln!(text, "\n{} was not one run: {} builds of hpgen were asked.", flavour.name(), builds.len());
+        }
+    }
 }
 
 /// Fixes whose input shows no fault in the baseline as it is compiled.

@@ -13,13 +13,11 @@ use super::build;
 use super::definitions::Text;
 use crate::toolchain;
 
-/// What is touched.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// How much is touched.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Touched {
-    /// Functions, by name.
-    pub functions: BTreeSet<String>,
-    /// Files of C and C++, headers too.
-    pub files: BTreeSet<String>,
+    /// Functions, namesakes counted once.
+    pub functions: usize,
     /// Lines of code that were added or removed outside of functions.
     pub outside: usize,
 }
@@ -42,7 +40,7 @@ impl Before {
             diff.args(["--recursive", "--new-file", "--text", "--unified=0"]).arg(&self.0).arg(after).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.code() == Some(1), "a fix that changes nothing: {}", toolchain::describe(&diff));
-        let mut touched = Touched::default();
+        let (mut functions, mut outside) = (BTreeSet::new(), 0);
         let [mut old, mut new] = [None, None];
         for line in text.lines() {
             if let Some(path) = line.strip_prefix("--- ") {
@@ -51,18 +49,22 @@ impl Before {
                 new = Side::of(path, after)?;
             } else if let Some([removed, added]) = hunk(line) {
                 for (side, lines) in [(&old, removed), (&new, added)] {
-                    side.iter().for_each(|side| side.touch(lines.clone(), &mut touched));
+                    for definition in side.iter().flat_map(|side| side.definitions_at(lines.clone())) {
+                        match definition {
+                            Some(name) => drop(functions.insert(name.to_owned())),
+                            None => outside += 1,
+                        }
+                    }
                 }
             }
         }
         fs::remove_dir_all(&self.0)?;
-        Ok(touched)
+        Ok(Touched { functions: functions.len(), outside })
     }
 }
 
 /// A file on one side of a difference.
 struct Side {
-    name: String,
     text: Text,
 }
 
@@ -76,18 +78,16 @@ impl Side {
         }
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let text = Text::read(&String::from_utf8_lossy(&bytes));
-        Ok(Some(Self { name: name.to_string_lossy().into_owned(), text }))
+        Ok(Some(Self { text }))
     }
 
-    fn touch(&self, lines: std::ops::Range<usize>, touched: &mut Touched) {
+    /// For each line of code among some lines, the function that it is in, if it is in one.
+    fn definitions_at(&self, lines: std::ops::Range<usize>) -> impl Iterator<Item = Option<&str>> {
         let is_code = |line: &usize| line.checked_sub(1).and_then(|line| self.text.is_code.get(line)) == Some(&true);
-        for line in lines.filter(is_code) {
-            touched.files.insert(self.name.clone());
-            match self.text.definitions.iter().find(|definition| definition.lines.contains(&line)) {
-                Some(definition) => drop(touched.functions.insert(definition.name.clone())),
-                None => touched.outside += 1,
-            }
-        }
+        lines.filter(is_code).map(|line| {
+            let definition = self.text.definitions.iter().find(|definition| definition.lines.contains(&line));
+            definition.map(|definition| definition.name.as_str())
+        })
     }
 }
 
