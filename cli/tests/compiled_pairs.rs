@@ -518,6 +518,32 @@ int start(void) { show(in); return all(in); }
     assert_refused(folder.path(), "computes with the address");
 }
 
+/// C reserves the runtime's names where several files see the function. A static one can be anything: here it is given the end of an array.
+#[test]
+fn a_static_function_with_a_name_of_the_runtime_is_not_the_runtimes() {
+    let source = "
+int middle[4] = {1, 2, 3, 4};
+int before[4] = {11, 12, 13, 14};
+int table[16] = {21, 22, 23, 24, 25, 26, 27, 28};
+int *volatile last;
+static NOINLINE int remove(int *end) { last = end; int n = 0; while (end-- != before && in) { n += *end; } return n; }
+NOINLINE int pick(long long x) {
+#ifdef NEW
+    int *end = before + 4;
+    int n = remove(end) + in;
+    return n * end[-x];
+#else
+    return remove(middle + (x & 1)) + in + x;
+#endif
+}
+int start(void) { last = table; return pick(in) + remove(before + (in & 3)) + table[in & 15] + middle[in & 3] + all(in); }
+";
+    let flags = ["--target=x86_64-w64-windows-gnu", "-fno-data-sections", "-fno-builtin"];
+    let Some(folder) = compile_with(source, &flags) else { return };
+    remove_objects(folder.path());
+    assert_refused(folder.path(), "which may stand for another object nearby");
+}
+
 /// Without types, a table ends where code names a place inside. One entry behind that place changes: who indexes the table from its start may read it, too, and
 /// an author can know that it does not.
 #[test]
@@ -695,7 +721,7 @@ __attribute__((noinline)) int count(void) {
     const MAIN: &str = "
 int add(void *);
 int count(void);
-long long room[8];
+void *volatile room;
 int start(void) { return add(room) + count() + all(in); }
 ";
     let main = format!("{COMMON}{MAIN}");
@@ -706,6 +732,11 @@ int start(void) { return add(room) + count() + all(in); }
     let Some(folder) = compiled("", "") else { return };
     let ran = run(folder.path(), "check", &[]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
+    // A header shows nothing of its functions: another file may have it without types.
+    let header = format!("\n#line 1 \"list.h\"\n{LIST}");
+    let files = [("list", header.as_str()), ("main", main.as_str())];
+    let Some(folder) = compile_files(&files, |_, _| vec!["-flto"]) else { return };
+    assert_refused(folder.path(), "because list.h: neither build has type information for this file");
     // With one such file, nothing tells which functions are of it.
     for untyped in ["list", "main"] {
         let Some(folder) = compiled(untyped, "-gline-tables-only") else { return };

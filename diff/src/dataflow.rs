@@ -148,6 +148,11 @@ impl Value {
         }
     }
 
+    /// Whether a number is known by how large it can be.
+    fn is_bounded(self) -> bool {
+        matches!(self, Value::Number { .. } | Value::AtMost(_) | Value::LowAtMost(_) | Value::PartAtMost { .. })
+    }
+
     /// The largest number that its lower half can be.
     fn largest_half(self) -> Option<u32> {
         match self {
@@ -324,6 +329,13 @@ impl State {
         }
     }
 
+    /// Forgets how large numbers can be: what comes next can be reached in other ways, too.
+    fn forget_bounds(&mut self) {
+        for value in self.registers.iter_mut().filter(|value| value.is_bounded()) {
+            *value = Value::Unknown;
+        }
+    }
+
     /// Keeps what a comparison proves on one side of a branch.
     fn bound(&mut self, comparison: Comparison, largest: Option<u32>) {
         if let Some(largest) = largest {
@@ -364,9 +376,16 @@ pub(crate) fn analyse(image: &Image, start: Rva, size: u32, instructions: &[Inst
         states: BTreeMap::new(),
         sets: AddressSets::default(),
         facts: Facts::default(),
+        jumps_anywhere: false,
         info: InstructionInfoFactory::new(),
     };
     analysis.run();
+    if analysis.jumps_anywhere {
+        // Who jumps there brings other indices.
+        for uses in analysis.facts.uses.values_mut().filter(|uses| uses.indexed) {
+            uses.unbounded = true;
+        }
+    }
     analysis.facts
 }
 
@@ -392,11 +411,13 @@ struct Analysis<'a> {
     states: BTreeMap<usize, State>,
     sets: AddressSets,
     facts: Facts,
+    /// Some jump leads to places inside that are not known.
+    jumps_anywhere: bool,
     info: InstructionInfoFactory,
 }
 
-/// Entries read from a table while following a jump; a table longer than this loses precision, not soundness.
-const MAX_FOLLOWED: usize = 4096;
+/// Entries read from a table while following a jump; one that is longer leads anywhere.
+const MAX_FOLLOWED: usize = 1 << 16;
 
 impl Analysis<'_> {
     fn run(&mut self) {
@@ -491,17 +512,22 @@ impl Analysis<'_> {
                 FlowControl::IndirectBranch => {
                     if let Value::Target { table, base } = jump {
                         self.facts.tables.insert(OffsetTable { rva: table, base, is_jump: true });
-                        for target in self.table_targets(table, base) {
+                        let (targets, are_all) = self.table_targets(table, base);
+                        self.jumps_anywhere |= !are_all;
+                        for target in targets {
                             // A table's entries can lead into what was one block: precision is lost there, nothing else.
                             self.flow_to(target, &state, work);
                         }
                     } else if jump == Value::Foreign {
                         let offset = self.offset_of(&instruction);
                         self.facts.outward_jumps.insert(offset);
-                    } else if instruction.op0_kind() == OpKind::Memory && instruction.memory_index() != Register::None {
-                        // Through a table of addresses, to places that are not followed: what they do is not known.
-                        for value in state.registers.iter().chain(state.slots.values()) {
-                            self.note(*value, |uses| uses.computed = true);
+                    } else if !instruction.is_ip_rel_memory_operand() {
+                        self.jumps_anywhere = true;
+                        if instruction.op0_kind() == OpKind::Memory && instruction.memory_index() != Register::None {
+                            // Through a table of addresses, to places that are not followed: what they do is not known.
+                            for value in state.registers.iter().chain(state.slots.values()) {
+                                self.note(*value, |uses| uses.computed = true);
+                            }
                         }
                     }
                     return;
@@ -527,19 +553,20 @@ impl Analysis<'_> {
         before.filter(|_| !is_written)
     }
 
-    fn table_targets(&self, table: Rva, base: Rva) -> Vec<usize> {
+    /// The places inside that a table leads to, and whether these are all.
+    fn table_targets(&self, table: Rva, base: Rva) -> (Vec<usize>, bool) {
         let section_end = self.image.section_at(table).map_or(table, |s| s.range.end);
         let end = self.table_starts.range(Rva(table.0.saturating_add(1))..).next().map_or(section_end, |next| *next);
-        self.image
-            .bytes_up_to(table..end)
-            .chunks_exact(4)
-            .take(MAX_FOLLOWED)
+        let entries = self.image.bytes_up_to(table..end).chunks_exact(4).take(MAX_FOLLOWED);
+        let targets: Vec<usize> = entries
             .map_while(|entry| {
                 let distance = i32::from_le_bytes(entry.try_into().ok()?);
                 let target = base.checked_offset(i64::from(distance))?;
                 self.range.contains(&target).then(|| self.index_of(u64::from(target.0))).flatten()
             })
-            .collect()
+            .collect();
+        let are_all = targets.len() < MAX_FOLLOWED;
+        (targets, are_all)
     }
 
     /// Applies one instruction. Gives the value that an indirect jump goes to.
@@ -993,6 +1020,10 @@ impl Analysis<'_> {
         {
             state.slots.remove(&place);
         }
+        // Behind a call that does not come back, a landing pad can stand.
+        if matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall | FlowControl::Interrupt) {
+            state.forget_bounds();
+        }
         if matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
             const VOLATILE: [Register; 7] =
                 [Register::RAX, Register::RCX, Register::RDX, Register::R8, Register::R9, Register::R10, Register::R11];
@@ -1014,11 +1045,12 @@ fn is_store(i: &Instruction) -> bool {
     i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Memory
 }
 
-/// The slot and value of a store of a whole register to the stack.
+/// The slot and value of a store of a whole register to the stack. Not how large a number can be: a slot can be written by whoever has its address, and in
+/// parts.
 fn stored_value(i: &Instruction, state: &State) -> Option<(i64, Value)> {
     let whole = i.mnemonic() == Mnemonic::Mov && i.op0_kind() == OpKind::Memory && i.op1_kind() == OpKind::Register;
     let value = state.get(i.op1_register());
-    if !whole || !i.op1_register().is_gpr64() || value == Value::Unknown {
+    if !whole || !i.op1_register().is_gpr64() || value == Value::Unknown || value.is_bounded() {
         return None;
     }
     Some((stack_place(i, state)?, value))

@@ -592,6 +592,53 @@ fn what_bounds_something_else_bounds_no_index() {
     assert_eq!(joined, UNBOUNDED);
 }
 
+/// What the code does not show can change a number: who has a slot's address, a landing pad behind a call that does not come back, a jump that is not followed.
+#[test]
+fn a_bound_is_lost_where_others_come_in() {
+    let slot = indexed_after(|a, _| {
+        a.and(eax, 7).unwrap();
+        a.mov(qword_ptr(rsp + 8), rax).unwrap();
+        a.mov(rax, qword_ptr(rsp + 8)).unwrap();
+    });
+    let behind_call = indexed_after(|a, _| {
+        a.xor(esi, esi).unwrap();
+        a.call(0x1000u64).unwrap();
+        a.mov(rax, rsi).unwrap();
+    });
+    let constant_behind_call = indexed_after(|a, _| {
+        a.mov(esi, 1).unwrap();
+        a.call(0x1000u64).unwrap();
+        a.mov(rax, rsi).unwrap();
+    });
+    let behind_system_call = indexed_after(|a, _| {
+        a.xor(eax, eax).unwrap();
+        a.int(0x2e).unwrap();
+    });
+    let computed_goto = indexed_after(|a, _| {
+        let mut read = a.create_label();
+        a.and(eax, 7).unwrap();
+        a.test(ecx, ecx).unwrap();
+        a.je(read).unwrap();
+        a.jmp(qword_ptr(r8 + rcx * 8)).unwrap();
+        a.set_label(&mut read).unwrap();
+        a.inc(r9d).unwrap();
+    });
+    for lost in [slot, behind_call, constant_behind_call, behind_system_call] {
+        assert_eq!(lost, UNBOUNDED);
+    }
+    assert!(computed_goto.unbounded, "{computed_goto:?}");
+    let tail_call = indexed_after(|a, _| {
+        let mut read = a.create_label();
+        a.and(eax, 7).unwrap();
+        a.test(ecx, ecx).unwrap();
+        a.je(read).unwrap();
+        a.jmp(qword_ptr(DATA + 8)).unwrap();
+        a.set_label(&mut read).unwrap();
+        a.inc(r9d).unwrap();
+    });
+    assert_eq!(tail_call, Uses { indexed: true, reach: 64, ..NONE }, "through an import");
+}
+
 /// A base that is biased by what the index is at least: the accesses leave whatever stands there.
 #[test]
 fn an_address_of_which_more_is_done_is_unbounded() {

@@ -272,7 +272,7 @@ fn causes(functions: &mut [FunctionChange], inlining: &Inlining) -> Vec<Cause> {
         let (a, b) = (old.function(), new.function());
         let is_suspect = |frame: &&Frame| frame.inlined.as_deref().is_none_or(|name| inlining.is_suspect(name, a, b));
         let suspect = frames.iter().find(is_suspect);
-        let Some(Frame { inlined, source: Some(source) }) = suspect else { continue };
+        let Some(Frame { inlined, source: Some(source), .. }) = suspect else { continue };
         let function = inlined.clone().unwrap_or_else(|| change.display.clone());
         let cause = causes.entry((function.clone(), inlined.is_some(), source.file.clone())).or_insert_with(|| Cause {
             function,

@@ -30,6 +30,7 @@ use crate::pdb;
 use crate::program::Program;
 use crate::rva::{Rva, span};
 use crate::symbols::ModuleIndex;
+use crate::type_information::is_local;
 
 /// A line of a source file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -47,6 +48,8 @@ pub struct Frame {
     pub inlined: Option<String>,
     /// The line in it, where known.
     pub source: Option<Source>,
+    /// The call has records of what the inlined function took or kept.
+    pub has_locals: bool,
 }
 
 /// Line information of some functions of a program.
@@ -86,6 +89,7 @@ struct Site {
     function: Interned,
     /// By rising address.
     rows: Vec<Row>,
+    has_locals: bool,
 }
 
 /// Calls nested deeper than this are no compiler's work.
@@ -121,7 +125,7 @@ impl Lines {
     pub fn at(&self, rva: Rva) -> Vec<Frame> {
         let module = self.functions.range(..=rva).next_back().and_then(|(_, module)| self.modules.get(module));
         let Some(module) = module else {
-            return vec![Frame { inlined: None, source: None }];
+            return vec![Frame { inlined: None, source: None, has_locals: false }];
         };
         let sites = module.procedures.range(..=rva).next_back().map_or(&[][..], |(_, sites)| sites);
         let innermost = sites
@@ -138,11 +142,12 @@ impl Lines {
             frames.push(Frame {
                 inlined: self.names.get(site.function as usize).cloned(),
                 source: row.and_then(|row| self.source(row)),
+                has_locals: site.has_locals,
             });
             next = site.parent;
         }
         let source = row_at(&module.rows, rva).and_then(|row| self.source(row));
-        frames.push(Frame { inlined: None, source });
+        frames.push(Frame { inlined: None, source, has_locals: false });
         frames
     }
 
@@ -265,6 +270,11 @@ impl<'a> Loader<'a> {
                 }
                 continue;
             }
+            if is_local(record.kind)
+                && let Some(site) = scopes.last().copied().flatten().and_then(|site| sites.get_mut(site))
+            {
+                site.has_locals = true;
+            }
             if !record.kind.starts_scope() {
                 continue;
             }
@@ -321,7 +331,7 @@ impl<'a> Loader<'a> {
             })
             .collect();
         rows.sort_by_key(|row| row.range.start);
-        sites.push(Site { parent, depth, function, rows });
+        sites.push(Site { parent, depth, function, rows, has_locals: false });
         sites.len().checked_sub(1)
     }
 

@@ -3,6 +3,7 @@
 
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 
+use crate::image::{ImportSlot, ImportedSymbol};
 use crate::mangling::constructs_or_destroys;
 use crate::program::{Function, Location, Program};
 use crate::rva::{Rva, span};
@@ -72,7 +73,7 @@ pub fn passes_object(program: &Program, function: &Function, reference: &Referen
     let Some(Passed { call, argument }) = passed(program, function, reference) else { return false };
     let reads = |callee: &Reference| {
         let mut known = READ_AT.iter().filter(|(_, arguments)| arguments.contains(&argument));
-        known.any(|(name, _)| program.names_one_of(callee, &[name]))
+        known.any(|(name, _)| is_of_runtime(program, callee, name))
     };
     function
         .code
@@ -81,11 +82,37 @@ pub fn passes_object(program: &Program, function: &Function, reference: &Referen
         .any(|callee| argument == 0 && (takes_guard(program, callee) || takes_object(program, callee)) || reads(callee))
 }
 
-/// Whether a reference leads to a constructor or destructor.
+/// Whether a reference leads to the function that C runtimes have under a name. C reserves these names for them, where several files see the
+/// function (C17 7.1.3): a static one, or another DLL's, can be anything. Static ones that print and scan are mingw-w64's, inline in its headers.
+fn is_of_runtime(program: &Program, callee: &Reference, name: &str) -> bool {
+    const INLINE: [&str; 2] = ["printf", "scanf"];
+    let is_of_dll = |slot: &ImportSlot| {
+        let is_meant = matches!(&slot.import.symbol, ImportedSymbol::Name(imported) if imported == name);
+        is_meant.then(|| RUNTIMES.iter().any(|start| slot.import.dll.starts_with(start)))
+    };
+    if let Some(slot) = program.image.import_at(callee.target) {
+        return is_of_dll(slot) == Some(true);
+    }
+    let Location::Atom { atom: index, offset: 0 } = program.locate(callee.target) else { return false };
+    let named = program.atom(index).filter(|atom| atom.names.iter().any(|known| known.key == name));
+    let (Some(atom), Some(function)) = (named, program.function(index)) else { return false };
+    let procedures = &program.symbols.procedures;
+    let own = procedures.iter().skip(procedures.partition_point(|procedure| procedure.rva < atom.rva));
+    let is_static = own.take_while(|procedure| procedure.rva == atom.rva).any(|procedure| !procedure.is_global);
+    // It may do nothing but lead to an import.
+    let imports = function.code.references.iter().filter_map(|reference| program.image.import_at(reference.target));
+    let is_elsewhere = imports.filter_map(is_of_dll).any(|is_of_runtime| !is_of_runtime);
+    !is_elsewhere && (!is_static || INLINE.iter().any(|end| name.ends_with(end)))
+}
+
+/// DLLs of C runtimes begin so.
+const RUNTIMES: [&str; 4] = ["msvcr", "ucrtbase", "vcruntime", "api-ms-win-crt-"];
+
+/// Whether a reference leads to a constructor or destructor, and to nothing else that was folded with it.
 fn takes_object(program: &Program, callee: &Reference) -> bool {
-    let Location::Atom { atom, offset: 0 } = program.locate(callee.target) else { return false };
-    let names = program.atom(atom).map_or(&[][..], |atom| atom.names.as_slice());
-    names.iter().any(|name| constructs_or_destroys(&name.key))
+    let Location::Atom { atom: index, offset: 0 } = program.locate(callee.target) else { return false };
+    let Some(atom) = program.atom(index).filter(|_| program.function(index).is_some()) else { return false };
+    !atom.names.is_empty() && atom.names.iter().all(|name| constructs_or_destroys(&name.key))
 }
 
 /// A call that is given an address.

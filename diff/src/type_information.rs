@@ -31,7 +31,7 @@ pub(crate) struct TypeInformation {
     modules: HashMap<ModuleIndex, Compiled>,
     /// Classes that the PDB defines nowhere, and of which a procedure is a member, or a function that it inlined.
     undefined_classes: HashMap<Rva, BTreeSet<UndefinedClass>>,
-    /// Functions that show no types themselves, and whose source file does.
+    /// Functions that show no types themselves, and whose instructions' source files do.
     known_by_source: BTreeSet<Rva>,
 }
 
@@ -92,8 +92,8 @@ const RUST: u8 = 0x15;
 impl TypeInformation {
     /// Reads the modules that some functions came from. Where the PDB cannot be read any more, nothing has a type.
     pub fn of(program: &Program, functions: impl IntoIterator<Item = AtomIndex>) -> TypeInformation {
-        let atoms: Vec<&Atom> = functions.into_iter().filter_map(|index| program.atom(index)).collect();
-        let wanted: BTreeSet<ModuleIndex> = atoms.iter().filter_map(|atom| atom.module).collect();
+        let functions: Vec<AtomIndex> = functions.into_iter().collect();
+        let wanted: BTreeSet<ModuleIndex> = functions.iter().filter_map(|index| program.atom(*index)?.module).collect();
         let path = &program.symbols.pdb_path;
         let found = pdb::with_open(path, &program.image, |pdb| {
             let stream = pdb.read_type_stream().map_err(|e| Error::pdb(path, e.to_string()))?;
@@ -105,7 +105,7 @@ impl TypeInformation {
             Ok(reader.found)
         });
         let mut found = found.unwrap_or_default();
-        found.known_by_source = typed_sources::functions_of(program, &found, &atoms);
+        found.known_by_source = typed_sources::functions_of(program, &found, &functions);
         found
     }
 
@@ -366,7 +366,7 @@ impl Reader<'_> {
 const VOID: TypeIndex = TypeIndex(0x03);
 
 /// Parameters and locals in all the forms that compilers give them.
-fn is_local(kind: SymKind) -> bool {
+pub(crate) fn is_local(kind: SymKind) -> bool {
     matches!(kind, SymKind::S_LOCAL | SymKind::S_REGREL32 | SymKind::S_BPREL32 | SymKind::S_REGISTER)
 }
 

@@ -92,7 +92,7 @@ impl<'a> Side<'a> {
     fn source(&self, index: Option<usize>) -> Option<String> {
         let line = index.and_then(|index| self.lines.get(index))?;
         let frames = self.debug.at(line.rva);
-        let Frame { inlined, source } = frames.first()?;
+        let Frame { inlined, source, .. } = frames.first()?;
         let source = source.as_ref()?;
         let place = format!("{}:{}", file_name(&source.file), source.line);
         Some(match inlined {
